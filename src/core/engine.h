@@ -1,0 +1,210 @@
+/* The engine: one endpoint's protocol, without I/O. Packets, time and random bytes go in; packets, events and
+ * the next deadline come out. It never reads a clock, never allocates per packet (its pools grow in chunks), never
+ * calls back into the application. One engine belongs to one thread. Driven by api/, the simulator and unit tests
+ * alike: the same calls in the same order give the same packets and events, byte for byte.
+ *
+ * A *conn* is one secured wire session (docs/wire.md 6), a *rpc* one call, one-way message or received request. */
+#ifndef SMT_CORE_ENGINE_H
+#define SMT_CORE_ENGINE_H
+
+#include "base/packet.h"
+#include "crypto/aead.h"
+#include "crypto/schedule.h"
+#include "wire/params.h"
+
+struct smt_engine;
+struct smt_conn;
+struct smt_rpc;
+
+struct smt_engine_config {
+    uint16_t port;            /* goes into headers */
+    uint8_t number;           /* top byte of session ids */
+    bool accept;              /* answer handshakes of strangers */
+    uint32_t mtu;             /* largest packet we take and send, 0 = what the device says */
+    uint32_t rx_window;       /* bytes in flight that we can buffer */
+    uint32_t max_open_rpcs;   /* allowed to a peer, per conn */
+    uint64_t max_conn_bytes;  /* received and not released, per conn */
+    uint64_t max_bytes;       /* the same for the engine */
+    uint32_t accept_len;      /* larger messages raise INCOMING */
+    uint32_t max_msg_len;
+    uint32_t max_conns;
+    uint64_t peer_timeout, idle_timeout, handshake_timeout; /* ns; idle 0 = never */
+    uint64_t rekey_records;   /* 0 = the limit of docs/wire.md 7 */
+    uint64_t seed;            /* jitter and tables */
+    uint32_t cached_keys;     /* expanded key contexts kept per cipher; 0 = default */
+    /* Unpredictable bytes: session ids, tokens. In tests a fixed generator. */
+    void (*random)(void *arg, void *out, size_t len);
+    void *random_arg;
+    /* Stateless cookie (docs/wire.md 6.1): makes 32 bytes / checks them. now in ns. */
+    void (*cookie_make)(void *arg, uint64_t now, const struct smt_addr *from, uint64_t id,
+                        uint8_t out[32]);
+    bool (*cookie_check)(void *arg, uint64_t now, const struct smt_addr *from, uint64_t id,
+                         const uint8_t cookie[32]);
+    void *cookie_arg;
+};
+
+/* Fills in defaults for everything but the callbacks. */
+void smt_engine_config_init(struct smt_engine_config *config);
+
+SMT_MUST_CHECK int smt_engine_new(const struct smt_engine_config *config, uint64_t now,
+                                  struct smt_engine **out);
+/* Frees everything, wipes keys. NULL allowed. Application buffers are simply forgotten. */
+void smt_engine_free(struct smt_engine *e);
+
+/* ---- packets and time ---- */
+
+/* Where packets to send go. reserve gives the place for exactly len bytes, filled before the next call on the
+ * sink, or NULL when full; unreserve takes the last one back; mtu is the local link's largest packet. */
+struct smt_tx_sink {
+    void *arg;
+    uint8_t *(*reserve)(void *arg, const struct smt_addr *to, size_t len, uint8_t prio);
+    void (*unreserve)(void *arg);
+    uint32_t (*mtu)(void *arg, const struct smt_addr *to);
+};
+
+/* Takes n received packets, borrowed (opened in place where possible). */
+void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts, unsigned n);
+
+/* Runs every timer that is due. */
+void smt_engine_tick(struct smt_engine *e, uint64_t now);
+
+/* Writes what may be sent now: control first, then short messages, then by SRPT. Returns the number of packets;
+ * stops when nothing is left or the sink is full. */
+unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink);
+
+/* True when tx would have something to try right now. */
+bool smt_engine_tx_pending(const struct smt_engine *e);
+
+/* When tick must run next; SMT_NEVER when nothing waits. May be early, never late. */
+uint64_t smt_engine_deadline(const struct smt_engine *e);
+
+/* ---- events ---- */
+
+enum smt_engine_event_type {
+    SMT_EE_NONE = 0,
+    SMT_EE_HS_ACCEPT,  /* conn: a stranger passed the cookie; give it a handshake, then hs_peek */
+    SMT_EE_HS_DATA,    /* conn: TLS bytes wait in hs_peek */
+    SMT_EE_NO_SESSION, /* conn: the peer says it does not know us (a hint) */
+    SMT_EE_UP,         /* conn: keys installed and the peer confirmed them */
+    SMT_EE_DOWN,       /* conn, error: over; the handle dies with the next engine call */
+    SMT_EE_REQUEST,    /* conn, rpc, data, len */
+    SMT_EE_RESPONSE,   /* conn, id, user, data, len; rpc to release or NULL when it went to resp_buf */
+    SMT_EE_MESSAGE,    /* conn, rpc, data, len */
+    SMT_EE_SENT,       /* conn, id (0 for replies), user */
+    SMT_EE_FAILED,     /* conn, id (0 for replies), user, error */
+    SMT_EE_INCOMING,   /* conn, rpc, len, of */
+    SMT_EE_WRITABLE,   /* conn */
+};
+
+struct smt_engine_event {
+    enum smt_engine_event_type type;
+    enum smt_engine_event_type of; /* INCOMING: REQUEST, RESPONSE or MESSAGE */
+    int error;
+    struct smt_conn *conn;
+    struct smt_rpc *rpc;
+    uint64_t id;
+    void *user;
+    void *data;
+    size_t len;
+    bool idempotent; /* FAILED with SMT_EMAYBE: the call was marked so */
+};
+
+/* Takes the oldest event. False when there is none. */
+bool smt_engine_next_event(struct smt_engine *e, struct smt_engine_event *out);
+
+/* ---- conns ---- */
+
+/* Begins a conn to `to` as initiator. The caller drives the handshake: hs_send / hs_peek. */
+SMT_MUST_CHECK int smt_conn_open(struct smt_engine *e, uint64_t now, const struct smt_addr *to,
+                                 struct smt_conn **out);
+
+/* Ours; its id is what our parameters announce. peer_id is 0 until a packet told it. */
+uint64_t smt_conn_id(const struct smt_conn *c);
+uint64_t smt_conn_peer_id(const struct smt_conn *c);
+const struct smt_addr *smt_conn_addr(const struct smt_conn *c);
+bool smt_conn_is_initiator(const struct smt_conn *c);
+void smt_conn_set_user(struct smt_conn *c, void *user);
+void *smt_conn_user(const struct smt_conn *c);
+
+/* Our transport parameters for this conn (session id, limits, mtu filled in; ciphers left to the caller). */
+void smt_conn_params(const struct smt_conn *c, struct smt_params *out);
+
+/* Appends TLS bytes to send (copied, retransmitted until acknowledged). SMT_ENOMEM beyond 64 KB unacknowledged. */
+SMT_MUST_CHECK int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len);
+
+/* TLS bytes of the peer, in order: how many wait at *p (borrowed until consume). */
+size_t smt_conn_hs_peek(struct smt_conn *c, const uint8_t **p);
+void smt_conn_hs_consume(struct smt_conn *c, size_t len);
+
+/* Installs epoch 1: from here data may flow. `aead` lent for ever (static row). */
+SMT_MUST_CHECK int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *aead,
+                                    const uint8_t secret[SMT_SECRET_LEN],
+                                    const struct smt_params *peer);
+
+/* Ends a conn: open calls FAILED with `error` (0: SMT_ECLOSED), then DOWN with `error`. With `tell` the peer gets
+ * CLOSE (or, before keys, pending TLS bytes such as an alert are sent once more). */
+void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell);
+
+/* Starts the next epoch as soon as the protocol allows. */
+SMT_MUST_CHECK int smt_conn_rekey(struct smt_conn *c);
+
+struct smt_conn_stats {
+    uint32_t epoch, mtu, open_calls;
+    uint64_t rtt_min, rtt_last, handshake_ns;
+    uint64_t max_rate;       /* largest delivery rate seen, bytes/s */
+    bool up;
+};
+void smt_conn_stats(const struct smt_conn *c, struct smt_conn_stats *out);
+
+/* Nothing of ours is unanswered or unacknowledged. */
+bool smt_conn_is_quiet(const struct smt_conn *c);
+
+/* ---- messages ---- */
+
+struct smt_post_iov {
+    const void *base;
+    size_t len;
+}; /* same shape as struct smt_iov */
+
+struct smt_post {
+    const struct smt_post_iov *iov; /* array borrowed, bytes lent until the final event */
+    unsigned n_iov;
+    bool one_way;
+    bool idempotent;
+    uint64_t deadline;    /* duration from the next engine call; 0 = none */
+    void *user;
+    void *resp_buf;       /* lent until the final event; NULL = library memory */
+    size_t resp_cap;
+};
+
+/* Posts a request or one-way message. SMT_EAGAIN at a limit (WRITABLE follows), SMT_EMSGSIZE, SMT_ENOMEM, SMT_ECLOSED.
+ * May be called before the conn is up. */
+SMT_MUST_CHECK int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id);
+
+/* Ends a call early: exactly one final event follows. SMT_EINVAL when `id` is not open. */
+SMT_MUST_CHECK int smt_conn_cancel(struct smt_conn *c, uint64_t id);
+
+/* Once per request. A request whose conn has gone: FAILED SMT_ECLOSED follows. */
+SMT_MUST_CHECK int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_iov,
+                                 void *user);
+SMT_MUST_CHECK int smt_rpc_reject(struct smt_rpc *r);
+SMT_MUST_CHECK int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap);
+void smt_rpc_release(struct smt_rpc *r);
+
+/* ---- counters ---- */
+
+/* Names and values of all counters, wire drops by reason included: up to n; returns how many there are. */
+struct smt_engine_counter {
+    const char *name;
+    uint64_t value;
+};
+unsigned smt_engine_counters(const struct smt_engine *e, struct smt_engine_counter *out,
+                             unsigned n);
+
+/* True when all pools are full again: no conn work, no rpc, no buffer, no timer but idle ones. For tests. */
+bool smt_engine_is_at_rest(const struct smt_engine *e);
+
+/* Bytes of memory held now by buffers, rpcs and conns. For tests and statistics. */
+uint64_t smt_engine_memory(const struct smt_engine *e);
+
+#endif

@@ -1,0 +1,57 @@
+/* A bounded cache of expanded cipher contexts, so that an idle session keeps only its raw keys.
+ *
+ * A session holds a handle beside each raw key and asks the ring for the context when it has a
+ * record to seal or open. If the context was given away meanwhile, the key is expanded anew
+ * (0.1 us by ipsec-mb, 0.5 us by OpenSSL). The least recently used context goes first. All O(1).
+ *
+ * A ring serves one cipher row and one thread. It takes no memory after init as long as nothing is
+ * dropped: an evicted context takes its new key in place. */
+#ifndef SMT_CRYPTO_KEYRING_H
+#define SMT_CRYPTO_KEYRING_H
+
+#include "crypto/aead.h"
+
+enum { SMT_KEYRING_MIN_SLOTS = 4 };
+
+/* Where a key's context lies, if it still does. All zero: nowhere. May be moved and copied; of two
+ * copies only the one used last finds its context without expanding the key again. */
+struct smt_keyslot {
+    uint64_t gen; /* 64 bits: a stale handle never meets a later owner of its slot */
+    uint32_t slot;
+};
+
+struct smt_keyring_slot;
+
+struct smt_keyring {
+    const struct smt_aead *aead;
+    uint8_t *ctxs;
+    struct smt_keyring_slot *slots;
+    size_t ctx_stride;
+    uint64_t last_gen;
+    uint32_t n_slots;
+    uint32_t newest, oldest;
+    uint64_t hits, misses; /* read freely; a miss is one expansion of a key */
+};
+
+/* Bytes of memory a ring of n_slots contexts of `aead` needs. 0 when n_slots is out of range (below
+ * SMT_KEYRING_MIN_SLOTS or absurdly many). */
+size_t smt_keyring_size(const struct smt_aead *aead, uint32_t n_slots);
+
+/* Makes an empty ring in `mem` (smt_keyring_size bytes, aligned to 64, lent until fini; it will
+ * hold keys). */
+SMT_MUST_CHECK int smt_keyring_init(struct smt_keyring *ring, const struct smt_aead *aead,
+                                    uint32_t n_slots, void *mem);
+
+/* Releases and wipes every context; handles become stale. Harmless on an all-zero ring. */
+void smt_keyring_fini(struct smt_keyring *ring);
+
+/* The context for `raw_key` (borrowed, the row's key_len bytes), which must be the same for the life
+ * of the handle. The four contexts got last are valid; an earlier one may be evicted by this call.
+ * NULL when the cipher back end failed: the handle is then as if never used. */
+SMT_MUST_CHECK void *smt_keyring_get(struct smt_keyring *ring, struct smt_keyslot *handle,
+                                     const uint8_t *raw_key);
+
+/* Ends a key: its context, if there still is one, is wiped and released, the handle zeroed. */
+void smt_keyring_drop(struct smt_keyring *ring, struct smt_keyslot *handle);
+
+#endif

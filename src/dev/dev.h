@@ -1,0 +1,132 @@
+/* The table of devices: what a carrier of packets can do, and how to drive it.
+ *
+ * A device moves datagrams. It knows addresses, priorities and batches, never packet kinds. One device
+ * object belongs to one endpoint and one thread. Rows are const; smt_dev_list names them all;
+ * entries a device leaves out are filled from defaults by smt_dev_open, so no caller tests for NULL.
+ *
+ * Sending: tx_reserve gives the place for one packet of exactly `len` bytes; the caller fills it at once
+ * (all of it) and goes on. Packets leave in order of reservation at the latest with tx_flush. The device
+ * may join neighbours of one destination into a super-frame and lengthen shorter ones by zero bytes
+ * (padding, docs/wire.md 1). Receiving: rx hands out packets borrowed until the next rx call. */
+#ifndef SMT_DEV_DEV_H
+#define SMT_DEV_DEV_H
+
+#include "base/addr.h"
+#include "base/defs.h"
+
+struct smt_dev;
+
+enum smt_dev_caps {
+    SMT_DEV_CAP_EVENT = 1 << 0,     /* has a file descriptor to sleep on */
+    SMT_DEV_CAP_NIC_SEAL = 1 << 1,  /* can seal AES-GCM inline */
+    SMT_DEV_CAP_BURST = 1 << 2,     /* keeps the IPv4 id of received packets */
+    SMT_DEV_CAP_REGISTER = 1 << 3,  /* memory registration makes a difference */
+};
+
+enum { SMT_DEV_RX_BATCH = 256, SMT_DEV_MAX_PACKET = 65507 };
+
+struct smt_dev_config {
+    const char *spec;        /* "udp", "udp:eth0": the row's name and what follows the colon */
+    const char *bind_host;   /* NULL = all addresses */
+    uint16_t port;           /* 0 = any */
+    const char *tap;         /* see <smt/smt.h>; NULL = none */
+    uint32_t rx_buffer_len;  /* wanted kernel receive buffer, 0 = the device's choice */
+    char *error_text;        /* one clear line on failure */
+    size_t error_text_len;
+};
+
+/* One packet received. Borrowed until the next rx call. `data` may be written (opened in place). */
+struct smt_dev_pkt {
+    uint8_t *data;
+    uint32_t len;
+    uint16_t ip_id;          /* with SMT_DEV_CAP_BURST, else 0 */
+    uint8_t ecn;             /* 2 bits; 3 = congestion experienced */
+    uint8_t zero;
+    const struct smt_addr *from; /* borrowed with the packet */
+};
+
+struct smt_dev_stats {
+    uint64_t tx_packets, tx_bytes, tx_frames, tx_calls, tx_errors, tx_too_big, tx_full;
+    uint64_t rx_packets, rx_bytes, rx_frames, rx_calls, rx_dropped;
+    uint64_t pad_bytes;
+};
+
+struct smt_dev_ops {
+    const char *name;
+    uint32_t caps;
+
+    /* Opens; *out is given (close). Writes error_text on failure. */
+    int (*open)(const struct smt_dev_config *config, struct smt_dev **out);
+    void (*close)(struct smt_dev *dev);
+
+    /* Place for one packet, or NULL when the batch is full: then flush, and try again later. `prio` 0…7.
+     * The pointer is good until the next call on this device. */
+    uint8_t *(*tx_reserve)(struct smt_dev *dev, const struct smt_addr *to, size_t len,
+                           uint8_t prio);
+
+    /* Takes back the last reservation, which was not filled. */
+    void (*tx_unreserve)(struct smt_dev *dev);
+
+    /* Hands all reserved packets to the network. 0, or SMT_EAGAIN when the network is full: the rest
+     * stays queued in order (call again later); other errors drop packets, counted. */
+    int (*tx_flush)(struct smt_dev *dev);
+
+    /* Up to n packets without waiting; the number, or an error when the device has died. */
+    int (*rx)(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n);
+
+    /* Largest packet (bytes of payload) the local link carries towards `to` now. */
+    uint32_t (*mtu)(struct smt_dev *dev, const struct smt_addr *to);
+
+    /* Descriptor that polls readable when rx may return packets (or queued sends may go on after
+     * arm). -1 without SMT_DEV_CAP_EVENT. */
+    int (*fd)(struct smt_dev *dev);
+
+    /* Before sleeping: 0, or SMT_EBUSY when there is something to do right now. */
+    int (*arm)(struct smt_dev *dev);
+
+    uint16_t (*port)(struct smt_dev *dev);
+
+    /* Bytes the receive side can buffer between two rx calls. */
+    uint32_t (*rx_capacity)(struct smt_dev *dev);
+
+    int (*mem_register)(struct smt_dev *dev, void *addr, size_t len);
+    int (*mem_unregister)(struct smt_dev *dev, void *addr);
+
+    void (*stats)(struct smt_dev *dev, struct smt_dev_stats *out);
+};
+
+/* First member of every device object. */
+struct smt_dev {
+    const struct smt_dev_ops *ops; /* complete: defaults filled in */
+};
+
+/* Opens the device that config->spec names, wrapped in `tap` if asked. SMT_ENODEV when unknown (the text
+ * lists the names). */
+SMT_MUST_CHECK int smt_dev_open(const struct smt_dev_config *config, struct smt_dev **out);
+
+struct smt_dev_report {
+    char name[64], text[256], offload[256], reason[256];
+    bool usable;
+};
+
+/* What this machine has, for smt_device_list and smt_info: up to n reports; returns how many. */
+int smt_dev_report(struct smt_dev_report *out, unsigned n);
+
+/* "host:port", "[v6]:port", "host" → up to n addresses, best first (IPv6 and IPv4). Blocks in the
+ * resolver for names. Returns how many, or SMT_ENAME. */
+SMT_MUST_CHECK int smt_dev_resolve(const char *host, uint16_t default_port, struct smt_addr *out,
+                                   unsigned n);
+
+/* Text of an address, "192.0.2.1:18515" or "[2001:db8::1]:18515". */
+void smt_dev_addr_text(const struct smt_addr *addr, char *out, size_t out_len);
+
+/* An in-memory pair for tests and instruction counts: what one sends the other receives, `mtu` bytes
+ * largest, nothing lost unless `capacity` packets are waiting. Both are closed by their close. */
+SMT_MUST_CHECK int smt_dev_loop_pair(uint32_t mtu, uint32_t capacity, struct smt_dev **a,
+                                     struct smt_dev **b);
+
+/* Wraps a device (which it then owns) by the spec of smt_ctx_config.tap. */
+SMT_MUST_CHECK int smt_dev_tap(const char *spec, struct smt_dev *inner, char *error_text,
+                               size_t error_text_len, struct smt_dev **out);
+
+#endif

@@ -1,0 +1,77 @@
+/* The handshake: TLS 1.3 by OpenSSL over memory buffers. Bytes and time in, bytes, keys and identity out.
+ * It does no I/O and keeps no timers; core carries the bytes (docs/wire.md 6). One smt_hs belongs to one thread;
+ * an smt_creds is shared by all endpoints of a context, read-only after it was made. */
+#ifndef SMT_HS_HS_H
+#define SMT_HS_HS_H
+
+#include <openssl/ssl.h>
+
+#include "crypto/schedule.h"
+#include "wire/params.h"
+
+struct smt_creds;
+struct smt_hs;
+
+enum smt_hs_auth { SMT_HS_AUTH_CERT = 1, SMT_HS_AUTH_PIN, SMT_HS_AUTH_PSK };
+
+/* All strings borrowed for the call; the files are read once. See struct smt_ctx_config. */
+struct smt_creds_config {
+    const char *cert_file, *key_file, *ca_file, *psk_file, *pins;
+    bool client_cert_optional;
+    const enum smt_aead_alg *algs; /* in order of preference */
+    unsigned n_algs;
+    SSL_CTX *ssl_ctx;              /* the application's own instead of files; a reference is taken */
+    char *error_text;              /* one line on failure that says what to do */
+    size_t error_text_len;
+};
+
+/* Reads and checks credentials: SMT_ECREDENTIALS, SMT_EFILE, SMT_EEXPIRED … *out is given. */
+SMT_MUST_CHECK int smt_creds_new(const struct smt_creds_config *config, struct smt_creds **out);
+void smt_creds_free(struct smt_creds *creds);
+
+struct smt_hs_config {
+    struct smt_creds *creds;     /* lent until free */
+    bool initiator;
+    const char *verify_name;     /* initiator: name or IP the peer must prove; NULL = any that the CA signed. Copied */
+    struct smt_params params;    /* ours; for a responder `ciphers` is what it is willing to take, best first */
+    uint64_t initiator_id;       /* responder: the peer's id as its HANDSHAKE packets said */
+};
+
+SMT_MUST_CHECK int smt_hs_new(const struct smt_hs_config *config, struct smt_hs **out);
+
+/* Frees and wipes. NULL allowed. */
+void smt_hs_free(struct smt_hs *hs);
+
+enum smt_hs_state {
+    SMT_HS_RUNNING,  /* needs bytes of the peer */
+    SMT_HS_DONE,     /* peer verified (its Finished too); smt_hs_result may be called */
+    SMT_HS_FAILED,
+};
+
+/* Takes the next TLS bytes of the peer, in order (NULL, 0 to start an initiator) and runs. Returns
+ * an smt_hs_state, or a negative code once when it fails (SMT_EAUTH band; smt_hs_error_text says more).
+ * Bytes to send may be waiting after any outcome: an alert after failure. */
+int smt_hs_input(struct smt_hs *hs, const uint8_t *bytes, size_t len);
+
+/* Bytes to send: copies up to cap, returns how many; 0 = none. */
+size_t smt_hs_output(struct smt_hs *hs, uint8_t *out, size_t cap);
+
+/* One clear line on the failure. Borrowed until free. */
+const char *smt_hs_error_text(const struct smt_hs *hs);
+
+struct smt_hs_result {
+    uint8_t secret[SMT_SECRET_LEN]; /* secret of epoch 1: the caller wipes it */
+    enum smt_aead_alg alg;
+    struct smt_params peer;
+    enum smt_hs_auth auth;
+    char identity[256];             /* subject or PSK identity */
+    uint8_t peer_key_sha256[32];
+};
+
+/* After SMT_HS_DONE. */
+SMT_MUST_CHECK int smt_hs_result(struct smt_hs *hs, struct smt_hs_result *out);
+
+/* The peer's certificate, one reference more, or NULL. */
+X509 *smt_hs_peer_cert(const struct smt_hs *hs);
+
+#endif
