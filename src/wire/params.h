@@ -29,8 +29,8 @@ void smt_params_init(struct smt_params *p);
 /* Writes the block; its length, or SMT_EINVAL when it does not fit cap. */
 SMT_MUST_CHECK int smt_params_encode(const struct smt_params *p, uint8_t *out, size_t cap);
 
-/* Parses a block into *out (defaults for what is missing). SMT_EMALFORMED for a missing required id, a short or
- * repeated one; *out is then untouched. */
+/* Parses a block into *out (defaults for what is missing). SMT_EMALFORMED for a missing required
+ * id, a short or repeated one; *out is then untouched. */
 SMT_MUST_CHECK int smt_params_decode(const uint8_t *in, size_t len, struct smt_params *out);
 
 #endif

@@ -1,6 +1,6 @@
-/* Formats of profile smt2 (docs/wire.md): clear headers, record heads and the plaintext head of DATA
- * records. Host order stops here. Decoding checks lengths and reserved bits, nothing else; what it gives
- * are hints until a tag has passed. */
+/* Formats of profile smt2 (docs/wire.md): clear headers, record heads and the plaintext head of
+ * DATA records. Host order stops here. Decoding checks lengths and reserved bits, nothing else;
+ * what it gives are hints until a tag has passed. */
 #ifndef SMT_WIRE_WIRE_H
 #define SMT_WIRE_WIRE_H
 
@@ -70,10 +70,12 @@ struct smt_hdr {
     uint8_t cookie_len;
 };
 
-/* Decodes the header of a packet. 0, SMT_EVERSION (ports, kind, version, header_len, session_id and HANDSHAKE's source_id
- * are set), or SMT_EMALFORMED. What 0 promises: reserved bits are zero; a DATA record that is in one packet lies inside
- * it, one in slices has a byte there; a CTRL packet holds the 29 bytes of the shortest record; cookie (RETRY: 32 bytes), TLS bytes
- * and version list lie inside; a HANDSHAKE packet without receiver's id has its 1,200 bytes and source_id is not 0. */
+/* Decodes the header of a packet. 0, SMT_EVERSION (ports, kind, version, header_len, session_id
+ * and HANDSHAKE's source_id are set), or SMT_EMALFORMED. What 0 promises: reserved bits are
+ * zero; a DATA record that is in one packet lies inside it, one in slices has a byte there; a
+ * CTRL packet holds the 29 bytes of the shortest record; cookie (RETRY: 32 bytes), TLS bytes and
+ * version list lie inside; a HANDSHAKE packet without receiver's id has its 1,200 bytes and
+ * source_id is not 0. */
 SMT_MUST_CHECK int smt_hdr_decode(const uint8_t *pkt, size_t len, struct smt_hdr *out);
 
 /* Writes the header of hdr->kind (version 2, reserved fields zero); returns its length. */
@@ -82,9 +84,10 @@ size_t smt_hdr_encode(const struct smt_hdr *hdr, uint8_t *out);
 /* 17 03 03, length, record number: 13 bytes for a plaintext of plain_len. */
 void smt_record_head_encode(uint8_t *out, uint64_t record_no, size_t plain_len);
 
-/* Parses a record head at `in` (at least 13 bytes); 0 and the plaintext length, or SMT_EMALFORMED: type, version,
- * or a length beyond the `record_len` bytes present. *record_no gets the explicit number. A record of CTRL may be
- * shorter than what is present (padding); of a DATA record the caller also wants *plain_len == record_len - 29. */
+/* Parses a record head at `in` (at least 13 bytes); 0 and the plaintext length, or
+ * SMT_EMALFORMED: type, version, or a length beyond the `record_len` bytes present. *record_no
+ * gets the explicit number. A record of CTRL may be shorter than what is present (padding); of a
+ * DATA record the caller also wants *plain_len == record_len - 29. */
 SMT_MUST_CHECK int smt_record_head_decode(const uint8_t *in, size_t record_len,
                                           uint64_t *record_no, size_t *plain_len);
 
@@ -92,7 +95,8 @@ SMT_MUST_CHECK int smt_record_head_decode(const uint8_t *in, size_t record_len,
 void smt_record_aad(uint8_t out[SMT_AAD_LEN], uint64_t record_no, size_t plain_len);
 void smt_record_nonce(uint8_t out[12], const uint8_t salt[4], uint64_t record_no);
 
-/* role ‖ attempt ‖ low 33 bits of the id ‖ index, from the clear header's id (with role) and seal. */
+/* role ‖ attempt ‖ low 33 bits of the id ‖ index, from the clear header's id (with role) and
+ * seal. */
 static inline uint64_t smt_data_record_no(uint64_t rpc_id, uint32_t seal)
 {
     uint64_t attempt = (seal >> SMT_SEAL_INDEX_BITS) & 0x3f;
@@ -100,7 +104,12 @@ static inline uint64_t smt_data_record_no(uint64_t rpc_id, uint32_t seal)
     return (rpc_id & SMT_ID_ROLE) | attempt << 57 | (rpc_id & 0x1ffffffffull) << 24 | index;
 }
 
-enum smt_what { SMT_WHAT_REQUEST = 1, SMT_WHAT_RESPONSE = 2, SMT_WHAT_ONEWAY = 3, SMT_WHAT_TEST = 4 };
+enum smt_what {
+    SMT_WHAT_REQUEST = 1,
+    SMT_WHAT_RESPONSE = 2,
+    SMT_WHAT_ONEWAY = 3,
+    SMT_WHAT_TEST = 4,
+};
 enum smt_inner_flags { SMT_INNER_EXT = 0x01, SMT_INNER_IDEMPOTENT = 0x02 };
 
 /* Plaintext head of a DATA record, docs/wire.md 3.1. */
@@ -118,8 +127,9 @@ struct smt_inner {
 /* Length of the encoded head: 16 or 40, without frames. */
 size_t smt_inner_encode(const struct smt_inner *in, uint8_t *out);
 
-/* Decodes the head of a plaintext. Returns its length (16 or 40; frames follow), or SMT_EMALFORMED when head or frames
- * do not fit plain_len, `what` is unknown, or offset 0 comes without extension. */
+/* Decodes the head of a plaintext. Returns its length (16 or 40; frames follow), or
+ * SMT_EMALFORMED when head or frames do not fit plain_len, `what` is unknown, or offset 0 comes
+ * without extension. */
 SMT_MUST_CHECK int smt_inner_decode(const uint8_t *plain, size_t plain_len, struct smt_inner *out);
 
 /* ---- control frames, docs/wire.md 4 ---- */
@@ -160,7 +170,8 @@ struct smt_frame {
     uint64_t id;        /* RPC frames, with bit 63 */
     uint64_t token;     /* PING, PONG, PROBE, PROBE_ACK, PATH_* */
     uint32_t offset;    /* GRANT, RESEND */
-    uint32_t length;    /* RESEND; GRANT: received prefix; CUTOFFS: unscheduled limit; CREDIT: open RPCs */
+    /* RESEND; GRANT: received prefix; CUTOFFS: unscheduled limit; CREDIT: open RPCs */
+    uint32_t length;
     uint32_t seq, packets, bytes, ce; /* MARK, SEEN */
     uint64_t low_water; /* DONE; CREDIT: bytes */
     uint64_t bitmap;    /* DONE */
@@ -170,12 +181,14 @@ struct smt_frame {
 /* Encoded length of a frame of this type, 0 if unknown. */
 size_t smt_frame_len(uint8_t type);
 
-/* Writes the frame, of a known type; its length, or 0 when cap is too small. */
+/* Writes the frame; its length, or 0 when cap is too small or the type is not a row of the
+ * table. */
 size_t smt_frame_encode(const struct smt_frame *f, uint8_t *out, size_t cap);
 
-/* Takes one frame from the front. Bytes consumed; 0 at the end or at an unknown type below 0x80 (stop; out->type
- * names it); SMT_EMALFORMED when it is cut short or an id has bit 62. Frames from 0x80 on are consumed with out->type set.
- * PADs: a run of them is consumed as one. Members that the type has not keep what they held. */
+/* Takes one frame from the front. Bytes consumed; 0 at the end or at an unknown type below 0x80
+ * (stop; out->type names it); SMT_EMALFORMED when it is cut short or an id has bit 62. Frames
+ * from 0x80 on are consumed with out->type set. PADs: a run of them is consumed as one. Members
+ * that the type has not keep what they held. */
 SMT_MUST_CHECK int smt_frame_decode(const uint8_t *in, size_t len, struct smt_frame *out);
 
 #endif
