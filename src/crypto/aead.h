@@ -34,12 +34,12 @@ struct smt_aead_out {
 };
 
 struct smt_aead {
-    const char *name;    /* "aes-128-gcm" */
-    const char *impl;    /* "openssl", "ipsec-mb" */
+    const char *name; /* "aes-128-gcm" */
+    const char *impl; /* "openssl", "ipsec-mb" */
     enum smt_aead_alg alg;
     uint32_t key_len;
-    size_t ctx_len;      /* bytes of caller memory, aligned to 64, that init fills */
-    bool fips;           /* may run while a FIPS provider is active */
+    size_t ctx_len; /* bytes of caller memory, aligned to 64, that init fills */
+    bool fips;      /* may run while a FIPS provider is active */
 
     /* Whether this CPU can run the row. Always true of what smt_aead_list and _find give. */
     bool (*usable)(void);
@@ -69,9 +69,8 @@ struct smt_aead {
      * `tag` in constant time. 0, or SMT_EAUTH when the tag is wrong: then the pieces hold bytes
      * that must not be used. In place and empty pieces as for seal. All borrowed. */
     SMT_MUST_CHECK int (*open)(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN],
-                               const uint8_t *aad, size_t aad_len, const uint8_t *in,
-                               size_t in_len, const struct smt_aead_out *out, unsigned n_out,
-                               const uint8_t *tag);
+                               const uint8_t *aad, size_t aad_len, const uint8_t *in, size_t in_len,
+                               const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag);
 };
 
 /* All rows this build and this CPU can run, fastest first; *n rows. Static, the same for the life

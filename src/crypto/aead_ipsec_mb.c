@@ -3,10 +3,9 @@
  *
  * Nothing is shared between contexts: expanded key and running state lie in the caller's memory.
  * The library's manager is made once, for its function pointers and its self-test; the job
- * queues in it are not used (they pay off for algorithms that cannot fill a core's AES units from one
- * buffer, which GCM can). One piece takes the one-shot call; several take init, update and
- * finalize. The state left after a record (key stream, hash) stays in the context until the next
- * record or fini.
+ * queues in it are not used (they pay off where one buffer cannot fill the AES units of a core;
+ * GCM can). One piece takes the one-shot call; several take init, update and finalize. The state
+ * left after a record (key stream, hash) stays in the context until the next record or fini.
  *
  * Known cost: version 1.3 writes a process-wide error word in each call, so threads on different
  * cores share that cache line (64 B seal: 46 ns alone, 60 ns each beside a second core). That
@@ -36,12 +35,11 @@ struct imb_ctx {
 
 static_assert(sizeof(struct imb_ctx) <= SMT_AEAD_IMB_CTX_LEN, "context must fit");
 
-static struct imb_gcm gcm128, gcm256; /* written once, before `usable` is */
-static bool usable;
+static struct imb_gcm gcm128, gcm256; /* written once, by probe */
 static pthread_once_t probed = PTHREAD_ONCE_INIT;
 
-/* The manager that proved usable is kept for the life of the process: the pointers taken from it
- * lead into the library's code, but nothing promises that they outlive the manager. */
+/* NULL when this CPU will not do. Kept for the life of the process: the pointers taken from it lead
+ * into the library's code, but nothing promises that they outlive the manager. */
 static IMB_MGR *manager;
 
 static void probe(void)
@@ -81,12 +79,11 @@ static void probe(void)
         .dec_end = m->gcm256_dec_finalize,
     };
     manager = m;
-    usable = true;
 }
 
 bool smt_aead_imb_usable(void)
 {
-    return pthread_once(&probed, probe) == 0 && usable;
+    return pthread_once(&probed, probe) == 0 && manager != NULL;
 }
 
 static int init_gcm(struct imb_ctx *c, const struct imb_gcm *gcm, const uint8_t *key)
@@ -179,8 +176,7 @@ int smt_aead_imb_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const 
     }
     assert(out_len == in_len);
     if (one.len == out_len) {
-        gcm->dec(&c->key, &c->state, one.p, in, in_len, nonce, aad, aad_len, right,
-                 sizeof(right));
+        gcm->dec(&c->key, &c->state, one.p, in, in_len, nonce, aad, aad_len, right, sizeof(right));
         return check_tag(right, tag);
     }
 

@@ -5,7 +5,10 @@
  * provider calls, whatever the length. The tag goes in together with the nonce and comes out by a
  * parameter array: the ctrl calls do the same with one more walk through the provider. The TLS
  * record mode (EVP_CTRL_AEAD_TLS1_AAD) would save a third of the calls, but works in place only
- * and on one piece. */
+ * and on one piece.
+ *
+ * The expanded key lies in OpenSSL's heap, not in the caller's memory: it is wiped when the context
+ * goes, but neither locked nor kept out of core dumps. */
 #include "crypto/aead_rows.h"
 
 #include <limits.h>
@@ -92,12 +95,11 @@ static bool put_aad(EVP_CIPHER_CTX *evp, const uint8_t *aad, size_t aad_len, boo
 }
 
 int smt_aead_openssl_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
-                          size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
-                          uint8_t *out, uint8_t *tag)
+                          size_t aad_len, const struct smt_aead_in *in, unsigned n_in, uint8_t *out,
+                          uint8_t *tag)
 {
     EVP_CIPHER_CTX *evp = ((struct openssl_ctx *)ctx)->evp;
-    if (EVP_EncryptInit_ex2(evp, NULL, NULL, nonce, NULL) != 1 ||
-        !put_aad(evp, aad, aad_len, true))
+    if (EVP_EncryptInit_ex2(evp, NULL, NULL, nonce, NULL) != 1 || !put_aad(evp, aad, aad_len, true))
         return SMT_ECRYPTO;
 
     int n;

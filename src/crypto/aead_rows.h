@@ -16,8 +16,8 @@ int smt_aead_openssl_init256(void *ctx, const uint8_t *key);
 int smt_aead_openssl_rekey(void *ctx, const uint8_t *key);
 void smt_aead_openssl_fini(void *ctx);
 int smt_aead_openssl_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
-                          size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
-                          uint8_t *out, uint8_t *tag);
+                          size_t aad_len, const struct smt_aead_in *in, unsigned n_in, uint8_t *out,
+                          uint8_t *tag);
 int smt_aead_openssl_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
                           size_t aad_len, const uint8_t *in, size_t in_len,
                           const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag);

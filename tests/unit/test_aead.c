@@ -2,6 +2,7 @@
  * memory (no allocation per record, no access beyond a piece). */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <pthread.h>
@@ -284,9 +285,8 @@ static void check_rows_agree(enum smt_aead_alg alg, struct record *r, uint8_t *b
         uint8_t tag[16];
         if (first) {
             struct smt_aead_in whole = {r->plain, r->len};
-            assert_int_equal(rows[i].seal(ctx, r->nonce, r->aad, r->aad_len, &whole, 1, r->cipher,
-                                          r->tag),
-                             0);
+            assert_int_equal(
+                rows[i].seal(ctx, r->nonce, r->aad, r->aad_len, &whole, 1, r->cipher, r->tag), 0);
             first = false;
         }
         for (unsigned round = 0; round < 3; round++) {
@@ -350,8 +350,8 @@ static int open_record(const struct smt_aead *row, void *ctx, const struct recor
 }
 
 /* Flips one bit of `field`, expects a refusal, flips it back. */
-static void refuse_flipped(const struct smt_aead *row, void *ctx, struct record *r,
-                           uint8_t *field, size_t len, uint8_t *plain)
+static void refuse_flipped(const struct smt_aead *row, void *ctx, struct record *r, uint8_t *field,
+                           size_t len, uint8_t *plain)
 {
     if (len == 0)
         return;
@@ -416,8 +416,8 @@ static void test_every_tag_bit(void **state)
         for (unsigned bit = 0; bit < 128; bit++) {
             assert_int_equal(rows[r].seal(ctx, nonce, NULL, 0, &in, 1, text, tag), 0);
             tag[bit / 8] ^= (uint8_t)(1u << bit % 8);
-            assert_int_equal(
-                rows[r].open(ctx, nonce, NULL, 0, text, sizeof(text), &out, 1, tag), SMT_EAUTH);
+            assert_int_equal(rows[r].open(ctx, nonce, NULL, 0, text, sizeof(text), &out, 1, tag),
+                             SMT_EAUTH);
         }
         ctx_free(&rows[r], ctx);
     }
@@ -455,7 +455,7 @@ static void test_fini_of_zero(void **state)
 }
 
 /* Counts OpenSSL's allocations: the table may take memory in init only. */
-static unsigned long n_allocations;
+static atomic_ulong n_allocations;
 
 static void *counting_malloc(size_t len, const char *file, int line)
 {
