@@ -43,8 +43,7 @@ static OSSL_PARAM octets(const char *name, const void *p, size_t len)
 }
 
 int smt_hkdf_expand_label(const uint8_t secret[SMT_SECRET_LEN], const char *label,
-                          const uint8_t *context, size_t context_len, uint8_t *out,
-                          size_t out_len)
+                          const uint8_t *context, size_t context_len, uint8_t *out, size_t out_len)
 {
     if (label[0] == '\0' || strlen(label) > 255 - strlen(label_prefix) || context_len > 255 ||
         out_len == 0 || out_len > 255 * SMT_SECRET_LEN)
@@ -159,8 +158,8 @@ static bool mac_pieces(EVP_MAC_CTX *mac, const uint8_t *key, size_t key_len,
     return EVP_MAC_final(mac, out, &out_len, 32) == 1 && out_len == 32;
 }
 
-int smt_hmac_sha256(const uint8_t *key, size_t key_len, const struct smt_aead_in *in,
-                    unsigned n_in, uint8_t out[32])
+int smt_hmac_sha256(const uint8_t *key, size_t key_len, const struct smt_aead_in *in, unsigned n_in,
+                    uint8_t out[32])
 {
     if (!have_algorithms())
         return SMT_ECRYPTO;

@@ -34,7 +34,7 @@ SMT_MUST_CHECK int smt_schedule_next(const uint8_t secret[SMT_SECRET_LEN],
 
 /* SHA-256 and HMAC-SHA-256 over gathered pieces, for transcript hashes and cookies. */
 SMT_MUST_CHECK int smt_sha256(const struct smt_aead_in *in, unsigned n_in, uint8_t out[32]);
-SMT_MUST_CHECK int smt_hmac_sha256(const uint8_t *key, size_t key_len,
-                                   const struct smt_aead_in *in, unsigned n_in, uint8_t out[32]);
+SMT_MUST_CHECK int smt_hmac_sha256(const uint8_t *key, size_t key_len, const struct smt_aead_in *in,
+                                   unsigned n_in, uint8_t out[32]);
 
 #endif
