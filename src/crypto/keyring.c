@@ -24,8 +24,7 @@ size_t smt_keyring_size(const struct smt_aead *aead, uint32_t n_slots)
 {
     if (n_slots < SMT_KEYRING_MIN_SLOTS || n_slots > MAX_SLOTS)
         return 0;
-    return n_slots * round_64(aead->ctx_len) +
-           round_64(n_slots * sizeof(struct smt_keyring_slot));
+    return n_slots * round_64(aead->ctx_len) + round_64(n_slots * sizeof(struct smt_keyring_slot));
 }
 
 int smt_keyring_init(struct smt_keyring *ring, const struct smt_aead *aead, uint32_t n_slots,
@@ -123,8 +122,7 @@ static int fill_slot(struct smt_keyring *ring, uint32_t i, const uint8_t *raw_ke
     return err;
 }
 
-void *smt_keyring_get(struct smt_keyring *ring, struct smt_keyslot *handle,
-                      const uint8_t *raw_key)
+void *smt_keyring_get(struct smt_keyring *ring, struct smt_keyslot *handle, const uint8_t *raw_key)
 {
     if (SMT_LIKELY(owns_slot(ring, handle))) {
         ring->hits++;

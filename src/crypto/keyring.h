@@ -38,16 +38,17 @@ struct smt_keyring {
 size_t smt_keyring_size(const struct smt_aead *aead, uint32_t n_slots);
 
 /* Makes an empty ring in `mem` (smt_keyring_size bytes, aligned to 64, lent until fini; it will
- * hold keys). */
+ * hold keys: smt_mem_secret is the place to take it from). SMT_EINVAL for sizes out of range. */
 SMT_MUST_CHECK int smt_keyring_init(struct smt_keyring *ring, const struct smt_aead *aead,
                                     uint32_t n_slots, void *mem);
 
 /* Releases and wipes every context; handles become stale. Harmless on an all-zero ring. */
 void smt_keyring_fini(struct smt_keyring *ring);
 
-/* The context for `raw_key` (borrowed, the row's key_len bytes), which must be the same for the life
- * of the handle. The four contexts got last are valid; an earlier one may be evicted by this call.
- * NULL when the cipher back end failed: the handle is then as if never used. */
+/* The context for `raw_key` (borrowed, the row's key_len bytes), which must be the same for the
+ * life of the handle. The four contexts got last, this one among them, are valid; an earlier one
+ * may be evicted by this call. NULL when the cipher back end failed: the handle is then as if
+ * never used. */
 SMT_MUST_CHECK void *smt_keyring_get(struct smt_keyring *ring, struct smt_keyslot *handle,
                                      const uint8_t *raw_key);
 
