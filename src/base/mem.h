@@ -23,6 +23,10 @@ SMT_MUST_CHECK void *smt_mem_map(size_t len);
 SMT_MUST_CHECK void *smt_mem_map_aligned(size_t len, size_t align);
 void smt_mem_unmap(void *p, size_t len);
 
+/* For tables and slabs: smt_mem_alloc while small, smt_mem_map from 64 KB on. */
+SMT_MUST_CHECK void *smt_mem_block(size_t len);
+void smt_mem_block_free(void *p, size_t len);
+
 /* Zero pages for keys: gone in a forked child, not in core dumps, locked as far as the process
  * may. Freeing wipes them. NULL when there is no memory or the kernel can keep them neither from
  * a child's eyes nor from its address space. */
