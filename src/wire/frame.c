@@ -21,7 +21,10 @@ struct row {
     struct field fields[MAX_FIELDS + 1];
 };
 
-#define F(w, member) {w, offsetof(struct smt_frame, member)}
+#define F(w, member)                                                                               \
+    {                                                                                              \
+        w, offsetof(struct smt_frame, member)                                                      \
+    }
 
 static const struct row rows[] = {
     [SMT_FRAME_PAD] = {1, {{END}}},
@@ -84,7 +87,7 @@ size_t smt_frame_encode(const struct smt_frame *f, uint8_t *out, size_t cap)
             p += 4;
             break;
         case W32_64:
-            smt_put_be32(p, (uint32_t)*(const uint64_t *)member);
+            smt_put_be32(p, (uint32_t) * (const uint64_t *)member);
             p += 4;
             break;
         default:

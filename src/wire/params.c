@@ -28,9 +28,9 @@ enum {
 
 /* Shortest value of each id; versions and ciphers are lists of at least one. */
 static const uint8_t min_len[ID_END] = {
-    [ID_SESSION] = 8,  [ID_VERSIONS] = 1, [ID_CARRIAGES] = 1,       [ID_RECORD_FORMS] = 1,
-    [ID_CIPHERS] = 1,  [ID_MTU] = 2,      [ID_LIMITS] = 4 + 8 + 4, [ID_RX_WINDOW] = 4,
-    [ID_UNSCHED] = 4,  [ID_IDLE_TIMEOUT] = 4,
+    [ID_SESSION] = 8, [ID_VERSIONS] = 1,     [ID_CARRIAGES] = 1,      [ID_RECORD_FORMS] = 1,
+    [ID_CIPHERS] = 1, [ID_MTU] = 2,          [ID_LIMITS] = 4 + 8 + 4, [ID_RX_WINDOW] = 4,
+    [ID_UNSCHED] = 4, [ID_IDLE_TIMEOUT] = 4,
 };
 
 static_assert(SMT_PARAMS_MAX_LEN >= (ID_END - 1) * HEAD_LEN + 8 + SMT_PARAMS_MAX_VERSIONS + 1 + 1 +
