@@ -41,6 +41,7 @@ struct smt_engine_config {
     bool (*cookie_check)(void *arg, uint64_t now, const struct smt_addr *from, uint64_t id,
                          const uint8_t cookie[32]);
     void *cookie_arg;
+    void *user; /* smt_rpc_engine_user gives it back */
 };
 
 /* Fills in defaults for everything but the callbacks. */
@@ -86,7 +87,7 @@ enum smt_engine_event_type {
     SMT_EE_HS_DATA,    /* conn: TLS bytes wait in hs_peek */
     SMT_EE_NO_SESSION, /* conn: the peer says it does not know us (a hint) */
     SMT_EE_UP,         /* conn: keys installed and the peer confirmed them */
-    SMT_EE_DOWN,       /* conn, error: over; the handle dies with the next engine call */
+    SMT_EE_DOWN,       /* conn, error: over; the handle dies with the first engine call after this was taken */
     SMT_EE_REQUEST,    /* conn, rpc, data, len */
     SMT_EE_RESPONSE,   /* conn, id, user, data, len; rpc to release or NULL when it went to resp_buf */
     SMT_EE_MESSAGE,    /* conn, rpc, data, len */
@@ -107,10 +108,14 @@ struct smt_engine_event {
     void *data;
     size_t len;
     bool idempotent; /* FAILED with SMT_EMAYBE: the call was marked so */
+    bool mark;       /* RESPONSE, SENT, FAILED: `mark` of its smt_post */
 };
 
 /* Takes the oldest event. False when there is none. */
 bool smt_engine_next_event(struct smt_engine *e, struct smt_engine_event *out);
+
+/* Whether next_event would give one. */
+bool smt_engine_has_event(const struct smt_engine *e);
 
 /* ---- conns ---- */
 
@@ -171,6 +176,7 @@ struct smt_post {
     unsigned n_iov;
     bool one_way;
     bool idempotent;
+    bool mark;            /* comes back in the final event; the engine does not look at it */
     uint64_t deadline;    /* duration from the next engine call; 0 = none */
     void *user;
     void *resp_buf;       /* lent until the final event; NULL = library memory */
@@ -190,6 +196,9 @@ SMT_MUST_CHECK int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *i
 SMT_MUST_CHECK int smt_rpc_reject(struct smt_rpc *r);
 SMT_MUST_CHECK int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap);
 void smt_rpc_release(struct smt_rpc *r);
+
+/* The `user` of its engine's config, also when its conn has gone: the way from a message back to the endpoint. */
+void *smt_rpc_engine_user(const struct smt_rpc *r);
 
 /* ---- counters ---- */
 
