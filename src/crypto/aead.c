@@ -93,6 +93,8 @@ static bool may_pick(const struct smt_aead *row, const char *impl)
 
 const struct smt_aead *smt_aead_find(enum smt_aead_alg alg, const char *impl)
 {
+    if (alg == SMT_AEAD_NONE)
+        return &smt_aead_none;
     unsigned n;
     const struct smt_aead *list = smt_aead_list(&n);
     for (unsigned i = 0; i < n; i++) {

@@ -8,7 +8,11 @@
 enum {
     SMT_AEAD_OPENSSL_CTX_LEN = 64,
     SMT_AEAD_IMB_CTX_LEN = 1152,
+    SMT_AEAD_NONE_CTX_LEN = 64,
 };
+
+/* The row of SMT_AEAD_NONE, which stands in no list. */
+extern const struct smt_aead smt_aead_none;
 
 bool smt_aead_openssl_usable(void);
 int smt_aead_openssl_init128(void *ctx, const uint8_t *key);
