@@ -1,13 +1,15 @@
 /* The table of devices: what a carrier of packets can do, and how to drive it.
  *
- * A device moves datagrams. It knows addresses, priorities and batches, never packet kinds. One device
- * object belongs to one endpoint and one thread. Rows are const; smt_dev_list names them all;
- * entries a device leaves out are filled from defaults by smt_dev_open, so no caller tests for NULL.
+ * A device moves datagrams. It knows addresses, priorities and batches, never packet kinds. One
+ * device object belongs to one endpoint and one thread. Rows are const; smt_dev_list names them
+ * all; entries a device leaves out are filled from defaults by smt_dev_open, so no caller tests for
+ * NULL.
  *
- * Sending: tx_reserve gives the place for one packet of exactly `len` bytes; the caller fills it at once
- * (all of it) and goes on. Packets leave in order of reservation at the latest with tx_flush. The device
- * may join neighbours of one destination into a super-frame and lengthen shorter ones by zero bytes
- * (padding, docs/wire.md 1). Receiving: rx hands out packets borrowed until the next rx call. */
+ * Sending: tx_reserve gives the place for one packet of exactly `len` bytes; the caller fills it at
+ * once (all of it) and goes on. Packets of one destination and priority leave in order of
+ * reservation, all of them at the latest with tx_flush. The device may join packets of one
+ * destination into a super-frame and lengthen shorter ones by zero bytes (padding, docs/wire.md 1).
+ * Receiving: rx hands out packets borrowed until the next rx call. */
 #ifndef SMT_DEV_DEV_H
 #define SMT_DEV_DEV_H
 
@@ -15,23 +17,24 @@
 #include "base/defs.h"
 
 struct smt_dev;
+struct smt_dev_report;
 
 enum smt_dev_caps {
-    SMT_DEV_CAP_EVENT = 1 << 0,     /* has a file descriptor to sleep on */
-    SMT_DEV_CAP_NIC_SEAL = 1 << 1,  /* can seal AES-GCM inline */
-    SMT_DEV_CAP_BURST = 1 << 2,     /* keeps the IPv4 id of received packets */
-    SMT_DEV_CAP_REGISTER = 1 << 3,  /* memory registration makes a difference */
+    SMT_DEV_CAP_EVENT = 1 << 0,    /* has a file descriptor to sleep on */
+    SMT_DEV_CAP_NIC_SEAL = 1 << 1, /* can seal AES-GCM inline */
+    SMT_DEV_CAP_BURST = 1 << 2,    /* keeps the IPv4 id of received packets */
+    SMT_DEV_CAP_REGISTER = 1 << 3, /* memory registration makes a difference */
 };
 
 enum { SMT_DEV_RX_BATCH = 256, SMT_DEV_MAX_PACKET = 65507 };
 
 struct smt_dev_config {
-    const char *spec;        /* "udp", "udp:eth0": the row's name and what follows the colon */
-    const char *bind_host;   /* NULL = all addresses */
-    uint16_t port;           /* 0 = any */
-    const char *tap;         /* see <smt/smt.h>; NULL = none */
-    uint32_t rx_buffer_len;  /* wanted kernel receive buffer, 0 = the device's choice */
-    char *error_text;        /* one clear line on failure */
+    const char *spec;       /* "udp", "udp:eth0": the row's name and what follows the colon */
+    const char *bind_host;  /* NULL = all addresses */
+    uint16_t port;          /* 0 = any */
+    const char *tap;        /* see <smt/smt.h>; NULL = none */
+    uint32_t rx_buffer_len; /* wanted kernel receive buffer, 0 = the device's choice */
+    char *error_text;       /* one clear line on failure */
     size_t error_text_len;
 };
 
@@ -39,8 +42,8 @@ struct smt_dev_config {
 struct smt_dev_pkt {
     uint8_t *data;
     uint32_t len;
-    uint16_t ip_id;          /* with SMT_DEV_CAP_BURST, else 0 */
-    uint8_t ecn;             /* 2 bits; 3 = congestion experienced */
+    uint16_t ip_id; /* with SMT_DEV_CAP_BURST, else 0 */
+    uint8_t ecn;    /* 2 bits; 3 = congestion experienced */
     uint8_t zero;
     const struct smt_addr *from; /* borrowed with the packet */
 };
@@ -59,16 +62,18 @@ struct smt_dev_ops {
     int (*open)(const struct smt_dev_config *config, struct smt_dev **out);
     void (*close)(struct smt_dev *dev);
 
-    /* Place for one packet, or NULL when the batch is full: then flush, and try again later. `prio` 0…7.
-     * The pointer is good until the next call on this device. */
+    /* Place for one packet of 1 … SMT_DEV_MAX_PACKET bytes, or NULL when the batch is full: then
+     * flush, and try again later. `prio` 0…7. The pointer is good until the next call on this
+     * device. A packet that the device cannot carry (larger than mtu, no route) is taken, dropped
+     * at tx_flush and counted. */
     uint8_t *(*tx_reserve)(struct smt_dev *dev, const struct smt_addr *to, size_t len,
                            uint8_t prio);
 
     /* Takes back the last reservation, which was not filled. */
     void (*tx_unreserve)(struct smt_dev *dev);
 
-    /* Hands all reserved packets to the network. 0, or SMT_EAGAIN when the network is full: the rest
-     * stays queued in order (call again later); other errors drop packets, counted. */
+    /* Hands all reserved packets to the network. 0, or SMT_EAGAIN when the network is full: the
+     * rest stays queued in order (call again later); other errors drop packets, counted. */
     int (*tx_flush)(struct smt_dev *dev);
 
     /* Up to n packets without waiting; the number, or an error when the device has died. */
@@ -93,15 +98,19 @@ struct smt_dev_ops {
     int (*mem_unregister)(struct smt_dev *dev, void *addr);
 
     void (*stats)(struct smt_dev *dev, struct smt_dev_stats *out);
+
+    /* What this machine has for this row: up to n reports; returns how many. */
+    int (*report)(struct smt_dev_report *out, unsigned n);
 };
 
 /* First member of every device object. */
 struct smt_dev {
     const struct smt_dev_ops *ops; /* complete: defaults filled in */
+    struct smt_dev_ops own;        /* where it points; through `ops` only */
 };
 
-/* Opens the device that config->spec names, wrapped in `tap` if asked. SMT_ENODEV when unknown (the text
- * lists the names). */
+/* Opens the device that config->spec names, wrapped in `tap` if asked. SMT_ENODEV when unknown (the
+ * text lists the names). */
 SMT_MUST_CHECK int smt_dev_open(const struct smt_dev_config *config, struct smt_dev **out);
 
 struct smt_dev_report {
@@ -120,8 +129,10 @@ SMT_MUST_CHECK int smt_dev_resolve(const char *host, uint16_t default_port, stru
 /* Text of an address, "192.0.2.1:18515" or "[2001:db8::1]:18515". */
 void smt_dev_addr_text(const struct smt_addr *addr, char *out, size_t out_len);
 
-/* An in-memory pair for tests and instruction counts: what one sends the other receives, `mtu` bytes
- * largest, nothing lost unless `capacity` packets are waiting. Both are closed by their close. */
+/* An in-memory pair for tests and instruction counts: what one sends the other receives, whatever
+ * the address, `mtu` bytes largest. Nothing is lost: when `capacity` packets wait to be received,
+ * tx_reserve answers NULL and tx_flush SMT_EAGAIN. One thread drives both; each is closed by its
+ * own close. No system call but at opening and closing. */
 SMT_MUST_CHECK int smt_dev_loop_pair(uint32_t mtu, uint32_t capacity, struct smt_dev **a,
                                      struct smt_dev **b);
 

@@ -1,0 +1,165 @@
+/* Receiving by UDP sockets: super-frames as UDP_GRO gives them, cut into packets in place.
+ *
+ * One call of rx makes at most one system call, and none while packets of the last one are left.
+ * One datagram at a time costs less by recvmsg, many by recvmmsg: the device begins with the first,
+ * goes over when several calls in a row found something, and back when a batch brought one. Batches
+ * are bounded in bytes, so that what is being read stays in the L2 cache. */
+#include "dev/udp.h"
+
+#include <errno.h>
+#include <netinet/udp.h>
+#include <string.h>
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+enum { STREAK = 3, BATCH_FIRST = 4, BATCH_MIN = 2, BATCH_LEN = 512 << 10 };
+
+void smt_udp_rx_init(struct smt_udp *d, uint8_t *slots)
+{
+    struct smt_udp_rx *rx = &d->rx;
+    for (unsigned i = 0; i < SMT_UDP_RX_FRAMES; i++) {
+        rx->iov[i] = (struct iovec){
+            .iov_base = slots + (size_t)i * SMT_UDP_SLOT,
+            .iov_len = SMT_UDP_SLOT,
+        };
+        rx->msgs[i].msg_hdr = (struct msghdr){
+            .msg_name = &rx->names[i],
+            .msg_iov = &rx->iov[i],
+            .msg_iovlen = 1,
+            .msg_control = rx->control[i],
+        };
+    }
+    rx->batch = 1;
+}
+
+/* The kernel wrote over these. */
+static inline void message_reset(struct smt_udp_rx *rx, uint32_t i)
+{
+    rx->msgs[i].msg_hdr.msg_namelen = sizeof(rx->names[i]);
+    rx->msgs[i].msg_hdr.msg_controllen = SMT_UDP_RX_CONTROL;
+}
+
+/* Segment length and ECN bits of frame `cur`; false when the kernel cut something off. */
+static bool frame_open(struct smt_udp *d)
+{
+    struct smt_udp_rx *rx = &d->rx;
+    struct msghdr *m = &rx->msgs[rx->cur].msg_hdr;
+    rx->off = 0;
+    rx->seg_len = rx->msgs[rx->cur].msg_len;
+    rx->ecn = 0;
+    d->stats.rx_frames++;
+    if (SMT_UNLIKELY(m->msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+        return false;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+        const uint8_t *data = CMSG_DATA(c);
+        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+            int seg_len;
+            memcpy(&seg_len, data, sizeof(seg_len));
+            if (seg_len > 0)
+                rx->seg_len = (uint32_t)seg_len;
+        } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
+            rx->ecn = data[0] & 3;
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+            int tclass;
+            memcpy(&tclass, data, sizeof(tclass));
+            rx->ecn = tclass & 3;
+        }
+    }
+    return smt_addr_from_sockaddr(&rx->names[rx->cur], &rx->from[rx->cur]);
+}
+
+/* Hands out from what was received. */
+static int rest_take(struct smt_udp *d, struct smt_dev_pkt *pkts, unsigned n)
+{
+    struct smt_udp_rx *rx = &d->rx;
+    unsigned got = 0;
+    while (got < n && rx->cur < rx->n) {
+        uint32_t len = rx->msgs[rx->cur].msg_len;
+        if (rx->off == 0 && !frame_open(d)) {
+            d->stats.rx_dropped++;
+            rx->cur++;
+            continue;
+        }
+        uint8_t *data = rx->iov[rx->cur].iov_base;
+        while (got < n && rx->off < len) {
+            uint32_t left = len - rx->off;
+            struct smt_dev_pkt *p = &pkts[got++];
+            *p = (struct smt_dev_pkt){
+                .data = data + rx->off,
+                .len = left < rx->seg_len ? left : rx->seg_len,
+                .ecn = rx->ecn,
+                .from = &rx->from[rx->cur],
+            };
+            rx->off += p->len;
+            d->stats.rx_bytes += p->len;
+        }
+        if (rx->off >= len) {
+            rx->off = 0;
+            rx->cur++;
+        }
+    }
+    d->stats.rx_packets += got;
+    return (int)got;
+}
+
+/* Is the socket gone, or is it only that nothing could be read now? */
+static bool is_dead(int error)
+{
+    return error == EBADF || error == ENOTSOCK || error == EFAULT || error == EINVAL;
+}
+
+static int one_receive(struct smt_udp *d)
+{
+    struct smt_udp_rx *rx = &d->rx;
+    message_reset(rx, 0);
+    ssize_t r = recvmsg(d->fd, &rx->msgs[0].msg_hdr, 0);
+    if (r < 0)
+        return -1;
+    rx->msgs[0].msg_len = (uint32_t)r;
+    if (++rx->streak >= STREAK)
+        rx->batch = BATCH_FIRST;
+    return 1;
+}
+
+static int batch_receive(struct smt_udp *d)
+{
+    struct smt_udp_rx *rx = &d->rx;
+    for (uint32_t i = 0; i < rx->batch; i++)
+        message_reset(rx, i);
+    int r = recvmmsg(d->fd, rx->msgs, rx->batch, 0, NULL);
+    if (r < BATCH_MIN) {
+        rx->batch = 1;
+        rx->streak = 0;
+        return r;
+    }
+    uint32_t total = 0;
+    for (int i = 0; i < r; i++)
+        total += rx->msgs[i].msg_len;
+    uint32_t fit = total > 0 ? (uint32_t)((uint64_t)BATCH_LEN * (uint32_t)r / total) : 0;
+    uint32_t next = (uint32_t)r == rx->batch ? rx->batch * 2 : rx->batch;
+    if (next > fit)
+        next = fit;
+    if (next > SMT_UDP_RX_FRAMES)
+        next = SMT_UDP_RX_FRAMES;
+    rx->batch = next < BATCH_MIN ? BATCH_MIN : next;
+    return r;
+}
+
+int smt_udp_rx(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n)
+{
+    struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
+    struct smt_udp_rx *rx = &d->rx;
+    if (rx->cur < rx->n)
+        return rest_take(d, pkts, n);
+    d->stats.rx_calls++;
+    int r = rx->batch == 1 ? one_receive(d) : batch_receive(d);
+    rx->cur = 0;
+    rx->n = r > 0 ? (uint32_t)r : 0;
+    if (r < 0) {
+        rx->streak = 0;
+        return is_dead(errno) ? SMT_EDEVICE : 0;
+    }
+    return rest_take(d, pkts, n);
+}
