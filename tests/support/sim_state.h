@@ -1,0 +1,28 @@
+/* What simnet.c and sim_hs.c know of a host and tests do not. */
+#ifndef SMT_TESTS_SIM_STATE_H
+#define SMT_TESTS_SIM_STATE_H
+
+#include "simnet.h"
+
+struct sim_conn;
+
+struct sim_host_state {
+    struct smt_prng random;      /* what the engine gets as unpredictable bytes */
+    uint64_t cookie_key;
+    uint64_t wake;               /* when the engine must run next */
+    uint64_t tx_free, tx_before; /* when the send queue is empty; the same before the last packet */
+    uint64_t down_free;
+    struct sim_packet *pending;  /* reserved, being filled */
+    unsigned n_committed;
+    unsigned life;
+    bool tx_full, dirty;
+    struct sim_conn *conns;
+};
+
+/* Takes an event: the handshake's own are used up, the others go to the host's on_event. */
+void sim_hs_event(struct sim_host *h, const struct smt_engine_event *ev);
+
+/* The engine is gone: frees the records of its conns. */
+void sim_hs_forget(struct sim_host *h);
+
+#endif
