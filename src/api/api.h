@@ -1,0 +1,342 @@
+/* Inside of the api layer: the objects behind the public handles and what its files offer each other.
+ *
+ *   ctx ─ ep ─┬─ session ─┬─ link (where calls go)      a link is one engine conn with its handshake
+ *             │           └─ link beside (a replacement that is being shaken hands with)
+ *             └─ links of strangers: no session before their handshake is complete
+ *
+ * All of an endpoint is touched by one thread, except `woken` and the wake descriptor; a context is shared by
+ * its endpoints' threads and read-only but for what its lock guards. */
+#ifndef SMT_API_API_H
+#define SMT_API_API_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <smt/smt.h>
+
+#include "api/ring.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "core/engine.h"
+#include "dev/dev.h"
+#include "hs/cookie.h"
+#include "hs/hs.h"
+
+enum {
+    SMT_API_MAX_ADDRS = 8,
+    SMT_API_N_ALGS = 3, /* enum smt_aead_alg is an index below this */
+};
+
+/* ---- objects ---- */
+
+struct smt_ctx {
+    uint32_t fork_gen;
+    bool plaintext;
+    bool can_accept;          /* the credentials can play the responder */
+    uint8_t n_algs;
+    enum smt_aead_alg algs[SMT_API_N_ALGS];
+    const struct smt_aead *aeads[SMT_API_N_ALGS]; /* by alg; NULL = not chosen */
+    struct smt_creds *creds;  /* NULL: plaintext */
+    struct smt_log log;
+    uint64_t serial;          /* names the context in the threads' error texts */
+    char *device, *tap;       /* copies; tap may be NULL */
+    pthread_mutex_t lock;     /* guards what follows */
+    struct smt_list eps;
+    struct smt_list bufs;     /* struct smt_api_buf of buf.c */
+};
+
+/* Who the peer of a link proved to be. One allocation. */
+struct smt_peer {
+    enum smt_session_auth auth;
+    uint8_t key_sha256[32];
+    uint32_t identity_len, cert_len;
+    char bytes[]; /* identity with its NUL, then the certificate in DER */
+};
+
+/* One conn of the engine. The conn's user pointer. */
+struct smt_link {
+    struct smt_list node; /* ep->links */
+    struct smt_ep *ep;
+    struct smt_session *session; /* NULL: a stranger still shaking hands */
+    struct smt_conn *conn;
+    struct smt_hs *hs;           /* until the link is up; NULL on plaintext endpoints */
+    const struct smt_aead *aead; /* from the moment keys are installed */
+    struct smt_peer *peer;
+    uint64_t id_base;            /* public call id = id_base + the engine's id */
+    char *text;                  /* why it failed; NULL: nothing more than the code says */
+    bool up;
+    bool hello_sent, hello_seen; /* plaintext endpoints: plain.c */
+    bool closing;                /* smt_conn_close was called */
+};
+
+/* What an initiator needs to come back: one per smt_connect. */
+struct smt_target {
+    struct smt_session *session;
+    struct smt_addr addrs[SMT_API_MAX_ADDRS];
+    unsigned n_addrs, i_addr;
+    uint64_t give_up;     /* when the next address gets its turn; SMT_NEVER: the engine decides */
+    uint64_t no_retry_before;
+    struct smt_list dial; /* ep->dialing, while give_up is set */
+    struct smt_list kept; /* struct smt_kept, posted */
+    struct smt_list orphans; /* struct smt_kept whose link was lost */
+    uint64_t key_a, key_b;
+    bool in_map;
+    int worst;            /* the most telling error of addresses tried so far */
+    char *worst_text;
+    char name[];          /* verify name */
+};
+
+enum smt_notice { SMT_NOTICE_UP = 1, SMT_NOTICE_DOWN = 2 };
+
+struct smt_session {
+    struct smt_ep *ep;
+    struct smt_link *link;   /* where calls go; NULL: over */
+    struct smt_link *beside;
+    void *user;
+    struct smt_target *target; /* NULL: the peer came to us */
+    struct smt_list node;    /* ep->sessions; after DOWN was handed out ep->reap */
+    struct smt_list notice;  /* ep->notices */
+    uint64_t last_id;        /* largest public call id given */
+    uint32_t n_links;        /* links that point here, retired ones too */
+    int error;               /* of SESSION_DOWN */
+    uint8_t notices;         /* enum smt_notice, waiting to be told */
+    bool was_up;
+    bool announce;           /* SESSION_UP is due when the replaced link is gone */
+    bool closing;
+    bool is_down;            /* no link and never one again */
+    bool mute;               /* given up by smt_connect_wait: no events any more */
+};
+
+/* A call the api may have to post again: on another address, or on the session that replaces a lost one. */
+struct smt_kept {
+    struct smt_list node;      /* target->kept, target->orphans or ep->failing */
+    struct smt_session *session;
+    struct smt_link *link;     /* NULL: lost */
+    uint64_t public_id, engine_id;
+    uint64_t deadline;         /* absolute; SMT_NEVER = none */
+    void *user, *resp_buf;
+    size_t resp_cap;
+    int error;                 /* on ep->failing */
+    bool one_way, idempotent;
+    uint8_t n_iov;
+    struct smt_post_iov iov[SMT_MAX_IOV];
+};
+
+struct smt_api_stats {
+    uint64_t handshakes_ok, handshakes_failed, sessions_replaced, calls_repeated, addresses_failed;
+};
+
+struct smt_ep {
+    /* What every poll reads. */
+    uint32_t fork_gen;
+    bool tx_blocked;           /* the device is full: wait for its descriptor */
+    bool poll_spin;
+    bool accept;
+    struct smt_ctx *ctx;
+    struct smt_engine *engine;
+    struct smt_dev *dev;
+    uint64_t now;              /* clock of the last poll */
+    uint64_t dial_deadline;    /* earliest give_up of ep->dialing */
+    struct smt_list reap;      /* sessions whose DOWN was handed out by the poll before */
+    struct smt_list failing;   /* struct smt_kept to be told FAILED */
+    struct smt_list notices;
+    struct smt_ring held;      /* events kept back by synchronous calls */
+    struct smt_tx_sink sink;
+
+    struct smt_list node; /* ctx->eps */
+    struct smt_list links, sessions, dialing;
+    struct smt_pool link_pool, session_pool, kept_pool;
+    struct smt_map by_peer;    /* initiator sessions */
+    uint64_t handshake_timeout;
+    struct smt_cookie_key *cookie; /* secret memory */
+    struct smt_api_stats stats;
+    uint64_t spin_ns;          /* sync.c: how long spinning has been worth it lately */
+
+    int wait_fd, timer_fd, wake_fd;
+    uint64_t timer_at;         /* what timer_fd is set to; SMT_NEVER: off */
+    atomic_uint woken;
+
+    unsigned random_left;
+    uint8_t random_buf[256];
+    struct smt_dev_pkt pkts[SMT_DEV_RX_BATCH];
+};
+
+/* ---- fork.c ---- */
+
+/* Counts forks seen by this process image; handles remember the value of their birth. */
+extern uint32_t smt_fork_generation;
+
+/* Registers the handler. 0 or SMT_ESYSTEM. */
+SMT_MUST_CHECK int smt_fork_init(void);
+
+/* ---- errtext.c ---- */
+
+/* Remembers a line for smt_error_text (ctx NULL: of calls without one) and returns `code`. */
+int smt_fail(const struct smt_ctx *ctx, int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The same for a text that lives for ever: cheap enough for the data path. */
+int smt_fail_static(const struct smt_ctx *ctx, int code, const char *text);
+
+/* ---- checks of handles, for every public function ---- */
+
+static inline int smt_ctx_check(const struct smt_ctx *ctx)
+{
+    if (SMT_UNLIKELY(ctx == NULL))
+        return smt_fail_static(NULL, SMT_EINVAL, "the context is NULL");
+    if (SMT_UNLIKELY(ctx->fork_gen != smt_fork_generation))
+        return smt_fail_static(ctx, SMT_EFORK, "the context belongs to the parent process: open one here");
+    return 0;
+}
+
+static inline int smt_ep_check(const struct smt_ep *ep)
+{
+    if (SMT_UNLIKELY(ep == NULL))
+        return smt_fail_static(NULL, SMT_EINVAL, "the endpoint is NULL");
+    if (SMT_UNLIKELY(ep->fork_gen != smt_fork_generation))
+        return smt_fail_static(ep->ctx, SMT_EFORK,
+                               "the endpoint belongs to the parent process: open one here");
+    return 0;
+}
+
+static inline int smt_session_check(const struct smt_session *s)
+{
+    if (SMT_UNLIKELY(s == NULL))
+        return smt_fail_static(NULL, SMT_EINVAL, "the session is NULL");
+    if (SMT_UNLIKELY(s->ep->fork_gen != smt_fork_generation))
+        return smt_fail_static(s->ep->ctx, SMT_EFORK, "the session belongs to the parent process");
+    return 0;
+}
+
+/* ---- config.c ---- */
+
+/* Copies a struct that carries its size in its first member: what the caller has of it, zeros for the rest.
+ * SMT_EINVAL when size is not at least min_len. */
+SMT_MUST_CHECK int smt_config_copy(void *to, size_t to_len, const void *from, size_t min_len);
+
+/* ---- ctx.c ---- */
+
+/* ssl_ctx NULL: from files. */
+SMT_MUST_CHECK int smt_ctx_open_with(const struct smt_ctx_config *config, SSL_CTX *ssl_ctx,
+                                     struct smt_ctx **out);
+
+/* ---- ep.c ---- */
+
+/* As smt_ep_open on an open device, which the endpoint then owns (also on failure). For tests and benchmarks. */
+SMT_MUST_CHECK int smt_ep_open_on(struct smt_ctx *ctx, const struct smt_ep_config *config,
+                                  struct smt_dev *dev, struct smt_ep **out);
+
+/* ---- clock.c ---- */
+
+/* CLOCK_MONOTONIC in ns. */
+uint64_t smt_api_clock(void);
+
+/* ---- handshake.c, plain.c ---- */
+
+/* Makes the link of a conn; `session` NULL for a stranger. NULL: no memory. */
+struct smt_link *smt_link_new(struct smt_ep *ep, struct smt_conn *conn,
+                              struct smt_session *session);
+
+/* Frees what a link holds and leaves its session; its conn is over or will not be looked at again. */
+void smt_link_free(struct smt_link *link);
+
+/* Begins the handshake of a link as the role of its conn. */
+SMT_MUST_CHECK int smt_handshake_start(struct smt_link *link, const char *verify_name);
+
+/* TLS bytes wait: runs the handshake; a failure closes the conn, its DOWN event brings the code. */
+void smt_handshake_run(struct smt_link *link);
+
+/* Ends a link's conn because of `code` and remembers the text for its DOWN. */
+void smt_link_fail(struct smt_link *link, int code, const char *text);
+
+/* What both kinds of handshake end in: checks the peer's parameters, installs the secret. */
+SMT_MUST_CHECK int smt_link_install(struct smt_link *link, enum smt_aead_alg alg,
+                                    const uint8_t secret[SMT_SECRET_LEN],
+                                    const struct smt_params *peer);
+
+SMT_MUST_CHECK int smt_plain_start(struct smt_link *link);
+void smt_plain_run(struct smt_link *link);
+
+enum { SMT_PLAIN_MAGIC_LEN = 10 };
+extern const uint8_t smt_plain_magic[SMT_PLAIN_MAGIC_LEN];
+
+/* ---- session.c ---- */
+
+/* smt_connect without its checks of handles; *is_new: it was not there before. */
+SMT_MUST_CHECK int smt_session_connect(struct smt_ep *ep, const char *host, const char *verify_name,
+                                       unsigned flags, struct smt_session **out, bool *is_new);
+
+/* Each returns true when *out holds a public event. down frees the link. */
+bool smt_session_link_up(struct smt_link *link, struct smt_event *out);
+bool smt_session_link_down(struct smt_link *link, int error, struct smt_event *out);
+void smt_session_no_session(struct smt_link *link);
+
+/* Starts the next address of sessions whose turn with this one is over. */
+void smt_session_dial_tick(struct smt_ep *ep, uint64_t now);
+
+/* Frees a session that nobody will look at again. */
+void smt_session_reap(struct smt_session *s);
+
+/* As smt_session_close, with no more events of it at all: it frees itself. */
+void smt_session_abandon(struct smt_session *s);
+
+/* ---- kept.c ---- */
+
+/* Whether a call posted now must be kept. */
+static inline bool smt_session_keeps(const struct smt_session *s, unsigned flags)
+{
+    const struct smt_target *t = s->target;
+    return t != NULL && ((flags & SMT_IDEMPOTENT) || (!s->link->up && t->i_addr + 1 < t->n_addrs));
+}
+
+/* Posts and remembers. */
+SMT_MUST_CHECK int smt_kept_post(struct smt_session *s, const struct smt_post *post, uint64_t *id);
+
+/* The final event of a kept call: true when it is final for the user too (then *id and *user are his and the kept
+ * call is freed), false when the call waits to be posted again. */
+bool smt_kept_final(struct smt_ep *ep, struct smt_kept *k, int error, uint64_t *id, void **user);
+
+/* Posts the orphans of a session on its link. Those that cannot go are put on ep->failing. */
+void smt_kept_repost(struct smt_session *s);
+
+/* Puts the orphans on ep->failing. */
+void smt_kept_fail_all(struct smt_session *s, int error);
+
+SMT_MUST_CHECK int smt_kept_cancel(struct smt_session *s, uint64_t public_id);
+
+void smt_kept_free(struct smt_ep *ep, struct smt_kept *k);
+
+/* ---- poll.c ---- */
+
+/* Reads the clock, moves packets both ways and runs timers. A negative code: the device has died. */
+SMT_MUST_CHECK int smt_ep_progress(struct smt_ep *ep);
+
+/* Sends what may be sent now. */
+void smt_ep_transmit(struct smt_ep *ep);
+
+/* The next event that is not in `held` already. */
+bool smt_ep_next_event(struct smt_ep *ep, struct smt_event *out);
+
+/* Whether an event could be handed out without moving packets. */
+bool smt_ep_has_event(const struct smt_ep *ep);
+
+/* ---- wait.c ---- */
+
+SMT_MUST_CHECK int smt_ep_wait_init(struct smt_ep *ep);
+void smt_ep_wait_fini(struct smt_ep *ep);
+
+/* When the endpoint must run next. */
+uint64_t smt_ep_deadline(const struct smt_ep *ep);
+
+/* ---- buf.c ---- */
+
+/* Registers the context's memory with a new endpoint's device. */
+SMT_MUST_CHECK int smt_buf_register_all(struct smt_ctx *ctx, struct smt_ep *ep);
+
+/* Frees what is left when a context closes. */
+void smt_buf_forget_all(struct smt_ctx *ctx);
+
+#endif

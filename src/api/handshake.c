@@ -1,0 +1,195 @@
+/* Between a conn's handshake bytes and hs: who may come in, what both sides agreed on, why it failed.
+ *
+ * A link is made for every conn; a stranger's link gets a session only when its handshake is complete. The hs object is
+ * freed as soon as the link is up: TLS bytes that come later (tickets) are dropped. A failure sends the alert, closes
+ * the conn with the mapped code and leaves the text for the DOWN event. */
+#include "api/api.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "wire/wire.h"
+
+struct smt_link *smt_link_new(struct smt_ep *ep, struct smt_conn *conn, struct smt_session *session)
+{
+    struct smt_link *link = smt_pool_get(&ep->link_pool);
+    if (link == NULL)
+        return NULL;
+    *link = (struct smt_link){.ep = ep, .session = session, .conn = conn};
+    smt_list_push_tail(&ep->links, &link->node);
+    smt_conn_set_user(conn, link);
+    if (session != NULL)
+        session->n_links++;
+    return link;
+}
+
+void smt_link_free(struct smt_link *link)
+{
+    smt_conn_set_user(link->conn, NULL);
+    if (link->session != NULL)
+        link->session->n_links--;
+    smt_hs_free(link->hs);
+    smt_mem_free(link->peer);
+    smt_mem_free(link->text);
+    smt_list_remove(&link->node);
+    smt_pool_put(&link->ep->link_pool, link);
+}
+
+void smt_link_fail(struct smt_link *link, int code, const char *text)
+{
+    if (link->closing)
+        return;
+    link->closing = true;
+    size_t len = strlen(text) + 1;
+    if (len > 1 && link->text == NULL) {
+        link->text = smt_mem_alloc(len);
+        if (link->text != NULL)
+            memcpy(link->text, text, len);
+    }
+    smt_conn_close(link->conn, link->ep->now, code, true);
+}
+
+int smt_link_install(struct smt_link *link, enum smt_aead_alg alg,
+                     const uint8_t secret[SMT_SECRET_LEN], const struct smt_params *peer)
+{
+    const struct smt_aead *aead = (unsigned)alg < SMT_API_N_ALGS ? link->ep->ctx->aeads[alg] : NULL;
+    if (aead == NULL || memchr(peer->versions, SMT_WIRE_VERSION, peer->n_versions) == NULL)
+        return SMT_EVERSION;
+    if (peer->session_id != smt_conn_peer_id(link->conn))
+        return SMT_EPROTO;
+    link->aead = aead;
+    return smt_conn_install(link->conn, link->ep->now, aead, secret, peer);
+}
+
+static enum smt_session_auth auth_of(enum smt_hs_auth auth)
+{
+    static const enum smt_session_auth table[] = {
+        [SMT_HS_AUTH_NONE] = SMT_AUTH_NONE,
+        [SMT_HS_AUTH_CERT] = SMT_AUTH_CERT,
+        [SMT_HS_AUTH_PIN] = SMT_AUTH_PIN,
+        [SMT_HS_AUTH_PSK] = SMT_AUTH_PSK,
+    };
+    return table[auth];
+}
+
+/* Keeps the certificate as DER: a tenth of what a parsed one takes, for thousands of idle sessions. */
+static struct smt_peer *peer_new(const struct smt_hs *hs, const struct smt_hs_result *result)
+{
+    X509 *cert = smt_hs_peer_cert(hs);
+    int cert_len = cert != NULL ? i2d_X509(cert, NULL) : 0;
+    if (cert_len < 0)
+        cert_len = 0;
+    size_t identity_len = strlen(result->identity);
+    struct smt_peer *peer = smt_mem_alloc(sizeof(*peer) + identity_len + 1 + (size_t)cert_len);
+    if (peer != NULL) {
+        peer->auth = auth_of(result->auth);
+        memcpy(peer->key_sha256, result->peer_key_sha256, sizeof(peer->key_sha256));
+        peer->identity_len = (uint32_t)identity_len;
+        peer->cert_len = (uint32_t)cert_len;
+        memcpy(peer->bytes, result->identity, identity_len + 1);
+        unsigned char *der = (unsigned char *)peer->bytes + identity_len + 1;
+        if (cert_len > 0)
+            i2d_X509(cert, &der);
+    }
+    X509_free(cert);
+    return peer;
+}
+
+/* Moves what hs wants to say into the conn. */
+static int output_pump(struct smt_link *link)
+{
+    uint8_t buf[4096];
+    for (size_t n; (n = smt_hs_output(link->hs, buf, sizeof(buf))) > 0;) {
+        int r = smt_conn_hs_send(link->conn, buf, n);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* The peer is who it should be: keys in. */
+static int handshake_done(struct smt_link *link)
+{
+    struct smt_hs_result result;
+    int r = smt_hs_result(link->hs, &result);
+    if (r == 0) {
+        link->peer = peer_new(link->hs, &result);
+        r = link->peer == NULL ? SMT_ENOMEM
+                               : smt_link_install(link, result.alg, result.secret, &result.peer);
+    }
+    smt_wipe(&result, sizeof(result));
+    return r;
+}
+
+int smt_handshake_start(struct smt_link *link, const char *verify_name)
+{
+    struct smt_ep *ep = link->ep;
+    if (ep->ctx->plaintext)
+        return smt_plain_start(link);
+    struct smt_hs_config config = {
+        .creds = ep->ctx->creds,
+        .initiator = smt_conn_is_initiator(link->conn),
+        .verify_name = verify_name,
+        .initiator_id = smt_conn_peer_id(link->conn),
+    };
+    smt_conn_params(link->conn, &config.params);
+    config.params.n_ciphers = ep->ctx->n_algs;
+    for (unsigned i = 0; i < ep->ctx->n_algs; i++)
+        config.params.ciphers[i] = (uint8_t)ep->ctx->algs[i];
+    int r = smt_hs_new(&config, &link->hs);
+    if (r < 0 || !config.initiator)
+        return r;
+    r = smt_hs_input(link->hs, NULL, 0);
+    return r < 0 ? r : output_pump(link);
+}
+
+/* A plaintext peer gets what a TLS server would say to a client it has nothing in common with. */
+static bool plaintext_peer_refused(struct smt_link *link, const uint8_t *p)
+{
+    static const uint8_t alert[] = {0x15, 3, 3, 0, 2, 2, 40}; /* fatal handshake_failure */
+    if (link->hello_seen || *p != smt_plain_magic[0]) {
+        link->hello_seen = true;
+        return false;
+    }
+    int r = smt_conn_is_initiator(link->conn)
+                ? 0
+                : smt_conn_hs_send(link->conn, alert, sizeof(alert));
+    smt_link_fail(link, r < 0 ? r : SMT_EAUTH,
+                  "the peer is a plaintext endpoint and this one demands security: give both the "
+                  "same kind of credentials");
+    return true;
+}
+
+static void bytes_to_hs(struct smt_link *link, const uint8_t *p, size_t len)
+{
+    bool was_done = link->peer != NULL;
+    int r = smt_hs_input(link->hs, p, len);
+    int sent = output_pump(link);
+    if (r < 0)
+        smt_link_fail(link, r, smt_hs_error_text(link->hs));
+    else if (sent < 0)
+        smt_link_fail(link, sent, "");
+    else if (r == SMT_HS_DONE && !was_done) {
+        r = handshake_done(link);
+        if (r < 0)
+            smt_link_fail(link, r, r == SMT_EPROTO ? "the session id of the peer's parameters is not "
+                                                     "that of its packets"
+                                                   : "");
+    }
+}
+
+void smt_handshake_run(struct smt_link *link)
+{
+    if (link->ep->ctx->plaintext) {
+        smt_plain_run(link);
+        return;
+    }
+    const uint8_t *p;
+    for (size_t len; (len = smt_conn_hs_peek(link->conn, &p)) > 0;) {
+        if (link->hs != NULL && !link->closing && !plaintext_peer_refused(link, p))
+            bytes_to_hs(link, p, len);
+        if (link->closing)
+            return;
+        smt_conn_hs_consume(link->conn, len);
+    }
+}
