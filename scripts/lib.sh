@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # What scripts/demo, scripts/test and scripts/chroot-check share. Sourced by bash after `set -eu`.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -93,15 +94,16 @@ keep()
 # finish PID: asks it to end and waits for that; after 5 s it is killed.
 finish()
 {
-    local i
+    local _
     kill "$1" 2>/dev/null || true
-    for i in $(seq 50); do
+    for _ in $(seq 50); do
         kill -0 "$1" 2>/dev/null || break
         sleep 0.1
     done
     kill -9 "$1" 2>/dev/null || true
     wait "$1" 2>/dev/null || true
-    PIDS=${PIDS/ $1/}
+    PIDS=${PIDS/%" $1"/}
+    PIDS=${PIDS/" $1 "/ }
 }
 
 finish_all()
