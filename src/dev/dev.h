@@ -82,11 +82,11 @@ struct smt_dev_ops {
     /* Largest packet (bytes of payload) the local link carries towards `to` now. */
     uint32_t (*mtu)(struct smt_dev *dev, const struct smt_addr *to);
 
-    /* Descriptor that polls readable when rx may return packets (or queued sends may go on after
-     * arm). -1 without SMT_DEV_CAP_EVENT. */
+    /* Descriptor that, once arm has answered 0, polls readable when rx may return packets or queued
+     * sends may go on. The same for the device's life; -1 without SMT_DEV_CAP_EVENT. */
     int (*fd)(struct smt_dev *dev);
 
-    /* Before sleeping: 0, or SMT_EBUSY when there is something to do right now. */
+    /* Before every sleep: 0, or SMT_EBUSY when there is something to do right now. */
     int (*arm)(struct smt_dev *dev);
 
     uint16_t (*port)(struct smt_dev *dev);

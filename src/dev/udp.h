@@ -27,7 +27,7 @@ enum { SMT_UDP_TOS_ECT0 = 2 };
 
 /* A super-frame being laid out: n_segs segments of seg_len bytes, the last of last_len. */
 struct smt_udp_frame {
-    struct smt_addr to;
+    _Alignas(64) struct smt_addr to;
     uint8_t tos;
     bool is_split; /* goes segment by segment; done_segs have gone */
     uint32_t seg_len, last_len, n_segs, done_segs;
@@ -80,7 +80,8 @@ struct smt_udp {
     struct smt_dev base;
     int fd, epoll_fd;
     int family;
-    bool is_out_armed;
+    uint32_t watched;   /* epoll events of the socket; 0 = not in the set */
+    uint32_t n_unarmed; /* calls of rx since the last arm, while watched */
     uint16_t port;
     uint32_t rx_capacity;
     char ifname[16];
@@ -101,6 +102,9 @@ uint8_t *smt_udp_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size
 void smt_udp_tx_unreserve(struct smt_dev *dev);
 int smt_udp_tx_flush(struct smt_dev *dev);
 int smt_udp_rx(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n);
+
+/* Takes the socket out of the epoll set until the next arm. */
+void smt_udp_unwatch(struct smt_udp *d);
 
 /* Has rx packets that it received before and has not handed out? */
 static inline bool smt_udp_rx_has_rest(const struct smt_udp *d)

@@ -14,7 +14,7 @@
 #define UDP_GRO 104
 #endif
 
-enum { STREAK = 3, BATCH_FIRST = 4, BATCH_MIN = 2, BATCH_LEN = 512 << 10 };
+enum { STREAK = 3, BATCH_FIRST = 4, BATCH_MIN = 2, BATCH_LEN = 512 << 10, UNWATCH_AFTER = 256 };
 
 void smt_udp_rx_init(struct smt_udp *d, uint8_t *slots)
 {
@@ -154,6 +154,8 @@ int smt_udp_rx(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n)
     if (rx->cur < rx->n)
         return rest_take(d, pkts, n);
     d->stats.rx_calls++;
+    if (d->watched != 0 && ++d->n_unarmed > UNWATCH_AFTER)
+        smt_udp_unwatch(d);
     int r = rx->batch == 1 ? one_receive(d) : batch_receive(d);
     rx->cur = 0;
     rx->n = r > 0 ? (uint32_t)r : 0;

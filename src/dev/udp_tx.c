@@ -103,14 +103,17 @@ static uint8_t *frame_begin(struct smt_udp *d, uint32_t i, const struct smt_addr
     tx->queue[(tx->head + tx->n) % SMT_UDP_TX_FRAMES] = f;
     tx->n++;
     tx->batch_len += len;
-    f->to = *to;
+    /* Slots are reused last-in first-out, so it is often the same destination again. */
+    if (f->name_len == 0 || !smt_addr_equal(&f->to, to)) {
+        f->to = *to;
+        f->name_len = smt_addr_to_sockaddr(to, d->family == AF_INET6, &f->name);
+    }
     f->tos = tos;
     f->is_split = false;
     f->seg_len = len;
     f->last_len = len;
     f->n_segs = 1;
     f->done_segs = 0;
-    f->name_len = smt_addr_to_sockaddr(to, d->family == AF_INET6, &f->name);
     if (i == SMT_UDP_TX_OPEN)
         i = tx->next_victim++ % SMT_UDP_TX_OPEN;
     else if (i == tx->n_open)
