@@ -1,0 +1,517 @@
+/* The life of a conn: from the first handshake packet to the last farewell. It owns identity, credit, liveness and the one
+ * timer behind which everything periodic of a conn stands; keys.c, pacer.c, mtu.c and hs_stream.c do their parts when it
+ * calls them.
+ *
+ * A conn that has no work costs no timer traffic: liveness is judged only while something is awaited. */
+#include "core/conn.h"
+
+#include "base/mem.h"
+#include "core/state.h"
+
+static const uint64_t tell_delay = 400 * SMT_USEC;
+static const uint64_t credit_wait = 20 * SMT_MSEC;
+static const uint64_t patience_floor = 2 * SMT_MSEC;
+static const uint64_t patience_first = 10 * SMT_MSEC; /* RTT not measured yet */
+static const uint64_t patience_most = 128 * SMT_MSEC;
+
+enum { ACCEPTED_SLACK = 64 };
+
+static const uint16_t arrows[SMT_CONN_N_STATES] = {
+    [SMT_CONN_FREE] = 1u << SMT_CONN_AWAIT_KEYS,
+    [SMT_CONN_AWAIT_KEYS] = 1u << SMT_CONN_AWAIT_CONFIRM | 1u << SMT_CONN_UP |
+                            1u << SMT_CONN_CLOSED,
+    [SMT_CONN_AWAIT_CONFIRM] = 1u << SMT_CONN_UP | 1u << SMT_CONN_CLOSED,
+    [SMT_CONN_UP] = 1u << SMT_CONN_CLOSED,
+    [SMT_CONN_CLOSED] = 1u << SMT_CONN_FREE,
+};
+
+void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to)
+{
+    assert(arrows[c->state] >> to & 1);
+    c->state = to;
+}
+
+static uint64_t fresh_id(struct smt_engine *e)
+{
+    uint64_t id;
+    do {
+        e->config.random(e->config.random_arg, &id, sizeof(id));
+        id = (id & ~(0xffull << 56)) | (uint64_t)e->config.number << 56;
+    } while ((id & ~(0xffull << 56)) == 0 || smt_conn_find(e, id) != NULL);
+    return id;
+}
+
+static void credit_init(struct smt_conn *c)
+{
+    static const uint32_t homa_cutoffs[8] = {UINT32_MAX, 0, 0, 0, 1000000, 15000, 2800, 200};
+    struct smt_params p;
+    smt_params_init(&p);
+    c->peer_open = p.open_rpcs;
+    c->peer_bytes = p.unfinished_bytes;
+    c->peer_max_message = p.max_message;
+    c->unsched_limit = p.unsched;
+    c->peer_mtu = p.mtu;
+    c->peer_max_packet = SMT_MTU_BASE;
+    c->mtu.now = SMT_MTU_BASE;
+    c->told_bytes = c->e->config.max_conn_bytes;
+    memcpy(c->cutoffs, homa_cutoffs, sizeof(homa_cutoffs));
+}
+
+int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr, bool initiator,
+                 struct smt_conn **out)
+{
+    struct smt_conn *c = smt_pool_get(&e->conns);
+    if (c == NULL)
+        return SMT_ENOMEM;
+    memset(c, 0, sizeof(*c));
+    c->e = e;
+    c->id = fresh_id(e);
+    if (smt_map_put(&e->conn_map, (struct smt_map_key){c->id, 0}, c) < 0)
+        goto err_put;
+    if (smt_hs_stream_new(&e->ranges, initiator, &c->hs) < 0)
+        goto err_unmap;
+    smt_evlink_init(&c->ev, SMT_EV_OF_CONN);
+    c->timer.owner = SMT_EV_OF_CONN;
+    c->addr = *addr;
+    c->slot = smt_pool_index(&e->conns, c);
+    c->initiator = initiator;
+    c->next_id = 1;
+    c->opened_at = now;
+    c->heard = now;
+    c->work_since = now;
+    c->tell_at = SMT_NEVER;
+    c->credit_at = SMT_NEVER;
+    credit_init(c);
+    smt_finished_init(&c->finished, &e->ranges);
+    c->peer_finished = (struct smt_finished_seen){.low_water = 1};
+    smt_ranges_init(&c->accepted, &e->ranges, e->config.max_open_rpcs + ACCEPTED_SLACK);
+    smt_ctl_init(&c->ctl);
+    smt_pacer_init(&c->pacer);
+    smt_list_init(&c->rpcs);
+    smt_list_init(&c->blocked);
+    smt_list_init(&c->hs_link);
+    smt_list_push_tail(&e->live, &c->all_link);
+    smt_conn_set_state(c, SMT_CONN_AWAIT_KEYS);
+    smt_conn_arm(c, now);
+    *out = c;
+    return 0;
+err_unmap:
+    (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
+err_put:
+    smt_pool_put(&e->conns, c);
+    return SMT_ENOMEM;
+}
+
+/* Nothing from the wire reaches it any more. */
+static void unlink_wire(struct smt_conn *c)
+{
+    struct smt_engine *e = c->e;
+    (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
+    if (c->in_hs_map)
+        (void)smt_map_del(&e->peer_map,
+                          (struct smt_map_key){c->peer_id, smt_engine_addr_hash(&c->addr)});
+    c->in_hs_map = false;
+    smt_wheel_disarm(&e->wheel, &c->timer.t);
+}
+
+void smt_conn_free(struct smt_conn *c)
+{
+    struct smt_engine *e = c->e;
+    unlink_wire(c);
+    smt_evlink_drop(&c->ev);
+    smt_list_remove(&c->all_link);
+    smt_list_remove(&c->hs_link);
+    smt_ctl_fini(c);
+    smt_keys_fini(&c->keys);
+    smt_hs_stream_free(c->hs);
+    smt_finished_fini(&c->finished);
+    smt_ranges_fini(&c->accepted);
+    smt_wipe(c, sizeof(*c));
+    smt_pool_put(&e->conns, c);
+}
+
+struct smt_conn *smt_conn_find(const struct smt_engine *e, uint64_t id)
+{
+    return smt_map_get(&e->conn_map, (struct smt_map_key){id, 0});
+}
+
+void smt_conn_heard(struct smt_conn *c, uint64_t now)
+{
+    c->heard = now;
+    if (SMT_LIKELY(c->state == SMT_CONN_UP && c->hs == NULL))
+        return;
+    if (c->state == SMT_CONN_AWAIT_CONFIRM) {
+        smt_conn_set_state(c, SMT_CONN_UP);
+        c->up_at = now;
+        smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_UP);
+    }
+    /* An authentic packet acknowledges the last flight: the streams have done their work. */
+    if (c->state == SMT_CONN_UP && c->hs != NULL &&
+        (c->initiator || smt_hs_stream_is_done(c->hs))) {
+        smt_hs_stream_free(c->hs);
+        c->hs = NULL;
+        smt_conn_arm(c, now);
+    }
+}
+
+void smt_conn_work_began(struct smt_conn *c, uint64_t now)
+{
+    if (c->work_since < now)
+        c->work_since = now;
+}
+
+uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
+{
+    uint64_t base = patience_first;
+    if (c->pacer.rtt_last > 0) {
+        base = 4 * c->pacer.rtt_last;
+        if (base < patience_floor)
+            base = patience_floor;
+    }
+    base <<= rounds < 10 ? rounds : 10;
+    uint64_t most = c->e->config.peer_timeout / 4;
+    if (most > patience_most)
+        most = patience_most;
+    return base < most ? base : most;
+}
+
+bool smt_conn_is_silent(const struct smt_conn *c, uint64_t now)
+{
+    uint64_t since = c->heard > c->work_since ? c->heard : c->work_since;
+    return now - since > c->e->config.peer_timeout;
+}
+
+void smt_conn_room_made(struct smt_conn *c)
+{
+    if (!c->want_writable || c->state == SMT_CONN_CLOSED)
+        return;
+    if (c->open_calls >= c->peer_open || (c->out_bytes >= c->peer_bytes && c->out_bytes > 0))
+        return;
+    c->want_writable = false;
+    c->credit_at = SMT_NEVER;
+    smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_WRITABLE);
+}
+
+static uint64_t credit_bytes(const struct smt_conn *c)
+{
+    uint64_t max = c->e->config.max_conn_bytes;
+    return c->held_bytes < max ? max - c->held_bytes : 0;
+}
+
+static void credit_send(struct smt_conn *c)
+{
+    c->told_bytes = credit_bytes(c);
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CREDIT,
+                                       .length = c->e->config.max_open_rpcs,
+                                       .low_water = c->told_bytes});
+}
+
+void smt_conn_held_changed(struct smt_conn *c)
+{
+    if (c->keys.aead == NULL || c->state == SMT_CONN_CLOSED)
+        return;
+    uint64_t is = credit_bytes(c);
+    uint64_t moved = is > c->told_bytes ? is - c->told_bytes : c->told_bytes - is;
+    if (moved > c->e->config.max_conn_bytes / 8)
+        credit_send(c);
+}
+
+void smt_conn_unblock(struct smt_conn *c)
+{
+    struct smt_list *l;
+    /* ready may put one back to `blocked` only without keys, and then nothing is unblocked. */
+    if (c->keys.aead == NULL)
+        return;
+    while ((l = smt_list_pop_head(&c->blocked)) != NULL)
+        smt_rpc_ready(SMT_CONTAINER_OF(l, struct smt_rpc, wait_link));
+}
+
+void smt_conn_call_finished(struct smt_conn *c, uint64_t id)
+{
+    /* Without memory the mark stays below this id for the life of the conn: safe, and the peer keeps state longer. */
+    if (smt_finished_add(&c->finished, id) < 0)
+        return;
+    if (c->tell_at == SMT_NEVER) {
+        c->tell_at = c->e->now + tell_delay;
+        if (!smt_timer_is_armed(&c->timer.t) || c->timer.t.at > c->tell_at)
+            smt_wheel_arm(&c->e->wheel, &c->timer.t, c->tell_at);
+    }
+}
+
+/* ---- timer ---- */
+
+static uint64_t earliest(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+void smt_conn_arm(struct smt_conn *c, uint64_t now)
+{
+    const struct smt_engine_config *g = &c->e->config;
+    uint64_t at = SMT_NEVER;
+    if (c->state == SMT_CONN_CLOSED)
+        return;
+    if (c->state == SMT_CONN_AWAIT_KEYS || c->state == SMT_CONN_AWAIT_CONFIRM)
+        at = c->opened_at + g->handshake_timeout;
+    if (c->hs != NULL)
+        at = earliest(at, c->hs->resend_at);
+    at = earliest(at, c->tell_at);
+    at = earliest(at, c->credit_at);
+    at = earliest(at, smt_pacer_deadline(c));
+    at = earliest(at, smt_mtu_deadline(&c->mtu));
+    if (c->keys.prev != NULL)
+        at = earliest(at, c->keys.prev_until);
+    if (g->idle_timeout > 0 && c->state == SMT_CONN_UP)
+        at = earliest(at, c->heard + g->idle_timeout);
+    if (at == SMT_NEVER)
+        smt_wheel_disarm(&c->e->wheel, &c->timer.t);
+    else
+        smt_wheel_arm(&c->e->wheel, &c->timer.t, at > now ? at : now);
+}
+
+static bool handshake_tick(struct smt_conn *c, uint64_t now)
+{
+    bool under_way = c->state == SMT_CONN_AWAIT_KEYS || c->state == SMT_CONN_AWAIT_CONFIRM;
+    if (under_way && now >= c->opened_at + c->e->config.handshake_timeout) {
+        smt_conn_close(c, now, c->error < 0 ? c->error : SMT_EUNREACHABLE, false);
+        return false;
+    }
+    if (c->hs != NULL && smt_hs_stream_is_due(c->hs, now))
+        smt_engine_hs_ready(c);
+    return true;
+}
+
+static bool idle_tick(struct smt_conn *c, uint64_t now)
+{
+    uint64_t limit = c->e->config.idle_timeout;
+    if (limit == 0 || c->state != SMT_CONN_UP || now < c->heard + limit)
+        return true;
+    if (c->n_rpcs > 0) {
+        c->heard = now;
+        return true;
+    }
+    smt_conn_close(c, now, 0, true);
+    return false;
+}
+
+void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
+{
+    if (!handshake_tick(c, now) || !idle_tick(c, now))
+        return;
+    if (now >= c->tell_at) {
+        c->tell_at = SMT_NEVER;
+        if (c->finished.untold) {
+            c->finished.untold = false;
+            smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_DONE,
+                                               .low_water = c->finished.low_water,
+                                               .bitmap = c->finished.done});
+        }
+    }
+    if (now >= c->credit_at) {
+        /* A CREDIT may have been lost: the answer to a PING brings another. */
+        smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});
+        if (c->n_quiet < 5)
+            c->n_quiet++;
+        c->credit_at = now + (credit_wait << c->n_quiet);
+    }
+    smt_pacer_tick(c, now);
+    smt_mtu_tick(c, now);
+    smt_keys_age(&c->keys, now);
+    if (c->n_rpcs == 0 && c->open_calls == 0)
+        smt_keys_rest(&c->keys);
+    smt_conn_arm(c, now);
+}
+
+/* ---- calls of engine.h ---- */
+
+int smt_conn_open(struct smt_engine *e, uint64_t now, const struct smt_addr *to,
+                  struct smt_conn **out)
+{
+    e->now = now;
+    if (smt_pool_n_live(&e->conns) >= e->config.max_conns)
+        return SMT_ENOMEM;
+    int rc = smt_conn_new(e, now, to, true, out);
+    if (rc == 0)
+        e->stats.conns_opened++;
+    return rc;
+}
+
+uint64_t smt_conn_id(const struct smt_conn *c)
+{
+    return c->id;
+}
+
+uint64_t smt_conn_peer_id(const struct smt_conn *c)
+{
+    return c->peer_id;
+}
+
+const struct smt_addr *smt_conn_addr(const struct smt_conn *c)
+{
+    return &c->addr;
+}
+
+bool smt_conn_is_initiator(const struct smt_conn *c)
+{
+    return c->initiator;
+}
+
+void smt_conn_set_user(struct smt_conn *c, void *user)
+{
+    c->user = user;
+}
+
+void *smt_conn_user(const struct smt_conn *c)
+{
+    return c->user;
+}
+
+void smt_conn_params(const struct smt_conn *c, struct smt_params *out)
+{
+    const struct smt_engine_config *g = &c->e->config;
+    smt_params_init(out);
+    out->session_id = c->id;
+    out->versions[0] = SMT_WIRE_VERSION;
+    out->n_versions = 1;
+    out->mtu = (uint16_t)(g->mtu > 0 && g->mtu < UINT16_MAX ? g->mtu : UINT16_MAX);
+    out->open_rpcs = g->max_open_rpcs;
+    out->unfinished_bytes = g->max_conn_bytes;
+    out->max_message = g->max_msg_len;
+    out->rx_window = g->rx_window;
+    out->idle_timeout_ms = (uint32_t)(g->idle_timeout / SMT_MSEC);
+}
+
+int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len)
+{
+    if (c->hs == NULL)
+        return SMT_ESTATE;
+    int rc = smt_hs_stream_write(c->hs, bytes, len);
+    if (rc == 0)
+        smt_engine_hs_ready(c);
+    return rc;
+}
+
+size_t smt_conn_hs_peek(struct smt_conn *c, const uint8_t **p)
+{
+    return c->hs != NULL ? smt_hs_stream_ready(c->hs, p) : 0;
+}
+
+void smt_conn_hs_consume(struct smt_conn *c, size_t len)
+{
+    if (c->hs != NULL)
+        c->hs->in_taken += (uint32_t)len;
+}
+
+int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *aead,
+                     const uint8_t secret[SMT_SECRET_LEN], const struct smt_params *peer)
+{
+    struct smt_engine *e = c->e;
+    if (c->state != SMT_CONN_AWAIT_KEYS || peer->session_id == 0)
+        return SMT_ESTATE;
+    if (c->peer_id != 0 && c->peer_id != peer->session_id)
+        return SMT_EPROTO;
+    struct smt_keyring *ring = smt_engine_ring(e, aead);
+    if (ring == NULL)
+        return SMT_ENOMEM;
+    int rc = smt_keys_install(&c->keys, aead, ring, &e->replays, secret, c->initiator,
+                              e->config.rekey_records);
+    if (rc < 0)
+        return rc;
+    e->now = now;
+    c->peer_id = peer->session_id;
+    c->peer_open = peer->open_rpcs;
+    c->peer_bytes = peer->unfinished_bytes;
+    c->peer_max_message = peer->max_message < SMT_MAX_MESSAGE ? peer->max_message : SMT_MAX_MESSAGE;
+    c->unsched_limit = peer->unsched;
+    c->peer_mtu = peer->mtu;
+    smt_pacer_start(&c->pacer, peer->rx_window);
+    c->peer_max_packet = 0; /* asked of the sink at the first packet */
+    c->mtu.now = SMT_MTU_BASE;
+    c->heard = now;
+    smt_conn_set_state(c, c->initiator ? SMT_CONN_AWAIT_CONFIRM : SMT_CONN_UP);
+    c->up_at = now;
+    if (!c->initiator) {
+        smt_evlink_raise(&e->events, &c->ev, SMT_EE_UP);
+        credit_send(c);
+    }
+    smt_engine_hs_ready(c);
+    SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs)
+        smt_rpc_arm(SMT_CONTAINER_OF(l, struct smt_rpc, conn_link), now);
+    smt_conn_work_began(c, now);
+    smt_conn_unblock(c);
+    smt_conn_arm(c, now);
+    return 0;
+}
+
+void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
+{
+    struct smt_engine *e = c->e;
+    if (c->state == SMT_CONN_CLOSED)
+        return;
+    e->now = now;
+    if (error < 0)
+        e->stats.conns_lost++;
+    if (tell && c->keys.aead != NULL) {
+        smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CLOSE, .code = (uint16_t)-error});
+    } else {
+        smt_ctl_fini(c);
+    }
+    c->error = error;
+    /* Unwind from the rpcs: each tells its own end before DOWN does. */
+    SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs)
+        smt_rpc_orphan(SMT_CONTAINER_OF(l, struct smt_rpc, conn_link),
+                       error == 0 ? SMT_ECLOSED : error);
+    c->ev.pending &= ~(1u << SMT_EE_HS_ACCEPT | 1u << SMT_EE_HS_DATA | 1u << SMT_EE_NO_SESSION |
+                       1u << SMT_EE_WRITABLE);
+    bool queued = c->ev.pending != 0;
+    if (!queued)
+        smt_evlink_drop(&c->ev);
+    smt_evlink_raise(&e->events, &c->ev, SMT_EE_DOWN);
+    unlink_wire(c);
+    smt_conn_set_state(c, SMT_CONN_CLOSED);
+    if (!tell) {
+        smt_list_remove(&c->hs_link);
+    } else if (c->hs != NULL && c->keys.aead == NULL && smt_hs_stream_is_due(c->hs, now)) {
+        smt_engine_hs_ready(c); /* an alert goes out once */
+    }
+    smt_list_remove(&c->all_link);
+    smt_list_push_tail(&e->dead, &c->all_link);
+}
+
+int smt_conn_rekey(struct smt_conn *c)
+{
+    if (c->keys.aead == NULL || c->state == SMT_CONN_CLOSED)
+        return SMT_ESTATE;
+    c->keys.want_next = true;
+    /* Something must leave under the next keys for the peer to follow. */
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});
+    return 0;
+}
+
+void smt_conn_stats(const struct smt_conn *c, struct smt_conn_stats *out)
+{
+    *out = (struct smt_conn_stats){
+        .epoch = c->keys.aead != NULL ? c->keys.now.number : 0,
+        .mtu = c->mtu.now,
+        .open_calls = c->open_calls,
+        .rtt_min = c->pacer.rtt_min,
+        .rtt_last = c->pacer.rtt_last,
+        .handshake_ns = c->up_at > c->opened_at ? c->up_at - c->opened_at : 0,
+        .max_rate = c->pacer.max_rate,
+        .up = c->state == SMT_CONN_UP,
+    };
+}
+
+bool smt_conn_is_quiet(const struct smt_conn *c)
+{
+    if (c->state == SMT_CONN_CLOSED)
+        return true;
+    if (c->open_calls > 0 || smt_ctl_is_waiting(&c->ctl) || c->finished.untold)
+        return false;
+    SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs) {
+        const struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, conn_link);
+        if (r->state == SMT_RPC_AWAIT_ACK)
+            return false;
+    }
+    return true;
+}

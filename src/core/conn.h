@@ -1,0 +1,113 @@
+/* One secured wire session: identity, keys, credit, what is finished, and its queues. */
+#ifndef SMT_CORE_CONN_H
+#define SMT_CORE_CONN_H
+
+#include "base/wheel.h"
+#include "core/ctl.h"
+#include "core/evq.h"
+#include "core/finished.h"
+#include "core/hs_stream.h"
+#include "core/keys.h"
+#include "core/mtu.h"
+#include "core/pacer.h"
+#include "core/rpc.h"
+
+enum smt_conn_state {
+    SMT_CONN_FREE = 0,
+    SMT_CONN_AWAIT_KEYS,    /* handshake under way */
+    SMT_CONN_AWAIT_CONFIRM, /* initiator: keys are in, nothing authentic came yet */
+    SMT_CONN_UP,
+    SMT_CONN_CLOSED,        /* over; stays until farewells are sent and the user let go */
+    SMT_CONN_N_STATES,
+};
+
+struct smt_conn {
+    struct smt_evlink ev; /* first: evq finds us by it */
+    struct smt_engine *e;
+    void *user;
+    uint64_t id, peer_id;
+    struct smt_addr addr;
+    uint32_t slot;
+    enum smt_conn_state state;
+    bool initiator;
+    bool want_writable;  /* a post was refused: WRITABLE is owed */
+    bool down_taken;     /* DOWN was handed out: the user has let go */
+    bool in_hs_map;
+    uint8_t n_quiet;     /* handshake or credit timer rounds without answer */
+    int error;           /* of the DOWN event */
+
+    /* what the peer allows */
+    uint32_t peer_open, peer_max_message, unsched_limit;
+    uint32_t peer_mtu;           /* largest packet it takes */
+    uint32_t peer_max_packet;    /* that, our own limit and the link's */
+    uint64_t peer_bytes;
+    uint16_t cutoffs_version;
+    uint32_t cutoffs[8];
+
+    /* our own rpcs */
+    uint64_t next_id;
+    uint32_t open_calls;
+    uint64_t out_bytes;             /* of requests and messages not finished */
+    struct smt_finished finished;   /* ours: low-water mark and done bitmap to tell */
+    struct smt_finished_seen peer_finished; /* the peer's, as told */
+    struct smt_ranges accepted;     /* the peer's ids that have been accepted */
+    uint32_t served;                /* server rpcs not retired */
+
+    uint64_t held_bytes;            /* received memory not yet released */
+    uint64_t told_bytes;            /* the credit of bytes told last */
+
+    struct smt_keys keys;
+    struct smt_ctl ctl;
+    struct smt_pacer pacer;
+    struct smt_mtu mtu;
+    struct smt_hs_stream *hs;       /* NULL once both sides have everything */
+
+    struct smt_list rpcs;           /* all, by conn_link */
+    struct smt_list blocked;        /* ready but waiting for keys or the pacer, by wait_link */
+    struct smt_list all_link;       /* engine's conns or, once closed, its dead */
+    struct smt_list hs_link;        /* in the engine's hs_ready */
+    uint32_t n_rpcs;
+
+    struct smt_owned_timer timer;
+    uint64_t opened_at, up_at, heard, work_since;
+    uint64_t tell_at;    /* when finished ids are told unless a record told them before */
+    uint64_t credit_at;  /* when to ask for credit that never came */
+};
+
+SMT_MUST_CHECK int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr,
+                                bool initiator, struct smt_conn **out);
+void smt_conn_free(struct smt_conn *c);
+
+/* By session id of a packet; NULL when it is nobody's. */
+struct smt_conn *smt_conn_find(const struct smt_engine *e, uint64_t id);
+
+void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to);
+
+/* An authentic packet came. */
+void smt_conn_heard(struct smt_conn *c, uint64_t now);
+
+/* Work began or ended: keeps timers honest. */
+void smt_conn_work_began(struct smt_conn *c, uint64_t now);
+
+void smt_conn_timer_fired(struct smt_conn *c, uint64_t now);
+void smt_conn_arm(struct smt_conn *c, uint64_t now);
+
+/* True when silence has lasted so long that the peer is dead; work is open. */
+bool smt_conn_is_silent(const struct smt_conn *c, uint64_t now);
+
+/* A post may succeed again: WRITABLE if one is owed. */
+void smt_conn_room_made(struct smt_conn *c);
+
+/* Received memory changed: tells the peer its credit when it moved enough. */
+void smt_conn_held_changed(struct smt_conn *c);
+
+/* Blocked rpcs may go on. */
+void smt_conn_unblock(struct smt_conn *c);
+
+/* How long an rpc waits for something before it asks. */
+uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds);
+
+/* Its own messages no longer exist for the peer, id by id. */
+void smt_conn_call_finished(struct smt_conn *c, uint64_t id);
+
+#endif

@@ -1,0 +1,144 @@
+/* Control frames of a conn on their way out. They are encoded when they arise and leave together in the next CTRL packet;
+ * what a frame says is only ever more true later, so nothing is kept for retransmission: whoever needs an answer asks
+ * again by his own timer. */
+#include "core/ctl.h"
+
+#include "core/state.h"
+
+void smt_ctl_init(struct smt_ctl *t)
+{
+    t->buf = NULL;
+    t->last = NULL;
+    t->n_bufs = 0;
+    smt_list_init(&t->link);
+}
+
+static void buf_pop(struct smt_conn *c)
+{
+    struct smt_ctl *t = &c->ctl;
+    struct smt_ctl_buf *b = t->buf;
+    t->buf = b->next;
+    t->n_bufs--;
+    smt_pool_put(&c->e->ctl_bufs, b);
+    if (t->buf == NULL) {
+        t->last = NULL;
+        smt_list_remove(&t->link);
+    }
+}
+
+void smt_ctl_fini(struct smt_conn *c)
+{
+    while (c->ctl.buf != NULL)
+        buf_pop(c);
+}
+
+static struct smt_ctl_buf *buf_push(struct smt_conn *c)
+{
+    struct smt_ctl *t = &c->ctl;
+    if (t->n_bufs == SMT_CTL_MAX_BUFS)
+        return NULL;
+    struct smt_ctl_buf *b = smt_pool_get(&c->e->ctl_bufs);
+    if (b == NULL)
+        return NULL;
+    b->next = NULL;
+    b->len = 0;
+    if (t->buf == NULL) {
+        t->buf = b;
+        smt_list_push_tail(&c->e->ctl_ready, &t->link);
+    } else {
+        t->last->next = b;
+    }
+    t->last = b;
+    t->n_bufs++;
+    return b;
+}
+
+void smt_ctl_add(struct smt_conn *c, const struct smt_frame *f)
+{
+    if (c->keys.aead == NULL || c->state == SMT_CONN_CLOSED)
+        return;
+    struct smt_ctl_buf *b = c->ctl.last;
+    if (b == NULL || SMT_CTL_BUF_LEN - b->len < SMT_FRAME_MAX_LEN)
+        b = buf_push(c);
+    if (b == NULL) {
+        c->e->stats.frames_lost++;
+        return;
+    }
+    b->len += (uint16_t)smt_frame_encode(f, b->bytes + b->len, SMT_CTL_BUF_LEN - b->len);
+}
+
+void smt_ctl_add_id(struct smt_conn *c, uint8_t type, uint64_t id)
+{
+    smt_ctl_add(c, &(struct smt_frame){.type = type, .id = id});
+}
+
+void smt_ctl_add_unknown(struct smt_conn *c, uint64_t id, bool over)
+{
+    c->e->stats.unknown_sent++;
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_UNKNOWN,
+                                       .id = id,
+                                       .flags = over ? SMT_UNKNOWN_OVER : 0});
+}
+
+void smt_ctl_add_resend(struct smt_conn *c, uint64_t id, uint32_t offset, uint32_t length)
+{
+    c->e->stats.resends_sent++;
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_RESEND,
+                                       .id = id,
+                                       .offset = offset,
+                                       .length = length,
+                                       .prio = 7});
+}
+
+/* Header and record around `plain_len` bytes of frames that lie in place. */
+static bool packet_seal(struct smt_conn *c, uint8_t *pkt, size_t plain_len)
+{
+    const struct smt_hdr hdr = {
+        .kind = SMT_KIND_CTRL,
+        .version = SMT_WIRE_VERSION,
+        .epoch = (uint8_t)c->keys.now.number,
+        .sport = c->e->config.port,
+        .dport = c->addr.port,
+        .session_id = c->peer_id,
+    };
+    smt_hdr_encode(&hdr, pkt);
+    if (smt_keys_seal_ctrl(&c->keys, pkt + SMT_CTRL_HDR_LEN, plain_len) < 0)
+        return false;
+    c->e->stats.packets_sent_ctrl++;
+    c->e->stats.bytes_sent += SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len;
+    return true;
+}
+
+bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink)
+{
+    struct smt_ctl *t = &c->ctl;
+    (void)smt_keys_step(&c->keys, c->e->now);
+    while (t->buf != NULL) {
+        const struct smt_ctl_buf *b = t->buf;
+        size_t len = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + b->len;
+        uint8_t *pkt = sink->reserve(sink->arg, &c->addr, len, 7);
+        if (pkt == NULL)
+            return false;
+        memcpy(pkt + SMT_CTRL_HDR_LEN + SMT_RECORD_HEAD_LEN, b->bytes, b->len);
+        if (!packet_seal(c, pkt, b->len)) {
+            sink->unreserve(sink->arg);
+            c->e->stats.frames_lost++;
+        }
+        buf_pop(c);
+    }
+    return true;
+}
+
+bool smt_ctl_send_probe(struct smt_conn *c, const struct smt_tx_sink *sink,
+                        const struct smt_frame *f, size_t packet_len)
+{
+    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, 0);
+    if (pkt == NULL)
+        return false;
+    size_t plain_len = packet_len - SMT_CTRL_HDR_LEN - SMT_RECORD_OVERHEAD;
+    uint8_t *plain = pkt + SMT_CTRL_HDR_LEN + SMT_RECORD_HEAD_LEN;
+    memset(plain, SMT_FRAME_PAD, plain_len);
+    if (smt_frame_encode(f, plain, plain_len) == 0 || !packet_seal(c, pkt, plain_len))
+        sink->unreserve(sink->arg);
+    return true;
+}

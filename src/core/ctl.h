@@ -1,0 +1,50 @@
+/* Control frames waiting to be sent on a conn, and their CTRL packets. */
+#ifndef SMT_CORE_CTL_H
+#define SMT_CORE_CTL_H
+
+#include "base/list.h"
+#include "wire/wire.h"
+
+struct smt_conn;
+struct smt_tx_sink;
+
+enum { SMT_CTL_BUF_LEN = 1024, SMT_CTL_MAX_BUFS = 32 };
+
+/* Frames are kept encoded: they are small, loss-tolerant and sent soon. */
+struct smt_ctl_buf {
+    struct smt_ctl_buf *next;
+    uint16_t len;
+    uint8_t bytes[SMT_CTL_BUF_LEN];
+};
+
+struct smt_ctl {
+    struct smt_ctl_buf *buf;  /* first to send, from the engine's pool; NULL when nothing waits */
+    struct smt_ctl_buf *last;
+    unsigned n_bufs;
+    struct smt_list link;    /* in the engine's list of conns with frames */
+};
+
+void smt_ctl_init(struct smt_ctl *t);
+void smt_ctl_fini(struct smt_conn *c);
+
+/* Queues a frame. When there is no room or no memory it is lost, counted: all frames are made for that. */
+void smt_ctl_add(struct smt_conn *c, const struct smt_frame *f);
+
+/* Shorthands for the frames that name an rpc (`id` as it goes into the frame). */
+void smt_ctl_add_id(struct smt_conn *c, uint8_t type, uint64_t id);
+void smt_ctl_add_unknown(struct smt_conn *c, uint64_t id, bool over);
+void smt_ctl_add_resend(struct smt_conn *c, uint64_t id, uint32_t offset, uint32_t length);
+
+static inline bool smt_ctl_is_waiting(const struct smt_ctl *t)
+{
+    return t->buf != NULL;
+}
+
+/* Sends what waits as one CTRL packet. False when the sink is full (it waits on). */
+bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink);
+
+/* A CTRL packet of its own with one frame, padded with PAD frames to packet_len bytes (a probe). */
+bool smt_ctl_send_probe(struct smt_conn *c, const struct smt_tx_sink *sink,
+                        const struct smt_frame *f, size_t packet_len);
+
+#endif

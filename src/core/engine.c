@@ -1,0 +1,478 @@
+/* The engine's entry points: it hands packets to who understands them, time to the timers, and the sink to who has something to
+ * send, in that order of urgency: answers to strangers, control, handshakes and probes, then messages by SRPT. Everything else is in
+ * the files it calls. */
+#include "core/engine.h"
+
+#include "base/mem.h"
+#include "core/handshake.h"
+#include "core/record.h"
+#include "core/state.h"
+
+enum {
+    BURST_PACKETS = 32, /* of one message before the order is looked at again */
+    FIRST_CONNS = 16,
+    FIRST_RPCS = 256,
+    DEFAULT_KEYS = 1024,
+    MAX_RANGES = 4 << 20,
+};
+
+void smt_engine_config_init(struct smt_engine_config *g)
+{
+    *g = (struct smt_engine_config){
+        .rx_window = 128 * 1024,
+        .max_open_rpcs = 4096,
+        .max_conn_bytes = 64ull << 20,
+        .max_bytes = 1ull << 30,
+        .accept_len = 16u << 20,
+        .max_msg_len = SMT_MAX_MESSAGE,
+        .max_conns = 100000,
+        .peer_timeout = 2 * SMT_SEC,
+        .handshake_timeout = 5 * SMT_SEC,
+        .cached_keys = DEFAULT_KEYS,
+    };
+}
+
+static int pools_init(struct smt_engine *e)
+{
+    const struct smt_engine_config *g = &e->config;
+    int rc = smt_pool_init(&e->conns, sizeof(struct smt_conn), FIRST_CONNS, g->max_conns + 1024);
+    if (rc == 0)
+        rc = smt_pool_init(&e->rpcs, sizeof(struct smt_rpc), FIRST_RPCS, 1u << 24);
+    if (rc == 0)
+        rc = smt_pool_init(&e->iov_blocks, sizeof(struct smt_iov_block), 16, 1u << 24);
+    if (rc == 0)
+        rc = smt_pool_init(&e->ctl_bufs, sizeof(struct smt_ctl_buf), 16, 1u << 20);
+    if (rc == 0)
+        rc = smt_pool_init(&e->replays, sizeof(struct smt_replay), 16, g->max_conns * 2 + 1024);
+    if (rc == 0)
+        rc = smt_ranges_pool_init(&e->ranges, 256, MAX_RANGES);
+    return rc;
+}
+
+static int maps_init(struct smt_engine *e)
+{
+    uint64_t seed[2];
+    e->config.random(e->config.random_arg, seed, sizeof(seed));
+    int rc = smt_map_init(&e->conn_map, seed, 64);
+    if (rc == 0)
+        rc = smt_map_init(&e->peer_map, seed, 64);
+    if (rc == 0)
+        rc = smt_map_init(&e->rpc_map, seed, 1024);
+    return rc;
+}
+
+int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct smt_engine **out)
+{
+    assert(config->random != NULL);
+    struct smt_engine *e = smt_mem_alloc(sizeof(*e));
+    if (e == NULL)
+        return SMT_ENOMEM;
+    e->config = *config;
+    if (e->config.cached_keys < SMT_KEYRING_MIN_SLOTS)
+        e->config.cached_keys = SMT_KEYRING_MIN_SLOTS;
+    e->now = now;
+    smt_prng_seed(&e->prng, config->seed);
+    smt_wheel_init(&e->wheel, now);
+    smt_bufpool_init(&e->bufs, 2 * config->max_bytes + (64u << 20), 64u << 20);
+    struct smt_list *lists[] = {&e->events, &e->live, &e->dead, &e->posted, &e->ctl_ready,
+                                &e->hs_ready};
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(lists); i++)
+        smt_list_init(lists[i]);
+    smt_stateless_init(&e->stateless);
+    e->stateless.tokens_at = now;
+    int rc = pools_init(e);
+    if (rc == 0)
+        rc = maps_init(e);
+    if (rc == 0)
+        rc = smt_srpt_init(&e->srpt);
+    if (rc == 0)
+        rc = smt_grants_init(&e->grants, config->rx_window);
+    if (rc == 0) {
+        e->scratch = smt_mem_alloc(SMT_RECORD_MAX_PLAIN);
+        rc = e->scratch != NULL ? 0 : SMT_ENOMEM;
+    }
+    if (rc < 0) {
+        smt_engine_free(e);
+        return rc;
+    }
+    *out = e;
+    return 0;
+}
+
+static void list_free_conns(struct smt_list *conns)
+{
+    SMT_LIST_FOREACH_SAFE(l, tmp, conns) {
+        struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, all_link);
+        SMT_LIST_FOREACH_SAFE(lr, tmpr, &c->rpcs) {
+            struct smt_rpc *r = SMT_CONTAINER_OF(lr, struct smt_rpc, conn_link);
+            r->holds_handle = false;
+            r->holds_bytes = false;
+            smt_evlink_drop(&r->ev);
+            smt_rpc_retire(r);
+        }
+        smt_conn_free(c);
+    }
+}
+
+void smt_engine_free(struct smt_engine *e)
+{
+    if (e == NULL)
+        return;
+    if (e->live.next != NULL) {
+        list_free_conns(&e->live);
+        list_free_conns(&e->dead);
+    }
+    for (unsigned i = 0; i < SMT_ENGINE_MAX_RINGS; i++) {
+        if (e->ring_mem[i] == NULL)
+            continue;
+        smt_keyring_fini(&e->rings[i]);
+        smt_mem_secret_free(e->ring_mem[i], e->ring_len[i]);
+    }
+    smt_mem_free(e->scratch);
+    smt_grants_fini(&e->grants);
+    smt_srpt_fini(&e->srpt);
+    smt_map_fini(&e->rpc_map);
+    smt_map_fini(&e->peer_map);
+    smt_map_fini(&e->conn_map);
+    smt_ranges_pool_fini(&e->ranges);
+    struct smt_pool *pools[] = {&e->replays, &e->ctl_bufs, &e->iov_blocks, &e->rpcs, &e->conns};
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(pools); i++)
+        smt_pool_fini(pools[i]);
+    smt_bufpool_fini(&e->bufs);
+    smt_wipe(e, sizeof(*e));
+    smt_mem_free(e);
+}
+
+struct smt_keyring *smt_engine_ring(struct smt_engine *e, const struct smt_aead *aead)
+{
+    for (unsigned i = 0; i < SMT_ENGINE_MAX_RINGS; i++) {
+        if (e->ring_mem[i] == NULL) {
+            size_t len = smt_keyring_size(aead, e->config.cached_keys);
+            void *mem = len > 0 ? smt_mem_secret(len) : NULL;
+            if (mem == NULL)
+                return NULL;
+            if (smt_keyring_init(&e->rings[i], aead, e->config.cached_keys, mem) < 0) {
+                smt_mem_secret_free(mem, len);
+                return NULL;
+            }
+            e->ring_mem[i] = mem;
+            e->ring_len[i] = len;
+        }
+        if (e->rings[i].aead == aead)
+            return &e->rings[i];
+    }
+    return NULL;
+}
+
+uint64_t smt_engine_addr_hash(const struct smt_addr *a)
+{
+    uint64_t w[3];
+    memcpy(w, a, sizeof(w));
+    return w[0] * 0x9e3779b97f4a7c15ull ^ (w[1] + w[2] * 0xc2b2ae3d27d4eb4full);
+}
+
+void smt_engine_hs_ready(struct smt_conn *c)
+{
+    if (smt_list_is_empty(&c->hs_link))
+        smt_list_push_tail(&c->e->hs_ready, &c->hs_link);
+}
+
+void smt_engine_take_posted(struct smt_engine *e, uint64_t now)
+{
+    struct smt_list *l;
+    while ((l = smt_list_pop_head(&e->posted)) != NULL) {
+        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
+        r->heard = now;
+        if (r->deadline != SMT_NEVER)
+            r->deadline = r->deadline < SMT_NEVER - now ? now + r->deadline : SMT_NEVER;
+        if (r->conn->n_rpcs == 1)
+            smt_conn_work_began(r->conn, now);
+        smt_rpc_arm(r, now);
+        smt_rpc_ready(r);
+    }
+}
+
+/* Closed conns go when their farewell has left, DOWN was taken and the user holds nothing of them. */
+static void reap(struct smt_engine *e)
+{
+    SMT_LIST_FOREACH_SAFE(l, tmp, &e->dead) {
+        struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, all_link);
+        if (c->down_taken && c->n_rpcs == 0 && !smt_ctl_is_waiting(&c->ctl) &&
+            smt_list_is_empty(&c->hs_link))
+            smt_conn_free(c);
+    }
+}
+
+static void enter(struct smt_engine *e, uint64_t now)
+{
+    assert(now >= e->now);
+    e->now = now;
+    if (SMT_UNLIKELY(!smt_list_is_empty(&e->dead)))
+        reap(e);
+    if (!smt_list_is_empty(&e->posted))
+        smt_engine_take_posted(e, now);
+}
+
+/* ---- in ---- */
+
+typedef void (*receive_fn)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
+                           const struct smt_hdr *hdr);
+
+static void receive_other(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
+                          const struct smt_hdr *hdr)
+{
+    static const struct {
+        uint8_t kind;
+        receive_fn fn;
+    } rows[] = {
+        {SMT_KIND_CTRL, smt_ctrl_receive},          {SMT_KIND_HANDSHAKE, smt_handshake_receive},
+        {SMT_KIND_RETRY, smt_retry_receive},        {SMT_KIND_NO_SESSION, smt_no_session_receive},
+        {SMT_KIND_VERSION, smt_version_receive},
+    };
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(rows); i++) {
+        if (rows[i].kind == hdr->kind) {
+            rows[i].fn(e, now, pkt, hdr);
+            return;
+        }
+    }
+    e->stats.drop_early++; /* 0-RTT data: not taken */
+}
+
+static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
+                                const struct smt_hdr *hdr, int rc)
+{
+    if (rc != SMT_EVERSION) {
+        e->stats.drop_malformed++;
+        return;
+    }
+    e->stats.drop_version++;
+    if (hdr->kind == SMT_KIND_HANDSHAKE && e->config.accept && pkt->len >= SMT_HS_MIN_FIRST_LEN)
+        smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_VERSION, hdr->source_id, NULL);
+}
+
+void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts, unsigned n)
+{
+    enter(e, now);
+    for (unsigned i = 0; i < n; i++) {
+        const struct smt_pkt *pkt = &pkts[i];
+        struct smt_hdr hdr;
+        e->stats.bytes_rcvd += pkt->len;
+        int rc = smt_hdr_decode(pkt->data, pkt->len, &hdr);
+        if (SMT_UNLIKELY(rc < 0)) {
+            receive_undecodable(e, now, pkt, &hdr, rc);
+            continue;
+        }
+        if (SMT_UNLIKELY(hdr.dport != e->config.port)) {
+            e->stats.drop_port++;
+            continue;
+        }
+        if (SMT_LIKELY(hdr.kind == SMT_KIND_DATA)) {
+            e->stats.packets_rcvd_data++;
+            smt_record_receive(e, now, pkt, &hdr);
+        } else {
+            receive_other(e, now, pkt, &hdr);
+        }
+    }
+    smt_grants_run(e);
+}
+
+void smt_engine_tick(struct smt_engine *e, uint64_t now)
+{
+    enter(e, now);
+    struct smt_timer *t;
+    while ((t = smt_wheel_pop(&e->wheel, now)) != NULL) {
+        struct smt_owned_timer *owned = SMT_CONTAINER_OF(t, struct smt_owned_timer, t);
+        if (owned->owner == SMT_EV_OF_CONN)
+            smt_conn_timer_fired(SMT_CONTAINER_OF(owned, struct smt_conn, timer), now);
+        else
+            smt_rpc_timer_fired(SMT_CONTAINER_OF(owned, struct smt_rpc, timer), now);
+    }
+    smt_grants_run(e);
+}
+
+uint64_t smt_engine_deadline(const struct smt_engine *e)
+{
+    if (!smt_list_is_empty(&e->posted))
+        return e->now;
+    return smt_wheel_next(&e->wheel);
+}
+
+/* ---- out ---- */
+
+bool smt_engine_tx_pending(const struct smt_engine *e)
+{
+    return !smt_srpt_is_empty(&e->srpt) || !smt_list_is_empty(&e->posted) ||
+           !smt_list_is_empty(&e->ctl_ready) || !smt_list_is_empty(&e->hs_ready) ||
+           e->stateless.n > 0;
+}
+
+static bool tx_ctl(struct smt_engine *e, const struct smt_tx_sink *sink)
+{
+    struct smt_list *l;
+    while ((l = smt_list_first(&e->ctl_ready)) != NULL) {
+        if (!smt_ctl_send(SMT_CONTAINER_OF(l, struct smt_conn, ctl.link), sink))
+            return false;
+    }
+    return true;
+}
+
+static bool tx_hs(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
+{
+    struct smt_list *l;
+    while ((l = smt_list_first(&e->hs_ready)) != NULL) {
+        struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, hs_link);
+        if (c->hs != NULL && !smt_hs_stream_send(c, now, sink))
+            return false;
+        if (c->keys.aead != NULL && smt_mtu_is_due(&c->mtu) && !smt_mtu_send(c, now, sink))
+            return false;
+        smt_list_remove(&c->hs_link);
+    }
+    return true;
+}
+
+static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
+{
+    struct smt_rpc *r;
+    while ((r = smt_srpt_first(&e->srpt)) != NULL) {
+        struct smt_conn *c = r->conn;
+        enum smt_sent sent = SMT_SENT_ONE;
+        for (unsigned i = 0; i < BURST_PACKETS && sent == SMT_SENT_ONE; i++)
+            sent = smt_record_send(r, now, sink);
+        if (sent == SMT_SENT_FULL)
+            return false;
+        if (sent == SMT_SENT_ONE) {
+            if (smt_srpt_put(&e->srpt, r) < 0)
+                e->stats.drop_no_memory++;
+            continue;
+        }
+        /* A failed rpc has left the queue already and may be gone. */
+        if (smt_srpt_first(&e->srpt) != r)
+            continue;
+        smt_srpt_remove(&e->srpt, r);
+        if (sent == SMT_SENT_BLOCKED) {
+            smt_list_push_tail(&c->blocked, &r->wait_link);
+            smt_conn_arm(c, now);
+        }
+    }
+    return true;
+}
+
+/* Counts what the parts send through the caller's sink. */
+unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
+{
+    enter(e, now);
+    const struct smt_stats *st = &e->stats;
+    uint64_t before = st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
+                      st->retries_sent + st->no_session_sent;
+    if (e->stateless.n == 0 || smt_stateless_send(e, sink)) {
+        /* MARKs arise while data leave, so control goes once more behind them. */
+        if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_data(e, now, sink))
+            (void)tx_ctl(e, sink);
+    }
+    return (unsigned)(st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
+                      st->retries_sent + st->no_session_sent - before);
+}
+
+/* ---- events ---- */
+
+static void conn_event(struct smt_conn *c, unsigned type, struct smt_engine_event *out)
+{
+    out->conn = c;
+    if (type == SMT_EE_DOWN) {
+        out->error = c->error;
+        c->down_taken = true;
+    }
+}
+
+static void rpc_event(struct smt_rpc *r, unsigned type, struct smt_engine_event *out)
+{
+    bool server = smt_rpc_is_server(r);
+    out->conn = r->conn;
+    out->rpc = r;
+    out->id = server ? 0 : r->id;
+    out->user = server ? r->reply_user : r->user;
+    out->data = r->rx.data;
+    out->len = r->rx.len;
+    switch (type) {
+    case SMT_EE_INCOMING:
+        out->of = !server ? SMT_EE_RESPONSE : r->one_way ? SMT_EE_MESSAGE : SMT_EE_REQUEST;
+        out->data = NULL;
+        break;
+    case SMT_EE_RESPONSE:
+        if (!r->holds_bytes)
+            out->rpc = NULL;
+        break;
+    case SMT_EE_FAILED:
+        out->error = r->error;
+        out->idempotent = r->idempotent;
+        out->rpc = NULL;
+        out->data = NULL;
+        break;
+    case SMT_EE_SENT:
+        out->rpc = NULL;
+        out->data = NULL;
+        break;
+    default:
+        break;
+    }
+}
+
+bool smt_engine_next_event(struct smt_engine *e, struct smt_engine_event *out)
+{
+    struct smt_list *l = smt_list_first(&e->events);
+    if (l == NULL)
+        return false;
+    struct smt_evlink *ev = SMT_CONTAINER_OF(l, struct smt_evlink, link);
+    unsigned type = (unsigned)__builtin_ctz(ev->pending);
+    *out = (struct smt_engine_event){.type = (enum smt_engine_event_type)type};
+    ev->pending &= ~(1u << type);
+    smt_list_remove(&ev->link);
+    if (ev->pending != 0)
+        smt_list_push_tail(&e->events, &ev->link);
+    if (ev->owner == SMT_EV_OF_CONN) {
+        conn_event(SMT_CONTAINER_OF(ev, struct smt_conn, ev), type, out);
+    } else {
+        struct smt_rpc *r = SMT_CONTAINER_OF(ev, struct smt_rpc, ev);
+        rpc_event(r, type, out);
+        smt_rpc_event_taken(r, type);
+    }
+    return true;
+}
+
+/* ---- looking inside ---- */
+
+unsigned smt_engine_counters(const struct smt_engine *e, struct smt_engine_counter *out, unsigned n)
+{
+    static const char *const names[] = {
+#define SMT_STATS_NAME(name) #name,
+        SMT_STATS_TABLE(SMT_STATS_NAME)
+#undef SMT_STATS_NAME
+    };
+    const struct smt_stats *s = &e->stats;
+    const uint64_t values[] = {
+#define SMT_STATS_VALUE(name) s->name,
+        SMT_STATS_TABLE(SMT_STATS_VALUE)
+#undef SMT_STATS_VALUE
+    };
+    for (unsigned i = 0; i < n && i < SMT_ARRAY_LEN(names); i++)
+        out[i] = (struct smt_engine_counter){names[i], values[i]};
+    return SMT_ARRAY_LEN(names);
+}
+
+bool smt_engine_is_at_rest(const struct smt_engine *e)
+{
+    if (smt_pool_n_live(&e->rpcs) > 0 || smt_pool_n_live(&e->iov_blocks) > 0 ||
+        smt_pool_n_live(&e->ctl_bufs) > 0 || smt_bufpool_live(&e->bufs) > 0 ||
+        e->held_bytes > 0 || !smt_srpt_is_empty(&e->srpt) || e->grants.n_active > 0 ||
+        smt_heap_count(&e->grants.waiting) > 0)
+        return false;
+    return smt_list_is_empty(&e->posted) && smt_list_is_empty(&e->dead) &&
+           smt_list_is_empty(&e->events);
+}
+
+uint64_t smt_engine_memory(const struct smt_engine *e)
+{
+    return smt_bufpool_mapped(&e->bufs) +
+           (uint64_t)smt_pool_n_total(&e->rpcs) * sizeof(struct smt_rpc) +
+           (uint64_t)smt_pool_n_total(&e->conns) * sizeof(struct smt_conn);
+}

@@ -1,0 +1,74 @@
+/* The low-water mark and done bitmap of one side. Ids finish in any order but mostly near the mark, so the 64 ids behind
+ * it are bits and only stragglers' successors beyond that go to a range set. */
+#include "core/finished.h"
+
+enum { MAX_LATER = 1 << 20 };
+
+void smt_finished_init(struct smt_finished *f, struct smt_ranges_pool *pool)
+{
+    f->low_water = 1;
+    f->done = 0;
+    f->untold = false;
+    smt_ranges_init(&f->later, pool, MAX_LATER);
+}
+
+void smt_finished_fini(struct smt_finished *f)
+{
+    smt_ranges_fini(&f->later);
+}
+
+/* The mark's own id is finished: the mark moves by one. True if the new mark's id is finished too. */
+static bool mark_step(struct smt_finished *f)
+{
+    bool next = f->done & 1;
+    f->low_water++;
+    f->done >>= 1;
+    uint64_t reached = f->low_water + 64;
+    if (SMT_UNLIKELY(f->later.n > 0) && smt_ranges_contains(&f->later, reached)) {
+        f->done |= 1ull << 63;
+        smt_ranges_remove_below(&f->later, reached + 1);
+    }
+    return next;
+}
+
+int smt_finished_add(struct smt_finished *f, uint64_t id)
+{
+    assert(id >= f->low_water);
+    uint64_t d = id - f->low_water;
+    if (d > 64) {
+        int rc = smt_ranges_add(&f->later, id, id + 1);
+        if (rc < 0)
+            return rc;
+    } else if (d > 0) {
+        f->done |= 1ull << (d - 1);
+    } else {
+        while (mark_step(f))
+            ;
+    }
+    f->untold = true;
+    return 0;
+}
+
+void smt_finished_told(struct smt_finished_seen *s, uint64_t low_water, uint64_t done,
+                       uint32_t span, void (*fn)(void *arg, uint64_t id), void *arg)
+{
+    struct smt_finished_seen old = *s;
+    if (low_water < old.low_water || (low_water == old.low_water && (done & ~old.done) == 0))
+        return;
+    uint64_t step = low_water - old.low_water;
+    s->low_water = low_water;
+    s->done = step == 0 ? old.done | done : done;
+    if (step > span) {
+        fn(arg, 0);
+        return;
+    }
+    for (uint64_t id = old.low_water; id < low_water; id++) {
+        if (!smt_finished_seen_has(&old, id))
+            fn(arg, id);
+    }
+    for (uint64_t bits = s->done; bits != 0; bits &= bits - 1) {
+        uint64_t id = low_water + 1 + (uint64_t)__builtin_ctzll(bits);
+        if (!smt_finished_seen_has(&old, id))
+            fn(arg, id);
+    }
+}

@@ -1,0 +1,39 @@
+/* Which of a side's own RPCs are finished: a low-water mark and a bitmap of the 64 ids behind it, kept so that
+ * telling it costs two stores (docs/wire.md 3.1), and the peer's view of the same. */
+#ifndef SMT_CORE_FINISHED_H
+#define SMT_CORE_FINISHED_H
+
+#include "base/ranges.h"
+
+struct smt_finished {
+    uint64_t low_water;      /* all ids below are finished */
+    uint64_t done;           /* bit i: id low_water + 1 + i is finished */
+    struct smt_ranges later; /* finished ids beyond the bitmap */
+    bool untold;             /* changed since the peer was told */
+};
+
+void smt_finished_init(struct smt_finished *f, struct smt_ranges_pool *pool);
+void smt_finished_fini(struct smt_finished *f);
+
+/* `id` has finished. SMT_ENOMEM: not recorded, call again later. */
+SMT_MUST_CHECK int smt_finished_add(struct smt_finished *f, uint64_t id);
+
+struct smt_finished_seen {
+    uint64_t low_water, done;
+};
+
+/* The peer told (low_water, done). Calls fn(arg, id) for each id that is newly known to be finished, at most `span` of
+ * those the mark passed (a larger step: fn(arg, 0) once, "look through all you have"). Old news is ignored. */
+void smt_finished_told(struct smt_finished_seen *s, uint64_t low_water, uint64_t done,
+                       uint32_t span, void (*fn)(void *arg, uint64_t id), void *arg);
+
+/* Is `id` finished as far as was told? */
+static inline bool smt_finished_seen_has(const struct smt_finished_seen *s, uint64_t id)
+{
+    if (id < s->low_water)
+        return true;
+    uint64_t d = id - s->low_water;
+    return d >= 1 && d <= 64 && (s->done >> (d - 1) & 1);
+}
+
+#endif

@@ -1,0 +1,326 @@
+/* What each control frame does: one row per type, handlers that find the rpc and tell it. All frames are authentic here, which
+ * makes them true, not sensible: every number is checked against what we hold.
+ *
+ * Handlers may end an rpc or the conn; after each frame the loop looks whether the conn is still there. */
+#include "core/frames.h"
+
+#include "core/state.h"
+
+struct heard {
+    struct smt_conn *c;
+    const struct smt_frame *f;
+    struct smt_rpc *r; /* the rpc the frame names, or NULL */
+    uint64_t now;
+    uint32_t packet_len;
+};
+
+typedef void (*frame_fn)(const struct heard *h);
+
+bool smt_frames_id_is_new(const struct smt_conn *c, uint64_t id)
+{
+    return id > 0 && !smt_finished_seen_has(&c->peer_finished, id) &&
+           !smt_ranges_contains(&c->accepted, id);
+}
+
+static void peer_finished_one(void *arg, uint64_t id)
+{
+    struct smt_conn *c = arg;
+    struct smt_rpc *r = id == 0 ? NULL : smt_rpc_find(c, id | SMT_ID_ROLE);
+    if (r == NULL)
+        return;
+    if (r->state == SMT_RPC_AWAIT_ACK)
+        smt_rpc_acked(r);
+    else if (r->state == SMT_RPC_AWAIT_DONE)
+        smt_rpc_retire(r);
+    else
+        smt_rpc_orphan(r, SMT_ECANCELED);
+}
+
+void smt_frames_peer_finished(struct smt_conn *c, uint64_t low_water, uint64_t done)
+{
+    if (low_water > SMT_ID_MASK)
+        return;
+    struct smt_finished_seen *s = &c->peer_finished;
+    if (low_water == s->low_water && done == s->done)
+        return;
+    bool leap = low_water > s->low_water && low_water - s->low_water > c->n_rpcs + 64ull;
+    smt_finished_told(s, low_water, done, c->n_rpcs + 64, peer_finished_one, c);
+    if (leap) {
+        SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs) {
+            struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, conn_link);
+            if (r->in_map && smt_rpc_is_server(r) &&
+                smt_finished_seen_has(s, r->id & SMT_ID_MASK))
+                peer_finished_one(c, r->id & SMT_ID_MASK);
+        }
+    }
+    smt_ranges_remove_below(&c->accepted, s->low_water);
+}
+
+static void on_ping(const struct heard *h)
+{
+    struct smt_conn *c = h->c;
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PONG, .token = h->f->token});
+    uint64_t max = c->e->config.max_conn_bytes;
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CREDIT,
+                                       .length = c->e->config.max_open_rpcs,
+                                       .low_water = c->held_bytes < max ? max - c->held_bytes : 0});
+}
+
+static void on_nothing(const struct heard *h)
+{
+    (void)h;
+}
+
+static void on_mark(const struct heard *h)
+{
+    const struct smt_pacer *p = &h->c->pacer;
+    smt_ctl_add(h->c, &(struct smt_frame){.type = SMT_FRAME_SEEN,
+                                          .seq = h->f->seq,
+                                          .packets = p->got_packets,
+                                          .bytes = p->got_bytes,
+                                          .ce = p->got_ce});
+}
+
+static void on_seen(const struct heard *h)
+{
+    const struct smt_frame *f = h->f;
+    if (smt_pacer_seen(h->c, h->now, f->seq, f->packets, f->bytes, f->ce))
+        smt_conn_unblock(h->c);
+}
+
+static void on_probe(const struct heard *h)
+{
+    smt_ctl_add(h->c, &(struct smt_frame){.type = SMT_FRAME_PROBE_ACK,
+                                          .token = h->f->token,
+                                          .code = (uint16_t)h->packet_len});
+}
+
+static void on_probe_ack(const struct heard *h)
+{
+    smt_mtu_acked(h->c, h->now, (uint32_t)h->f->token, h->f->code);
+    smt_conn_arm(h->c, h->now);
+}
+
+static void on_path_challenge(const struct heard *h)
+{
+    smt_ctl_add(h->c, &(struct smt_frame){.type = SMT_FRAME_PATH_RESPONSE, .token = h->f->token});
+}
+
+static void on_grant(const struct heard *h)
+{
+    struct smt_rpc *r = h->r;
+    h->c->e->stats.grants_rcvd++;
+    if (r == NULL || !r->tx.active)
+        return;
+    r->heard = h->now;
+    r->n_quiet = 0;
+    smt_msg_tx_grant(&r->tx, h->f->offset, h->f->prio & 7);
+    smt_rpc_ready(r);
+}
+
+/* RESEND for an rpc we have no state of, or none any more. */
+static void resend_unknown(const struct heard *h)
+{
+    struct smt_conn *c = h->c;
+    uint64_t id = h->f->id & SMT_ID_MASK;
+    if (h->f->id & SMT_ID_ROLE)
+        smt_ctl_add_unknown(c, id, !smt_frames_id_is_new(c, id));
+    else if (id < c->next_id)
+        smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_DONE,
+                                           .low_water = c->finished.low_water,
+                                           .bitmap = c->finished.done});
+}
+
+static void busy_send(struct smt_rpc *r)
+{
+    r->conn->e->stats.busy_sent++;
+    smt_ctl_add_id(r->conn, SMT_FRAME_BUSY, smt_rpc_frame_id(r));
+}
+
+static void refused_again(struct smt_rpc *r)
+{
+    int code = r->rx.len > r->conn->e->config.max_msg_len ? SMT_EMSGSIZE : SMT_EREFUSED;
+    smt_ctl_add(r->conn, &(struct smt_frame){
+                             .type = SMT_FRAME_ABORT, .id = smt_rpc_frame_id(r), .code = (uint16_t)-code});
+}
+
+static void on_resend(const struct heard *h)
+{
+    struct smt_rpc *r = h->r;
+    h->c->e->stats.resends_rcvd++;
+    if (r == NULL) {
+        resend_unknown(h);
+        return;
+    }
+    if (r->state == SMT_RPC_AWAIT_DONE) {
+        refused_again(r);
+        return;
+    }
+    struct smt_msg_tx *t = &r->tx;
+    if (!t->active) {
+        busy_send(r);
+        return;
+    }
+    r->heard = h->now;
+    uint64_t end = h->f->length == SMT_RESEND_ALL ? t->sent : (uint64_t)h->f->offset + h->f->length;
+    if (end > t->len)
+        end = t->len;
+    /* It asks for bytes that were granted, so if we think otherwise the GRANT was lost. */
+    if (end > t->granted)
+        smt_msg_tx_grant(t, (uint32_t)end, h->f->prio & 7);
+    bool queued = smt_msg_tx_sendable(t);
+    smt_msg_tx_lost(t, h->f->offset, (uint32_t)end);
+    if (smt_msg_tx_sendable(t))
+        smt_rpc_ready(r);
+    if (queued || !smt_msg_tx_sendable(t))
+        busy_send(r);
+}
+
+static void on_unknown(const struct heard *h)
+{
+    h->c->e->stats.unknown_rcvd++;
+    if (h->r != NULL)
+        smt_rpc_unknown(h->r, (h->f->flags & SMT_UNKNOWN_OVER) != 0);
+}
+
+static void on_busy(const struct heard *h)
+{
+    h->c->e->stats.busy_rcvd++;
+    if (h->r != NULL)
+        h->r->heard = h->now;
+}
+
+static void on_cutoffs(const struct heard *h)
+{
+    struct smt_conn *c = h->c;
+    c->cutoffs_version = h->f->code;
+    c->unsched_limit = h->f->length;
+    memcpy(c->cutoffs + 1, h->f->cutoffs, sizeof(h->f->cutoffs));
+}
+
+static void on_need_ack(const struct heard *h)
+{
+    struct smt_conn *c = h->c;
+    struct smt_rpc *r = h->r;
+    uint64_t id = h->f->id & SMT_ID_MASK;
+    bool theirs = (h->f->id & SMT_ID_ROLE) != 0;
+    c->e->stats.need_acks_rcvd++;
+    if (r == NULL) {
+        /* Ours and gone, or theirs and accepted: it is complete. Theirs and new: never seen. */
+        if (theirs && smt_frames_id_is_new(c, id)) {
+            smt_ctl_add_unknown(c, id, false);
+        } else {
+            c->e->stats.acks_sent++;
+            smt_ctl_add_id(c, SMT_FRAME_ACK, h->f->id ^ SMT_ID_ROLE);
+        }
+        return;
+    }
+    switch (r->state) {
+    case SMT_RPC_AWAIT_RESPONSE:
+        smt_ctl_add_resend(c, smt_rpc_frame_id(r), 0, SMT_RESEND_ALL);
+        break;
+    case SMT_RPC_AWAIT_REST:
+    case SMT_RPC_AWAIT_REQUEST:
+        smt_rpc_ask_missing(r);
+        break;
+    case SMT_RPC_AWAIT_DONE:
+        refused_again(r);
+        break;
+    default:
+        busy_send(r);
+        break;
+    }
+}
+
+static void on_ack(const struct heard *h)
+{
+    h->c->e->stats.acks_rcvd++;
+    if (h->r != NULL && h->r->state == SMT_RPC_AWAIT_ACK)
+        smt_rpc_acked(h->r);
+}
+
+static void on_abort(const struct heard *h)
+{
+    struct smt_conn *c = h->c;
+    uint64_t id = h->f->id & SMT_ID_MASK;
+    if (h->r != NULL) {
+        int error = -(int)h->f->code;
+        smt_rpc_aborted(h->r, error == SMT_EMSGSIZE ? SMT_EMSGSIZE : SMT_EREFUSED);
+        return;
+    }
+    if (!(h->f->id & SMT_ID_ROLE))
+        return;
+    /* It must never run, even if its request is still on the way. */
+    if (smt_frames_id_is_new(c, id) && smt_ranges_add(&c->accepted, id, id + 1) < 0)
+        return;
+    smt_ctl_add_unknown(c, id, true);
+}
+
+static void on_done(const struct heard *h)
+{
+    smt_frames_peer_finished(h->c, h->f->low_water, h->f->bitmap);
+}
+
+static void on_credit(const struct heard *h)
+{
+    h->c->peer_open = h->f->length;
+    h->c->peer_bytes = h->f->low_water;
+    smt_conn_room_made(h->c);
+}
+
+static void on_close(const struct heard *h)
+{
+    smt_conn_close(h->c, h->now, h->f->code == 0 ? 0 : SMT_ECLOSED, false);
+}
+
+static void on_rekey(const struct heard *h)
+{
+    h->c->keys.want_next = true;
+}
+
+static const frame_fn handlers[] = {
+    [SMT_FRAME_PAD] = on_nothing,
+    [SMT_FRAME_PING] = on_ping,
+    [SMT_FRAME_PONG] = on_nothing,
+    [SMT_FRAME_MARK] = on_mark,
+    [SMT_FRAME_SEEN] = on_seen,
+    [SMT_FRAME_PROBE] = on_probe,
+    [SMT_FRAME_PROBE_ACK] = on_probe_ack,
+    [SMT_FRAME_PATH_CHALLENGE] = on_path_challenge,
+    [SMT_FRAME_PATH_RESPONSE] = on_nothing,
+    [SMT_FRAME_GRANT] = on_grant,
+    [SMT_FRAME_RESEND] = on_resend,
+    [SMT_FRAME_UNKNOWN] = on_unknown,
+    [SMT_FRAME_BUSY] = on_busy,
+    [SMT_FRAME_CUTOFFS] = on_cutoffs,
+    [SMT_FRAME_NEED_ACK] = on_need_ack,
+    [SMT_FRAME_ACK] = on_ack,
+    [SMT_FRAME_ABORT] = on_abort,
+    [SMT_FRAME_DONE] = on_done,
+    [SMT_FRAME_CREDIT] = on_credit,
+    [SMT_FRAME_CLOSE] = on_close,
+    [SMT_FRAME_REKEY] = on_rekey,
+};
+
+void smt_frames_hear(struct smt_conn *c, uint64_t now, const uint8_t *in, size_t len,
+                     uint32_t packet_len)
+{
+    while (len > 0 && c->state != SMT_CONN_CLOSED) {
+        struct smt_frame f;
+        int n = smt_frame_decode(in, len, &f);
+        if (n <= 0) {
+            c->e->stats.drop_frame++;
+            return;
+        }
+        in += n;
+        len -= (size_t)n;
+        frame_fn fn = f.type < SMT_ARRAY_LEN(handlers) ? handlers[f.type] : NULL;
+        if (fn == NULL)
+            continue; /* a later version's frame that may be skipped */
+        struct heard h = {.c = c, .f = &f, .now = now, .packet_len = packet_len};
+        /* On both sides bit 63 says who started it: set in the frame = the peer, as in our ids. */
+        if (f.id != 0 && (f.id & ~SMT_ID_ROLE) <= SMT_ID_MASK)
+            h.r = smt_rpc_find(c, f.id);
+        fn(&h);
+    }
+}

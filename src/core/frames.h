@@ -1,0 +1,19 @@
+/* What control frames do, from CTRL packets and DATA records alike. */
+#ifndef SMT_CORE_FRAMES_H
+#define SMT_CORE_FRAMES_H
+
+#include "base/defs.h"
+
+struct smt_conn;
+
+/* Hears a run of authentic frames that came in a packet of packet_len bytes. The conn may be closed afterwards. */
+void smt_frames_hear(struct smt_conn *c, uint64_t now, const uint8_t *in, size_t len,
+                     uint32_t packet_len);
+
+/* The peer told which of his own rpcs are finished. */
+void smt_frames_peer_finished(struct smt_conn *c, uint64_t low_water, uint64_t done);
+
+/* May the peer start an rpc with this id (without role)? docs/wire.md 8. */
+bool smt_frames_id_is_new(const struct smt_conn *c, uint64_t id);
+
+#endif

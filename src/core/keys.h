@@ -1,0 +1,86 @@
+/* Keys of a conn by epoch: which key seals now, which may still open, when to move on. */
+#ifndef SMT_CORE_KEYS_H
+#define SMT_CORE_KEYS_H
+
+#include "base/pool.h"
+#include "crypto/keyring.h"
+#include "crypto/schedule.h"
+
+enum { SMT_REPLAY_WINDOW = 4096 };
+
+/* Seen CTRL record numbers at and below the largest one. */
+struct smt_replay {
+    uint64_t bits[SMT_REPLAY_WINDOW / 64];
+};
+
+/* A key of one direction and purpose with its place in the ring. */
+struct smt_live_key {
+    struct smt_key raw;
+    struct smt_keyslot slot;
+};
+
+struct smt_epoch {
+    uint32_t number;
+    uint64_t ctrl_next;    /* next CTRL record number to seal */
+    uint64_t ctrl_max;     /* largest authentic CTRL record number + 1; 0 = none */
+    uint64_t n_sealed, n_blocks; /* under the data key, our direction */
+    uint64_t n_failed;     /* opens that failed, both rx keys */
+    struct smt_replay *replay; /* NULL: everything up to ctrl_max counts as seen */
+    struct smt_live_key tx_data, rx_data, tx_ctrl, rx_ctrl;
+};
+
+struct smt_keys {
+    const struct smt_aead *aead;  /* NULL: no keys yet */
+    struct smt_keyring *ring;     /* of this cipher, lent by the engine */
+    struct smt_pool *replays;     /* of struct smt_replay, lent by the engine */
+    uint8_t secret[SMT_SECRET_LEN]; /* of the current epoch */
+    bool initiator;
+    bool confirmed;               /* the peer has sent authentic packets of the current epoch */
+    bool want_next;               /* rekey asked for */
+    uint64_t max_records;
+    struct smt_epoch now;
+    struct smt_epoch *prev;       /* older one that may still open; NULL = none */
+    uint64_t prev_until;
+};
+
+SMT_MUST_CHECK int smt_keys_install(struct smt_keys *k, const struct smt_aead *aead,
+                                    struct smt_keyring *ring, struct smt_pool *replays,
+                                    const uint8_t secret[SMT_SECRET_LEN], bool initiator,
+                                    uint64_t max_records);
+
+/* Wipes everything. Harmless on a zeroed struct. */
+void smt_keys_fini(struct smt_keys *k);
+
+/* Seals a data record of the current epoch: the n_in pieces, plain_len bytes together, become head ‖ ciphertext ‖ tag at `record`.
+ * The first piece may lie at its place, record + 13 (sealed in place). 0, SMT_EKEYLIMIT, SMT_ECRYPTO. */
+SMT_MUST_CHECK int smt_keys_seal_data(struct smt_keys *k, uint64_t record_no, uint8_t *record,
+                                      const struct smt_aead_in *in, unsigned n_in,
+                                      size_t plain_len);
+
+/* The same for a CTRL record whose plaintext lies at record + 13. */
+SMT_MUST_CHECK int smt_keys_seal_ctrl(struct smt_keys *k, uint8_t *record, size_t plain_len);
+
+/* What an epoch byte of a header may mean. */
+enum smt_epoch_ref { SMT_EPOCH_NONE, SMT_EPOCH_NOW, SMT_EPOCH_PREV, SMT_EPOCH_NEXT };
+enum smt_epoch_ref smt_keys_find_epoch(const struct smt_keys *k, uint8_t epoch);
+
+/* Opens a whole record (head, ciphertext, tag: record_len bytes) into the pieces of `out`, together plain_len bytes.
+ * For SMT_EPOCH_NEXT the next keys are tried and, when the tag passes, become current. 0, SMT_EAUTH, SMT_ECRYPTO. */
+SMT_MUST_CHECK int smt_keys_open_data(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
+                                      uint64_t record_no, const uint8_t *record, size_t plain_len,
+                                      const struct smt_aead_out *out, unsigned n_out);
+
+/* The same for CTRL, in place, with the replay check before and its mark after. SMT_EAGAIN: seen before or too old. */
+SMT_MUST_CHECK int smt_keys_open_ctrl(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
+                                      uint64_t record_no, uint8_t *record, size_t plain_len);
+
+/* Moves to the next epoch if it is time (limits, wish) and allowed (the peer confirmed this one). True if moved. */
+bool smt_keys_step(struct smt_keys *k, uint64_t now);
+
+/* Drops previous keys that are no longer needed. */
+void smt_keys_age(struct smt_keys *k, uint64_t now);
+
+/* Gives the replay windows back: what a conn at rest does. */
+void smt_keys_rest(struct smt_keys *k);
+
+#endif

@@ -1,0 +1,54 @@
+/* The receiving side of one message: where its bytes go, which have been accepted, how much was granted. */
+#ifndef SMT_CORE_MSG_RX_H
+#define SMT_CORE_MSG_RX_H
+
+#include "base/bufpool.h"
+#include "base/heap.h"
+#include "base/ranges.h"
+#include "core/engine.h"
+
+struct smt_msg_rx {
+    uint8_t *data;        /* where message byte 0 goes; NULL: no memory yet */
+    uint8_t *store;       /* library memory to give back, or NULL (the user's buffer) */
+    uint32_t store_len;
+    uint32_t len;         /* authenticated message length, once `known` */
+    uint32_t granted;     /* bytes the sender may send, as far as we told or know */
+    uint32_t resent_to;   /* end of what has been asked for again in this round */
+    bool known;
+    bool whole;           /* all bytes accepted */
+    bool managed;         /* in the grant book */
+    bool grant_active;    /* among those being granted now */
+    uint8_t grant_prio;
+    struct smt_ranges got;
+    struct smt_heap_node grant; /* waiting in the grant book */
+};
+
+void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges);
+
+/* Gives store and ranges back. */
+void smt_msg_rx_fini(struct smt_msg_rx *m, struct smt_bufpool *bufs);
+
+/* Bytes accepted so far, and how long the accepted prefix is. */
+static inline uint32_t smt_msg_rx_received(const struct smt_msg_rx *m)
+{
+    return (uint32_t)smt_ranges_len(&m->got);
+}
+uint32_t smt_msg_rx_prefix(const struct smt_msg_rx *m);
+
+/* May a record bring [offset, offset + len)? Only when no byte of it was accepted before. */
+static inline bool smt_msg_rx_wants(const struct smt_msg_rx *m, uint32_t offset, uint32_t len)
+{
+    if (m->whole)
+        return false;
+    if (SMT_LIKELY(m->got.n == 0 || (offset >= m->got.last.end)))
+        return true;
+    return !smt_ranges_overlaps(&m->got, offset, (uint64_t)offset + len);
+}
+
+/* The bytes of [offset, offset + len) are in place and authentic. SMT_ENOMEM: too many gaps, as if never come. */
+SMT_MUST_CHECK int smt_msg_rx_accept(struct smt_msg_rx *m, uint32_t offset, uint32_t len);
+
+/* The next missing range at or after `from` among what was granted. False when none. */
+bool smt_msg_rx_missing(const struct smt_msg_rx *m, uint32_t from, uint32_t *start, uint32_t *end);
+
+#endif

@@ -1,0 +1,79 @@
+/* The sending side of one message: which bytes are new, granted, lost; where the user's bytes are; seal counters.
+ * It never sees a packet or a clock. */
+#ifndef SMT_CORE_MSG_TX_H
+#define SMT_CORE_MSG_TX_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/pool.h"
+#include "base/ranges.h"
+#include "core/engine.h"
+
+enum { SMT_MAX_POST_IOV = 16 };
+
+struct smt_iov_block {
+    struct smt_post_iov iov[SMT_MAX_POST_IOV];
+};
+
+struct smt_msg_tx {
+    struct smt_post_iov one;     /* the usual case */
+    struct smt_iov_block *block; /* more than one piece; from the pool */
+    uint32_t n_iov;
+    uint32_t len;
+    uint32_t sent;               /* new bytes sent so far: all below has been sealed once */
+    uint32_t granted;            /* may be sent */
+    uint32_t unsched;
+    uint32_t seal;               /* next seal counter */
+    uint8_t prio;                /* of granted bytes */
+    bool active;                 /* there is something to send this way */
+    bool empty_due;              /* length 0: its one record waits to be sent */
+    struct smt_ranges lost;      /* to be sent again, all below `sent` */
+    struct smt_list ready;       /* in one of the send queues (srpt.h) */
+    struct smt_heap_node srpt;
+};
+
+SMT_MUST_CHECK int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov,
+                                   unsigned n_iov, uint32_t len, struct smt_pool *blocks,
+                                   struct smt_ranges_pool *ranges);
+void smt_msg_tx_fini(struct smt_msg_tx *t, struct smt_pool *blocks);
+
+/* Something may be sent right now. */
+static inline bool smt_msg_tx_sendable(const struct smt_msg_tx *t)
+{
+    return t->active && (t->sent < t->granted || t->lost.n > 0 || t->empty_due);
+}
+
+/* All of it has been sent at least once and nothing waits to be sent again. */
+static inline bool smt_msg_tx_all_sent(const struct smt_msg_tx *t)
+{
+    return t->sent == t->len && t->lost.n == 0 && !t->empty_due;
+}
+
+/* Bytes left to send, for SRPT. */
+static inline uint32_t smt_msg_tx_left(const struct smt_msg_tx *t)
+{
+    return t->len - t->sent + (uint32_t)smt_ranges_len(&t->lost);
+}
+
+/* The next piece to send, at most `cut` bytes; again = it was sent before. */
+struct smt_tx_piece {
+    uint32_t offset, len;
+    bool again;
+};
+void smt_msg_tx_next(const struct smt_msg_tx *t, uint32_t cut, struct smt_tx_piece *out);
+
+/* The piece has been sealed with t->seal and left. */
+void smt_msg_tx_sent(struct smt_msg_tx *t, const struct smt_tx_piece *piece);
+
+/* The receiver wants [offset, end) again: what was sent of it. */
+void smt_msg_tx_lost(struct smt_msg_tx *t, uint32_t offset, uint32_t end);
+
+void smt_msg_tx_grant(struct smt_msg_tx *t, uint32_t offset, uint8_t prio);
+
+/* The receiver has never seen it: everything from the start, with the next attempt. */
+void smt_msg_tx_restart(struct smt_msg_tx *t);
+
+/* Copies bytes [offset, offset + len) of the user's pieces. */
+void smt_msg_tx_copy(const struct smt_msg_tx *t, uint32_t offset, uint32_t len, uint8_t *out);
+
+#endif

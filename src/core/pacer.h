@@ -1,0 +1,58 @@
+/* How many bytes of a conn may be in flight, by the peer's own counts (MARK and SEEN, docs/wire.md 4). */
+#ifndef SMT_CORE_PACER_H
+#define SMT_CORE_PACER_H
+
+#include "base/defs.h"
+
+struct smt_conn;
+
+enum { SMT_PACER_MARKS = 4 };
+
+struct smt_pacer_mark {
+    uint32_t seq, packets;
+    uint64_t bytes;
+    uint64_t at;
+};
+
+struct smt_pacer {
+    uint64_t sent_bytes;       /* DATA packet bytes sent, ever */
+    uint64_t acked_bytes;      /* of those, sent before a mark that has been answered */
+    uint64_t marked_bytes;     /* sent_bytes at the last mark */
+    uint32_t sent_packets;
+    uint32_t window, max_window;
+    uint32_t next_seq, oldest_seq; /* marks in flight: [oldest, next) */
+    uint32_t seen_bytes, seen_packets, acked_packets; /* at the last SEEN used */
+    uint64_t acked_low;        /* sent_bytes at the mark of the last SEEN used */
+    uint64_t seen_at;
+    uint64_t rtt_min, rtt_last, max_rate;
+    uint64_t mark_at;          /* when the last mark left */
+    uint8_t n_silent;          /* marks repeated without answer */
+    struct smt_pacer_mark marks[SMT_PACER_MARKS];
+    /* received, for SEEN */
+    uint32_t got_packets, got_bytes, got_ce;
+};
+
+void smt_pacer_init(struct smt_pacer *p);
+
+/* The peer can buffer rx_window bytes. */
+void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window);
+
+/* May another packet of `len` bytes leave? */
+static inline bool smt_pacer_allows(const struct smt_pacer *p, uint32_t len)
+{
+    uint64_t flight = p->sent_bytes - p->acked_bytes;
+    return flight == 0 || flight + len <= p->window;
+}
+
+/* A DATA packet left. Queues a MARK on the conn when one is due. */
+void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len);
+
+/* SEEN came. True when room was made. */
+bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t packets,
+                    uint32_t bytes, uint32_t ce);
+
+/* When a lost MARK or SEEN must be made up for; SMT_NEVER when nothing is in flight. */
+uint64_t smt_pacer_deadline(const struct smt_conn *c);
+void smt_pacer_tick(struct smt_conn *c, uint64_t now);
+
+#endif

@@ -1,0 +1,171 @@
+/* What the application does with messages: post, cancel, reply, refuse, accept, release (engine.h). Each checks limits and
+ * changes nothing when it fails. Time comes with the next engine call: what is posted waits in the engine's list until then. */
+#include "core/state.h"
+
+static const uint64_t credit_wait = 20 * SMT_MSEC;
+
+static uint64_t iov_total(const struct smt_post_iov *iov, unsigned n_iov)
+{
+    uint64_t len = 0;
+    for (unsigned i = 0; i < n_iov; i++)
+        len += iov[i].len;
+    return len;
+}
+
+int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
+{
+    struct smt_engine *e = c->e;
+    if (c->state == SMT_CONN_CLOSED)
+        return SMT_ECLOSED;
+    if (post->n_iov > SMT_MAX_POST_IOV)
+        return SMT_EINVAL;
+    uint64_t len = iov_total(post->iov, post->n_iov);
+    if (len > c->peer_max_message)
+        return SMT_EMSGSIZE;
+    if (c->open_calls >= c->peer_open ||
+        (c->out_bytes > 0 && c->out_bytes + len > c->peer_bytes)) {
+        c->want_writable = true;
+        if (c->open_calls == 0 || c->out_bytes + len > c->peer_bytes) {
+            c->n_quiet = 0;
+            c->credit_at = e->now + credit_wait;
+            smt_conn_arm(c, e->now);
+        }
+        return SMT_EAGAIN;
+    }
+    struct smt_rpc *r = smt_rpc_new(c, c->next_id);
+    if (r == NULL)
+        return SMT_ENOMEM;
+    int rc = smt_msg_tx_init(&r->tx, post->iov, post->n_iov, (uint32_t)len, &e->iov_blocks,
+                             &e->ranges);
+    smt_rpc_set_state(r, post->one_way ? SMT_RPC_AWAIT_ACK : SMT_RPC_AWAIT_RESPONSE);
+    if (rc < 0) {
+        smt_rpc_retire(r);
+        return rc;
+    }
+    c->next_id++;
+    r->one_way = post->one_way;
+    r->idempotent = post->idempotent;
+    r->deadline = post->deadline > 0 ? post->deadline : SMT_NEVER;
+    r->user = post->user;
+    r->resp_buf = post->resp_buf;
+    r->resp_cap = post->resp_cap;
+    r->counted = true;
+    r->out_len = len;
+    r->tx.unsched = (uint32_t)(len < c->unsched_limit ? len : c->unsched_limit);
+    r->tx.granted = r->tx.unsched;
+    c->open_calls++;
+    c->out_bytes += len;
+    smt_list_push_tail(&e->posted, &r->wait_link);
+    if (!post->one_way)
+        e->stats.requests_sent++;
+    if (id != NULL)
+        *id = r->id;
+    return 0;
+}
+
+int smt_conn_cancel(struct smt_conn *c, uint64_t id)
+{
+    if ((id & ~SMT_ID_MASK) != 0)
+        return SMT_EINVAL;
+    struct smt_rpc *r = smt_rpc_find(c, id);
+    if (r == NULL || r->state == SMT_RPC_AWAIT_GONE)
+        return SMT_EINVAL;
+    c->e->stats.rpcs_cancelled++;
+    smt_rpc_abandon(r, SMT_ECANCELED);
+    return 0;
+}
+
+int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_iov, void *user)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_engine *e = c->e;
+    if (!r->holds_handle || r->one_way || r->ev.pending != 0)
+        return SMT_ESTATE;
+    if (n_iov > SMT_MAX_POST_IOV)
+        return SMT_EINVAL;
+    uint64_t len = iov_total(iov, n_iov);
+    if (r->caller_gone) {
+        r->reply_user = user;
+        smt_rpc_fail(r, SMT_ECLOSED);
+        return 0;
+    }
+    if (r->state != SMT_RPC_AWAIT_REPLY)
+        return SMT_ESTATE;
+    if (len > c->peer_max_message)
+        return SMT_EMSGSIZE;
+    int rc = smt_msg_tx_init(&r->tx, iov, n_iov, (uint32_t)len, &e->iov_blocks, &e->ranges);
+    if (rc < 0) {
+        r->tx.active = false;
+        return rc;
+    }
+    r->reply_user = user;
+    r->holds_handle = false;
+    r->tx.unsched = (uint32_t)(len < c->unsched_limit ? len : c->unsched_limit);
+    r->tx.granted = r->tx.unsched;
+    e->stats.replies_sent++;
+    smt_rpc_set_state(r, SMT_RPC_AWAIT_ACK);
+    smt_list_push_tail(&e->posted, &r->wait_link);
+    return 0;
+}
+
+int smt_rpc_reject(struct smt_rpc *r)
+{
+    if (!r->holds_handle || r->ev.pending != 0)
+        return SMT_ESTATE;
+    r->holds_handle = false;
+    if (r->caller_gone || r->state == SMT_RPC_AWAIT_USER) {
+        smt_rpc_try_free(r);
+        return 0;
+    }
+    if (!smt_rpc_is_server(r)) {
+        smt_rpc_abandon(r, SMT_EREFUSED);
+        return 0;
+    }
+    smt_ctl_add(r->conn, &(struct smt_frame){.type = SMT_FRAME_ABORT,
+                                             .id = smt_rpc_frame_id(r),
+                                             .code = (uint16_t)-SMT_EREFUSED});
+    smt_rpc_set_state(r, SMT_RPC_AWAIT_DONE);
+    smt_rpc_arm(r, r->conn->e->now);
+    return 0;
+}
+
+int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap)
+{
+    if (!r->holds_handle || r->ev.pending != 0)
+        return SMT_ESTATE;
+    if (r->caller_gone || r->state != SMT_RPC_AWAIT_ACCEPT)
+        return SMT_ESTATE;
+    if (buf != NULL && cap < r->rx.len)
+        return SMT_EMSGSIZE;
+    r->resp_buf = buf;
+    int rc = smt_rpc_take_buffer(r);
+    if (rc == 0 && r->rx.granted < r->rx.len)
+        rc = smt_grants_add(r->conn->e, r);
+    if (rc < 0) {
+        r->resp_buf = NULL;
+        return rc;
+    }
+    r->holds_handle = false;
+    smt_rpc_set_state(r, smt_rpc_is_server(r) ? SMT_RPC_AWAIT_REQUEST : SMT_RPC_AWAIT_REST);
+    r->heard = r->conn->e->now;
+    r->n_quiet = 0;
+    smt_rpc_ask_missing(r);
+    smt_rpc_arm(r, r->heard);
+    return 0;
+}
+
+void smt_rpc_release(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    if (!r->holds_bytes)
+        return;
+    r->holds_bytes = false;
+    uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
+    smt_msg_rx_fini(&r->rx, &c->e->bufs);
+    if (had > 0) {
+        c->held_bytes -= had;
+        c->e->held_bytes -= had;
+        smt_conn_held_changed(c);
+    }
+    smt_rpc_try_free(r);
+}

@@ -1,0 +1,22 @@
+/* DATA packets: built from a message's bytes, or opened into one. */
+#ifndef SMT_CORE_RECORD_H
+#define SMT_CORE_RECORD_H
+
+#include "base/packet.h"
+#include "wire/wire.h"
+
+struct smt_engine;
+struct smt_rpc;
+struct smt_tx_sink;
+
+enum smt_sent { SMT_SENT_ONE, SMT_SENT_BLOCKED, SMT_SENT_FULL, SMT_SENT_NOTHING };
+
+/* Sends the next packet of an rpc's outgoing message: sealed straight into the sink. BLOCKED: the pacer holds it; FULL: the sink does;
+ * NOTHING: there was nothing to send, or the rpc has failed. */
+enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
+
+/* Takes a DATA packet whose header has been decoded. */
+void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
+                        const struct smt_hdr *hdr);
+
+#endif

@@ -1,0 +1,454 @@
+/* Opening DATA packets. The clear header only says where to look; what counts is decided after the tag has passed and the
+ * sealed head agrees with the hints. Until then nothing but the counters changes.
+ *
+ * Three ways to open, by what is known: a message in one record opens into a buffer of its own, head and all; a record
+ * of a message that has memory opens head and data apart, the data straight into place; everything else (the first
+ * record of a longer message, frames in front of data, a range that would touch accepted bytes) takes a detour by the
+ * scratch buffer. */
+#include "core/record.h"
+
+#include "core/frames.h"
+#include "core/state.h"
+
+/* One packet on its way through the checks. */
+struct incoming {
+    struct smt_conn *c;
+    const struct smt_hdr *hdr;
+    const uint8_t *record;
+    enum smt_epoch_ref ref;
+    uint64_t now;
+    uint64_t record_no;
+    size_t plain_len;
+    uint64_t id;          /* as this side knows it, role included */
+    struct smt_rpc *r;    /* NULL: not known yet */
+    uint32_t packet_len;
+    uint8_t ecn;
+};
+
+static int open_into(const struct incoming *in, const struct smt_aead_out *out, unsigned n_out)
+{
+    struct smt_engine *e = in->c->e;
+    uint32_t epoch = in->c->keys.now.number;
+    int rc = smt_keys_open_data(&in->c->keys, in->now, in->ref, in->record_no, in->record,
+                                in->plain_len, out, n_out);
+    if (SMT_UNLIKELY(rc < 0)) {
+        e->stats.drop_auth++;
+        return rc;
+    }
+    if (SMT_UNLIKELY(epoch != in->c->keys.now.number)) {
+        e->stats.rekeys++;
+        smt_conn_arm(in->c, in->now);
+    }
+    e->stats.records_opened++;
+    in->c->pacer.got_packets++;
+    in->c->pacer.got_bytes += in->packet_len;
+    in->c->pacer.got_ce += in->ecn == 3;
+    smt_conn_heard(in->c, in->now);
+    return 0;
+}
+
+/* Does the sealed head say what the clear one said? */
+static bool head_agrees(const struct incoming *in, const struct smt_inner *inner, size_t head_len)
+{
+    const struct smt_hdr *h = in->hdr;
+    if (inner->offset != h->offset || inner->message_len != h->message_len ||
+        inner->id_high != (uint32_t)(h->rpc_id >> 32))
+        return false;
+    bool response = (h->rpc_id & SMT_ID_ROLE) != 0;
+    if (response != (inner->what == SMT_WHAT_RESPONSE))
+        return false;
+    size_t data_len = in->plain_len - head_len - inner->frames_len;
+    return data_len <= inner->message_len - inner->offset &&
+           (data_len > 0 || inner->message_len == 0);
+}
+
+/* Frames and marks of a record that counted. False when the conn did not survive them. */
+static bool extras_hear(const struct incoming *in, const struct smt_inner *inner,
+                        const uint8_t *frames)
+{
+    struct smt_conn *c = in->c;
+    if (inner->flags & SMT_INNER_EXT)
+        smt_frames_peer_finished(c, inner->low_water, inner->done);
+    if (inner->frames_len > 0)
+        smt_frames_hear(c, in->now, frames, inner->frames_len, in->packet_len);
+    return c->state != SMT_CONN_CLOSED;
+}
+
+/* A server rpc for a request or message whose first record has been opened. NULL: not to be had. */
+static struct smt_rpc *server_rpc_new(const struct incoming *in, const struct smt_inner *inner)
+{
+    struct smt_conn *c = in->c;
+    struct smt_engine *e = c->e;
+    uint64_t id = in->id & SMT_ID_MASK;
+    /* Its own extension may just have finished it. */
+    if (!smt_frames_id_is_new(c, id)) {
+        e->stats.drop_finished++;
+        return NULL;
+    }
+    if (c->served >= e->config.max_open_rpcs) {
+        e->stats.drop_over_credit++;
+        return NULL;
+    }
+    struct smt_rpc *r = smt_rpc_new(c, in->id);
+    if (r == NULL) {
+        e->stats.drop_no_memory++;
+        return NULL;
+    }
+    c->served++;
+    r->one_way = inner->what != SMT_WHAT_REQUEST;
+    r->idempotent = (inner->flags & SMT_INNER_IDEMPOTENT) != 0;
+    return r;
+}
+
+static void server_rpc_drop(struct smt_rpc *r)
+{
+    smt_rpc_retire(r);
+}
+
+/* The id counts as accepted from now on. Without memory for that the rpc must not start. */
+static bool id_accept(struct smt_conn *c, struct smt_rpc *r)
+{
+    uint64_t id = r->id & SMT_ID_MASK;
+    if (smt_ranges_add(&c->accepted, id, id + 1) == 0)
+        return true;
+    c->e->stats.drop_no_memory++;
+    return false;
+}
+
+/* A test record: acknowledged, never delivered. */
+static void test_record(const struct incoming *in)
+{
+    struct smt_conn *c = in->c;
+    uint64_t id = in->id & SMT_ID_MASK;
+    if (!smt_frames_id_is_new(c, id) || smt_ranges_add(&c->accepted, id, id + 1) < 0)
+        return;
+    smt_ctl_add_id(c, SMT_FRAME_ACK, id);
+    c->e->stats.acks_sent++;
+}
+
+static void too_long(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    c->e->stats.drop_too_long++;
+    if (!smt_rpc_is_server(r)) {
+        smt_rpc_abandon(r, SMT_EMSGSIZE);
+        return;
+    }
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_ABORT,
+                                       .id = smt_rpc_frame_id(r),
+                                       .code = (uint16_t)-SMT_EMSGSIZE});
+    smt_rpc_set_state(r, SMT_RPC_AWAIT_DONE);
+}
+
+/* The first record of a message that counts: state, limits, memory. False: the record is not taken. */
+static bool message_begin(struct smt_rpc *r, const struct smt_inner *inner, bool need_buffer)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_engine *e = c->e;
+    struct smt_msg_rx *m = &r->rx;
+    bool server = smt_rpc_is_server(r);
+    m->len = inner->message_len;
+    m->known = true;
+    bool fits_user = r->resp_buf != NULL && m->len <= r->resp_cap;
+    if (m->len > e->config.max_msg_len || (r->resp_buf != NULL && !fits_user)) {
+        if (server)
+            smt_rpc_set_state(r, SMT_RPC_AWAIT_REQUEST);
+        too_long(r);
+        return false;
+    }
+    if (m->len > e->config.accept_len && !fits_user) {
+        smt_rpc_set_state(r, SMT_RPC_AWAIT_ACCEPT);
+        r->holds_handle = true;
+        smt_evlink_raise(&e->events, &r->ev, SMT_EE_INCOMING);
+        smt_rpc_arm(r, e->now);
+        e->stats.drop_await_accept++;
+        return false;
+    }
+    if (need_buffer && smt_rpc_take_buffer(r) < 0) {
+        m->known = false;
+        e->stats.drop_no_memory++;
+        return false;
+    }
+    smt_rpc_set_state(r, server ? SMT_RPC_AWAIT_REQUEST : SMT_RPC_AWAIT_REST);
+    return true;
+}
+
+/* Bytes [offset, offset + len) are in place: takes note, grants, finishes. */
+static void data_accepted(struct smt_rpc *r, const struct smt_inner *inner, uint32_t len,
+                          uint64_t now)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_msg_rx *m = &r->rx;
+    if (smt_msg_rx_accept(m, inner->offset, len) < 0) {
+        c->e->stats.drop_no_memory++;
+        return;
+    }
+    r->heard = now;
+    r->n_quiet = 0;
+    smt_mtu_progress(c);
+    if (inner->flags & SMT_INNER_EXT) {
+        uint32_t unsched = inner->unsched < m->len ? inner->unsched : m->len;
+        if (unsched > m->granted)
+            m->granted = unsched;
+    }
+    if (m->whole) {
+        smt_rpc_got_all(r);
+        return;
+    }
+    if (m->managed)
+        smt_grants_data_came(&c->e->grants);
+    else if (m->granted < m->len && smt_grants_add(c->e, r) < 0)
+        c->e->stats.drop_no_memory++;
+}
+
+/* A record that is its whole message, into a buffer of its own. */
+static void receive_whole(struct incoming *in)
+{
+    struct smt_conn *c = in->c;
+    struct smt_engine *e = c->e;
+    uint32_t buf_len = (uint32_t)in->plain_len;
+    bool over = c->held_bytes > 0 && c->held_bytes + buf_len > e->config.max_conn_bytes;
+    uint8_t *buf = over ? NULL : smt_bufpool_get(&e->bufs, buf_len);
+    if (buf == NULL) {
+        e->stats.drop_no_memory++;
+        return;
+    }
+    struct smt_inner inner;
+    const struct smt_aead_out out = {buf, in->plain_len};
+    if (open_into(in, &out, 1) < 0)
+        goto err_put;
+    int head_len = smt_inner_decode(buf, in->plain_len, &inner);
+    if (head_len < 0 || !head_agrees(in, &inner, (size_t)head_len)) {
+        e->stats.drop_hint++;
+        goto err_put;
+    }
+    if (in->plain_len - (size_t)head_len - inner.frames_len != inner.message_len) {
+        e->stats.drop_hint++;
+        goto err_put;
+    }
+    if (inner.what == SMT_WHAT_TEST) {
+        if (extras_hear(in, &inner, buf + head_len))
+            test_record(in);
+        goto err_put;
+    }
+    /* What the frames do may end the very rpc: look it up again behind them. */
+    if (!extras_hear(in, &inner, buf + head_len))
+        goto err_put;
+    struct smt_rpc *r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
+    if (r == NULL)
+        goto err_put;
+    bool fresh = in->r == NULL;
+    if (fresh && !id_accept(c, r)) {
+        server_rpc_drop(r);
+        goto err_put;
+    }
+    if (!message_begin(r, &inner, false))
+        goto err_put;
+    r->rx.store = buf;
+    r->rx.store_len = buf_len;
+    r->rx.data = buf + head_len + inner.frames_len;
+    c->held_bytes += buf_len;
+    e->held_bytes += buf_len;
+    smt_conn_held_changed(c);
+    data_accepted(r, &inner, inner.message_len, in->now);
+    return;
+err_put:
+    smt_bufpool_put(&e->bufs, buf, buf_len);
+}
+
+/* Straight into a message that has memory. True when dealt with; false: take the detour. */
+static bool receive_direct(const struct incoming *in)
+{
+    struct smt_rpc *r = in->r;
+    struct smt_msg_rx *m = &r->rx;
+    size_t head_len = in->hdr->offset == 0 ? SMT_INNER_LEN + SMT_INNER_EXT_LEN : SMT_INNER_LEN;
+    if (in->plain_len <= head_len)
+        return false;
+    uint32_t len = (uint32_t)(in->plain_len - head_len);
+    if (len > m->len - in->hdr->offset)
+        return false;
+    uint8_t head[SMT_INNER_LEN + SMT_INNER_EXT_LEN];
+    const struct smt_aead_out out[2] = {{head, head_len}, {m->data + in->hdr->offset, len}};
+    if (open_into(in, out, 2) < 0)
+        return true;
+    /* Frames would stand where the data should: decode with what is at hand tells. */
+    struct smt_inner inner;
+    uint16_t frames_len = smt_get_be16(head + 2);
+    if (frames_len > 0) {
+        uint8_t *s = in->c->e->scratch;
+        memcpy(s, head, head_len);
+        memcpy(s + head_len, m->data + in->hdr->offset, len);
+        int got = smt_inner_decode(s, in->plain_len, &inner);
+        if (got != (int)head_len || !head_agrees(in, &inner, head_len)) {
+            in->c->e->stats.drop_hint++;
+            return true;
+        }
+        uint32_t data_len = len - frames_len;
+        memcpy(m->data + inner.offset, s + head_len + frames_len, data_len);
+        if (!extras_hear(in, &inner, s + head_len) || (r = smt_rpc_find(in->c, in->id)) == NULL)
+            return true;
+        data_accepted(r, &inner, data_len, in->now);
+        return true;
+    }
+    int got = smt_inner_decode(head, in->plain_len, &inner);
+    if (got != (int)head_len || !head_agrees(in, &inner, head_len)) {
+        in->c->e->stats.drop_hint++;
+        return true;
+    }
+    if (inner.flags & SMT_INNER_EXT) {
+        smt_frames_peer_finished(in->c, inner.low_water, inner.done);
+        r = smt_rpc_find(in->c, in->id);
+        if (r == NULL)
+            return true;
+    }
+    data_accepted(r, &inner, len, in->now);
+    return true;
+}
+
+/* By the scratch buffer. */
+static void receive_detour(struct incoming *in)
+{
+    struct smt_conn *c = in->c;
+    struct smt_engine *e = c->e;
+    uint8_t *s = e->scratch;
+    struct smt_inner inner;
+    const struct smt_aead_out out = {s, in->plain_len};
+    if (open_into(in, &out, 1) < 0)
+        return;
+    int head_len = smt_inner_decode(s, in->plain_len, &inner);
+    if (head_len < 0 || !head_agrees(in, &inner, (size_t)head_len) ||
+        inner.what == SMT_WHAT_TEST) {
+        e->stats.drop_hint++;
+        return;
+    }
+    uint32_t data_len = (uint32_t)(in->plain_len - (size_t)head_len - inner.frames_len);
+    struct smt_rpc *r = in->r;
+    if (r != NULL && r->rx.known && inner.message_len != r->rx.len) {
+        e->stats.drop_hint++;
+        return;
+    }
+    if (r != NULL && r->rx.known && !smt_msg_rx_wants(&r->rx, inner.offset, data_len)) {
+        e->stats.drop_duplicate++;
+        return;
+    }
+    if (!extras_hear(in, &inner, s + head_len))
+        return;
+    r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
+    if (r == NULL)
+        return;
+    if (!r->rx.known) {
+        bool fresh = in->r == NULL;
+        if (!message_begin(r, &inner, true)) {
+            /* Waiting for the user, refused, or no memory: only the last leaves nothing behind. */
+            if (fresh && (r = smt_rpc_find(c, in->id)) != NULL) {
+                if (r->state == SMT_RPC_FREE || !id_accept(c, r))
+                    server_rpc_drop(r);
+            }
+            return;
+        }
+        if (fresh && !id_accept(c, r)) {
+            server_rpc_drop(r);
+            return;
+        }
+        smt_rpc_arm(r, in->now);
+    }
+    if (r->rx.data == NULL) {
+        e->stats.drop_await_accept++;
+        return;
+    }
+    if (data_len > 0)
+        memcpy(r->rx.data + inner.offset, s + head_len + inner.frames_len, data_len);
+    data_accepted(r, &inner, data_len, in->now);
+}
+
+/* May a record for this known rpc bring anything? Counts why not. */
+static bool rpc_takes(struct smt_rpc *r, const struct smt_hdr *hdr)
+{
+    struct smt_stats *st = &r->conn->e->stats;
+    switch (r->state) {
+    case SMT_RPC_AWAIT_RESPONSE:
+        return true;
+    case SMT_RPC_AWAIT_REST:
+    case SMT_RPC_AWAIT_REQUEST:
+        if (hdr->message_len == r->rx.len)
+            return true;
+        st->drop_hint++;
+        return false;
+    case SMT_RPC_AWAIT_ACCEPT:
+        r->heard = r->conn->e->now;
+        st->drop_await_accept++;
+        return false;
+    default:
+        st->drop_duplicate++;
+        return false;
+    }
+}
+
+void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
+                        const struct smt_hdr *hdr)
+{
+    struct smt_conn *c = smt_conn_find(e, hdr->session_id);
+    if (SMT_UNLIKELY(c == NULL)) {
+        e->stats.drop_no_session++;
+        smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_NO_SESSION, hdr->session_id,
+                          NULL);
+        return;
+    }
+    if (SMT_UNLIKELY(c->keys.aead == NULL)) {
+        e->stats.drop_no_keys++;
+        return;
+    }
+    if (SMT_UNLIKELY(hdr->slice_len != hdr->record_len)) {
+        e->stats.drop_burst++;
+        return;
+    }
+    struct incoming in = {.c = c, .hdr = hdr, .now = now, .packet_len = pkt->len, .ecn = pkt->ecn};
+    in.ref = smt_keys_find_epoch(&c->keys, hdr->epoch);
+    if (SMT_UNLIKELY(in.ref == SMT_EPOCH_NONE)) {
+        e->stats.drop_epoch++;
+        return;
+    }
+    in.record = pkt->data + SMT_DATA_HDR_LEN;
+    if (smt_record_head_decode(in.record, hdr->record_len, &in.record_no, &in.plain_len) < 0) {
+        e->stats.drop_malformed++;
+        return;
+    }
+    if (in.record_no != smt_data_record_no(hdr->rpc_id, hdr->seal)) {
+        e->stats.drop_hint++;
+        return;
+    }
+    e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - hdr->record_len;
+    in.id = hdr->rpc_id ^ SMT_ID_ROLE;
+    in.r = smt_rpc_find(c, in.id);
+    if (in.r == NULL) {
+        bool request = (in.id & SMT_ID_ROLE) != 0;
+        if (!request || !smt_frames_id_is_new(c, in.id & SMT_ID_MASK)) {
+            e->stats.drop_finished++;
+            return;
+        }
+        if (c->served >= e->config.max_open_rpcs) {
+            e->stats.drop_over_credit++;
+            return;
+        }
+    } else if (!rpc_takes(in.r, hdr)) {
+        return;
+    }
+    bool has_memory = in.r != NULL && in.r->rx.data != NULL;
+    bool user_memory = in.r != NULL && in.r->resp_buf != NULL;
+    size_t head_len = SMT_INNER_LEN + SMT_INNER_EXT_LEN;
+    if (!has_memory && !user_memory && hdr->offset == 0 &&
+        in.plain_len >= head_len + hdr->message_len && hdr->message_len <= e->config.accept_len) {
+        receive_whole(&in);
+        return;
+    }
+    if (has_memory) {
+        uint32_t most = (uint32_t)(in.plain_len > SMT_INNER_LEN ? in.plain_len - SMT_INNER_LEN : 0);
+        if (!smt_msg_rx_wants(&in.r->rx, hdr->offset, 1)) {
+            e->stats.drop_duplicate++;
+            return;
+        }
+        if (smt_msg_rx_wants(&in.r->rx, hdr->offset, most) && receive_direct(&in))
+            return;
+    }
+    receive_detour(&in);
+}

@@ -1,0 +1,165 @@
+/* Building DATA packets: one record per packet, sealed in the sink's memory. Small data are copied behind their head and
+ * sealed in place; from GATHER_MIN on the cipher gathers from the user's memory, so that encrypting is the copy.
+ *
+ * All packets of a message are of one size but the last: the cut spreads head and data evenly, so that packets of many
+ * messages fit one super-frame of equal segments with little padding. */
+#include "core/record.h"
+
+#include "core/state.h"
+
+enum { GATHER_MIN = 512, FIRST_EXTRA = SMT_INNER_EXT_LEN };
+
+/* Data bytes of a packet that is not the first of its message. */
+static uint32_t cut_of(const struct smt_msg_tx *t, uint32_t mtu)
+{
+    uint32_t room = mtu - SMT_DATA_HDR_LEN - SMT_RECORD_OVERHEAD - SMT_INNER_LEN;
+    if (room > SMT_RECORD_MAX_PLAIN - SMT_INNER_LEN)
+        room = SMT_RECORD_MAX_PLAIN - SMT_INNER_LEN;
+    uint32_t total = t->len + FIRST_EXTRA;
+    if (total <= room)
+        return total;
+    uint32_t n_parts = (total + room - 1) / room;
+    return (total + n_parts - 1) / n_parts;
+}
+
+static uint8_t prio_of(const struct smt_conn *c, const struct smt_msg_tx *t, uint32_t offset)
+{
+    if (offset >= t->unsched)
+        return t->prio;
+    for (unsigned p = 7; p > 0; p--) {
+        if (c->cutoffs[p] >= t->len)
+            return (uint8_t)p;
+    }
+    return 0;
+}
+
+static uint32_t packet_max(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *sink)
+{
+    if (SMT_UNLIKELY(c->peer_max_packet == 0)) {
+        uint32_t max = sink->mtu(sink->arg, &c->addr);
+        if (c->e->config.mtu > 0 && c->e->config.mtu < max)
+            max = c->e->config.mtu;
+        if (c->peer_mtu < max)
+            max = c->peer_mtu;
+        uint32_t whole = SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN;
+        c->peer_max_packet = max < whole ? max : whole;
+        smt_mtu_start(c, now, c->peer_max_packet);
+        smt_conn_arm(c, now);
+    }
+    return c->mtu.now;
+}
+
+static void inner_fill(const struct smt_rpc *r, const struct smt_tx_piece *piece,
+                       struct smt_inner *out)
+{
+    struct smt_conn *c = r->conn;
+    uint8_t what = smt_rpc_is_server(r) ? SMT_WHAT_RESPONSE
+                   : r->one_way         ? SMT_WHAT_ONEWAY
+                                        : SMT_WHAT_REQUEST;
+    *out = (struct smt_inner){.what = what,
+                              .flags = r->idempotent ? SMT_INNER_IDEMPOTENT : 0,
+                              .offset = piece->offset,
+                              .message_len = r->tx.len,
+                              .id_high = (uint32_t)(smt_rpc_tx_id(r) >> 32)};
+    if (piece->offset == 0) {
+        out->flags |= SMT_INNER_EXT;
+        out->low_water = c->finished.low_water;
+        out->done = c->finished.done;
+        out->unsched = r->tx.unsched;
+        out->cutoffs_version = c->cutoffs_version;
+    }
+}
+
+/* Header, head and data into `pkt`, sealed. */
+static int packet_make(struct smt_rpc *r, const struct smt_tx_piece *piece, size_t plain_len,
+                       uint8_t *pkt)
+{
+    struct smt_conn *c = r->conn;
+    size_t record_len = SMT_RECORD_OVERHEAD + plain_len;
+    const struct smt_hdr hdr = {
+        .kind = SMT_KIND_DATA,
+        .version = SMT_WIRE_VERSION,
+        .epoch = (uint8_t)c->keys.now.number,
+        .sport = c->e->config.port,
+        .dport = c->addr.port,
+        .session_id = c->peer_id,
+        .rpc_id = smt_rpc_tx_id(r),
+        .offset = piece->offset,
+        .message_len = r->tx.len,
+        .seal = r->tx.seal,
+        .record_len = (uint16_t)record_len,
+        .slice_len = (uint16_t)record_len,
+    };
+    smt_hdr_encode(&hdr, pkt);
+    uint8_t *record = pkt + SMT_DATA_HDR_LEN;
+    uint8_t *plain = record + SMT_RECORD_HEAD_LEN;
+    struct smt_inner inner;
+    inner_fill(r, piece, &inner);
+    size_t head_len = smt_inner_encode(&inner, plain);
+    uint64_t record_no = smt_data_record_no(hdr.rpc_id, hdr.seal);
+    if (piece->len < GATHER_MIN || r->tx.n_iov != 1) {
+        smt_msg_tx_copy(&r->tx, piece->offset, piece->len, plain + head_len);
+        const struct smt_aead_in in = {plain, plain_len};
+        return smt_keys_seal_data(&c->keys, record_no, record, &in, 1, plain_len);
+    }
+    const struct smt_aead_in in[2] = {
+        {plain, head_len},
+        {(const uint8_t *)r->tx.one.base + piece->offset, piece->len},
+    };
+    return smt_keys_seal_data(&c->keys, record_no, record, in, 2, plain_len);
+}
+
+enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_msg_tx *t = &r->tx;
+    if (!smt_msg_tx_sendable(t))
+        return SMT_SENT_NOTHING;
+    if (SMT_UNLIKELY(smt_keys_step(&c->keys, now))) {
+        c->e->stats.rekeys++;
+        smt_conn_arm(c, now);
+    }
+    uint32_t cut = cut_of(t, packet_max(c, now, sink));
+    struct smt_tx_piece piece;
+    smt_msg_tx_next(t, cut, &piece);
+    size_t head_len = SMT_INNER_LEN;
+    if (piece.offset == 0) {
+        head_len += SMT_INNER_EXT_LEN;
+        if (piece.len > cut - FIRST_EXTRA)
+            piece.len = cut - FIRST_EXTRA;
+    }
+    size_t plain_len = head_len + piece.len;
+    size_t packet_len = SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len;
+    if (!smt_pacer_allows(&c->pacer, (uint32_t)packet_len))
+        return SMT_SENT_BLOCKED;
+    if (SMT_UNLIKELY(t->seal >= SMT_SEAL_LIMIT)) {
+        smt_rpc_fail(r, SMT_EKEYLIMIT);
+        return SMT_SENT_NOTHING;
+    }
+    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, prio_of(c, t, piece.offset));
+    if (pkt == NULL)
+        return SMT_SENT_FULL;
+    int rc = packet_make(r, &piece, plain_len, pkt);
+    /* The number is spent whatever came of it. */
+    if (SMT_UNLIKELY(rc < 0)) {
+        t->seal++;
+        sink->unreserve(sink->arg);
+        if (rc == SMT_EKEYLIMIT && !c->keys.want_next) {
+            c->keys.want_next = true;
+            return SMT_SENT_BLOCKED;
+        }
+        smt_rpc_fail(r, rc);
+        return SMT_SENT_NOTHING;
+    }
+    if (piece.offset == 0)
+        c->finished.untold = false;
+    struct smt_stats *st = &c->e->stats;
+    st->packets_sent_data++;
+    st->records_sealed++;
+    st->bytes_sent += packet_len;
+    st->resent_records += piece.again;
+    smt_msg_tx_sent(t, &piece);
+    smt_pacer_sent(c, now, (uint32_t)packet_len);
+    r->heard = now;
+    return SMT_SENT_ONE;
+}

@@ -1,0 +1,461 @@
+/* The life of an RPC. Every way it may go is a call here, named for what happened; states change in set_state only, along
+ * the arrows of the table. Packets are dispatch.c's and receive.c's, the order of sending srpt.c's.
+ *
+ * An rpc ends in three steps that come in any order: the wire (retire: map, timer, queues), the queue of events, and the
+ * user (handle, bytes). Whoever is last frees it. An id is never used again (docs/wire.md 8). */
+#include "core/rpc.h"
+
+#include "core/state.h"
+
+enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24 };
+
+#define ARROW(to) (1u << SMT_RPC_##to)
+
+static const uint16_t arrows[SMT_RPC_N_STATES] = {
+    [SMT_RPC_FREE] = ARROW(AWAIT_RESPONSE) | ARROW(AWAIT_ACK) | ARROW(AWAIT_REQUEST) |
+                     ARROW(AWAIT_ACCEPT) | ARROW(AWAIT_REPLY) | ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_RESPONSE] = ARROW(AWAIT_REST) | ARROW(AWAIT_ACCEPT) | ARROW(AWAIT_GONE) |
+                               ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_REST] = ARROW(AWAIT_GONE) | ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_ACK] = ARROW(AWAIT_GONE) | ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_REQUEST] = ARROW(AWAIT_REPLY) | ARROW(AWAIT_DONE) | ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_ACCEPT] = ARROW(AWAIT_REST) | ARROW(AWAIT_REQUEST) | ARROW(AWAIT_DONE) |
+                             ARROW(AWAIT_GONE) | ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_REPLY] = ARROW(AWAIT_ACK) | ARROW(AWAIT_DONE) | ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_GONE] = ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_DONE] = ARROW(AWAIT_USER),
+    [SMT_RPC_AWAIT_USER] = ARROW(FREE),
+};
+
+void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
+{
+    assert(arrows[r->state] >> to & 1);
+    r->state = to;
+}
+
+static struct smt_map_key rpc_key(const struct smt_conn *c, uint64_t id)
+{
+    return (struct smt_map_key){c->slot, id};
+}
+
+struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
+{
+    struct smt_engine *e = c->e;
+    struct smt_rpc *r = smt_pool_get(&e->rpcs);
+    if (r == NULL)
+        return NULL;
+    if (smt_map_put(&e->rpc_map, rpc_key(c, id), r) < 0) {
+        smt_pool_put(&e->rpcs, r);
+        return NULL;
+    }
+    memset(r, 0, offsetof(struct smt_rpc, tx));
+    smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
+    r->timer.owner = SMT_EV_OF_RPC;
+    smt_list_init(&r->wait_link);
+    r->conn = c;
+    r->id = id;
+    r->in_map = true;
+    r->deadline = SMT_NEVER;
+    r->heard = e->now;
+    /* A tx that sends nothing until there is something to send. */
+    r->tx.active = false;
+    r->tx.block = NULL;
+    r->tx.empty_due = false;
+    r->tx.len = r->tx.sent = r->tx.granted = r->tx.seal = r->tx.n_iov = 0;
+    smt_ranges_init(&r->tx.lost, &e->ranges, 1);
+    smt_list_init(&r->tx.ready);
+    r->tx.srpt = (struct smt_heap_node){.pos = 0};
+    smt_msg_rx_init(&r->rx, &e->ranges);
+    smt_list_push_tail(&c->rpcs, &r->conn_link);
+    c->n_rpcs++;
+    return r;
+}
+
+struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id)
+{
+    return smt_map_get(&c->e->rpc_map, rpc_key(c, id));
+}
+
+static void raise_event(struct smt_rpc *r, enum smt_engine_event_type type)
+{
+    smt_evlink_raise(&r->conn->e->events, &r->ev, type);
+}
+
+static void rx_give_back(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
+    smt_grants_remove(c->e, r);
+    smt_msg_rx_fini(&r->rx, &c->e->bufs);
+    if (had > 0) {
+        c->held_bytes -= had;
+        c->e->held_bytes -= had;
+        smt_conn_held_changed(c);
+    }
+}
+
+static void tx_give_back(struct smt_rpc *r)
+{
+    smt_srpt_remove(&r->conn->e->srpt, r);
+    smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
+}
+
+/* Leaves the map and all queues: nothing from the wire finds it any more. */
+static void unlink_wire(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    if (!r->in_map)
+        return;
+    r->in_map = false;
+    (void)smt_map_del(&c->e->rpc_map, rpc_key(c, r->id));
+    smt_wheel_disarm(&c->e->wheel, &r->timer.t);
+    smt_list_remove(&r->wait_link);
+    tx_give_back(r);
+    smt_grants_remove(c->e, r);
+    if (smt_rpc_is_server(r)) {
+        c->served--;
+    } else if (r->counted) {
+        r->counted = false;
+        c->open_calls--;
+        c->out_bytes -= r->out_len;
+        smt_conn_call_finished(c, r->id);
+        smt_conn_room_made(c);
+    }
+}
+
+void smt_rpc_retire(struct smt_rpc *r)
+{
+    unlink_wire(r);
+    if (r->state != SMT_RPC_AWAIT_USER)
+        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
+    smt_rpc_try_free(r);
+}
+
+void smt_rpc_try_free(struct smt_rpc *r)
+{
+    if (r->in_map || r->ev.pending != 0 || r->holds_handle || r->holds_bytes)
+        return;
+    struct smt_conn *c = r->conn;
+    rx_give_back(r);
+    smt_rpc_set_state(r, SMT_RPC_FREE);
+    smt_list_remove(&r->conn_link);
+    c->n_rpcs--;
+    smt_pool_put(&c->e->rpcs, r);
+}
+
+void smt_rpc_fail(struct smt_rpc *r, int error)
+{
+    r->error = error;
+    r->conn->e->stats.rpcs_failed++;
+    /* An announcement that was not taken has nothing to announce any more. */
+    smt_evlink_drop(&r->ev);
+    r->holds_handle = false;
+    raise_event(r, SMT_EE_FAILED);
+    unlink_wire(r);
+    if (!r->holds_bytes)
+        rx_give_back(r);
+    if (r->state != SMT_RPC_AWAIT_USER)
+        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
+}
+
+static void abort_send(struct smt_rpc *r, int error)
+{
+    smt_ctl_add(r->conn, &(struct smt_frame){.type = SMT_FRAME_ABORT,
+                                             .id = smt_rpc_frame_id(r),
+                                             .code = (uint16_t)-error});
+}
+
+void smt_rpc_abandon(struct smt_rpc *r, int error)
+{
+    assert(!smt_rpc_is_server(r));
+    struct smt_conn *c = r->conn;
+    if (c->keys.aead == NULL || (r->tx.seal == 0 && !r->tx.empty_due)) {
+        /* Nothing of it ever left: the peer need not know. */
+        smt_rpc_fail(r, error);
+        return;
+    }
+    r->error = error;
+    c->e->stats.rpcs_failed++;
+    smt_evlink_drop(&r->ev);
+    r->holds_handle = false;
+    raise_event(r, SMT_EE_FAILED);
+    smt_list_remove(&r->wait_link);
+    tx_give_back(r);
+    rx_give_back(r);
+    smt_rpc_set_state(r, SMT_RPC_AWAIT_GONE);
+    r->deadline = SMT_NEVER;
+    r->n_quiet = 0;
+    r->heard = c->e->now;
+    abort_send(r, error);
+    smt_rpc_arm(r, c->e->now);
+}
+
+/* A server's rpc whose client or conn is gone. */
+static void server_orphan(struct smt_rpc *r)
+{
+    r->caller_gone = true;
+    switch (r->state) {
+    case SMT_RPC_AWAIT_ACK:
+        smt_rpc_fail(r, SMT_ECLOSED);
+        break;
+    case SMT_RPC_AWAIT_REPLY:
+        /* The user has it, or will get the event: he ends it with his reply. */
+        unlink_wire(r);
+        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
+        break;
+    case SMT_RPC_AWAIT_ACCEPT:
+        if (r->ev.pending != 0) {
+            smt_evlink_drop(&r->ev);
+            r->holds_handle = false;
+        }
+        smt_rpc_retire(r);
+        break;
+    case SMT_RPC_AWAIT_REQUEST:
+        /* A buffer the user lent comes back with FAILED. */
+        if (r->resp_buf != NULL)
+            smt_rpc_fail(r, SMT_ECLOSED);
+        else
+            smt_rpc_retire(r);
+        break;
+    default:
+        if (r->state != SMT_RPC_AWAIT_USER)
+            smt_rpc_retire(r);
+        break;
+    }
+}
+
+void smt_rpc_orphan(struct smt_rpc *r, int error)
+{
+    if (r->state == SMT_RPC_AWAIT_USER) {
+        r->caller_gone = true;
+        return;
+    }
+    if (smt_rpc_is_server(r))
+        server_orphan(r);
+    else if (r->state == SMT_RPC_AWAIT_GONE)
+        smt_rpc_retire(r);
+    else
+        smt_rpc_fail(r, error);
+}
+
+int smt_rpc_take_buffer(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_engine *e = c->e;
+    struct smt_msg_rx *m = &r->rx;
+    static uint8_t nothing[1];
+    if (r->resp_buf != NULL) {
+        m->data = r->resp_buf;
+        return 0;
+    }
+    if (m->len == 0) {
+        m->data = nothing;
+        return 0;
+    }
+    bool over_conn = c->held_bytes > 0 && c->held_bytes + m->len > e->config.max_conn_bytes;
+    bool over_all = e->held_bytes > 0 && e->held_bytes + m->len > e->config.max_bytes;
+    if (over_conn || over_all)
+        return SMT_ENOMEM;
+    m->store = smt_bufpool_get(&e->bufs, m->len);
+    if (m->store == NULL)
+        return SMT_ENOMEM;
+    m->store_len = m->len;
+    m->data = m->store;
+    c->held_bytes += m->store_len;
+    e->held_bytes += m->store_len;
+    smt_conn_held_changed(c);
+    return 0;
+}
+
+void smt_rpc_got_all(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    smt_grants_remove(c->e, r);
+    if (!smt_rpc_is_server(r)) {
+        c->e->stats.responses_received++;
+        r->holds_bytes = r->rx.store != NULL;
+        raise_event(r, SMT_EE_RESPONSE);
+        smt_rpc_retire(r);
+        return;
+    }
+    if (r->one_way) {
+        c->e->stats.messages_received++;
+        smt_ctl_add_id(c, SMT_FRAME_ACK, smt_rpc_frame_id(r));
+        c->e->stats.acks_sent++;
+        r->holds_bytes = true;
+        raise_event(r, SMT_EE_MESSAGE);
+        smt_rpc_retire(r);
+        return;
+    }
+    c->e->stats.requests_received++;
+    smt_wheel_disarm(&c->e->wheel, &r->timer.t);
+    smt_rpc_set_state(r, SMT_RPC_AWAIT_REPLY);
+    r->holds_handle = true;
+    r->holds_bytes = true;
+    raise_event(r, SMT_EE_REQUEST);
+}
+
+void smt_rpc_acked(struct smt_rpc *r)
+{
+    if (r->state != SMT_RPC_AWAIT_ACK)
+        return;
+    raise_event(r, SMT_EE_SENT);
+    if (!smt_rpc_is_server(r))
+        r->conn->e->stats.messages_sent++;
+    smt_rpc_retire(r);
+}
+
+void smt_rpc_aborted(struct smt_rpc *r, int error)
+{
+    if (smt_rpc_is_server(r)) {
+        smt_ctl_add_unknown(r->conn, smt_rpc_frame_id(r), true);
+        if (r->state != SMT_RPC_AWAIT_USER)
+            server_orphan(r);
+        return;
+    }
+    if (r->state == SMT_RPC_AWAIT_GONE)
+        smt_rpc_retire(r);
+    else
+        smt_rpc_fail(r, error);
+}
+
+void smt_rpc_unknown(struct smt_rpc *r, bool over)
+{
+    if (smt_rpc_is_server(r))
+        return;
+    if (over) {
+        if (r->state == SMT_RPC_AWAIT_GONE)
+            smt_rpc_retire(r);
+        else
+            smt_rpc_fail(r, SMT_EMAYBE);
+        return;
+    }
+    bool waiting = r->state == SMT_RPC_AWAIT_RESPONSE || r->state == SMT_RPC_AWAIT_ACK;
+    /* While some of it is still on its way out, the peer simply has not seen it yet. */
+    if (!waiting || smt_msg_tx_sendable(&r->tx))
+        return;
+    smt_msg_tx_restart(&r->tx);
+    r->conn->e->stats.resent_records++;
+    r->heard = r->conn->e->now;
+    smt_rpc_ready(r);
+}
+
+void smt_rpc_ready(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    if (!smt_msg_tx_sendable(&r->tx) || !smt_list_is_empty(&r->wait_link))
+        return;
+    if (c->keys.aead == NULL) {
+        smt_list_push_tail(&c->blocked, &r->wait_link);
+        return;
+    }
+    /* Without memory for the queue its timer brings it back. */
+    if (smt_srpt_put(&c->e->srpt, r) < 0)
+        c->e->stats.drop_no_memory++;
+}
+
+void smt_rpc_ask_missing(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    uint32_t from = 0;
+    uint32_t start;
+    uint32_t end;
+    for (unsigned i = 0; i < MAX_RESENDS_A_ROUND; i++) {
+        if (!smt_msg_rx_missing(&r->rx, from, &start, &end))
+            break;
+        smt_ctl_add_resend(c, smt_rpc_frame_id(r), start, end - start);
+        from = end;
+    }
+    /* All that was granted is here: it is our turn. */
+    if (from == 0)
+        c->e->grants.due = true;
+}
+
+static void ask(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    switch (r->state) {
+    case SMT_RPC_AWAIT_RESPONSE:
+        if (smt_msg_tx_sendable(&r->tx))
+            smt_rpc_ready(r);
+        else
+            smt_ctl_add_resend(c, smt_rpc_frame_id(r), 0, SMT_RESEND_ALL);
+        break;
+    case SMT_RPC_AWAIT_REST:
+    case SMT_RPC_AWAIT_REQUEST:
+        smt_rpc_ask_missing(r);
+        break;
+    case SMT_RPC_AWAIT_ACK:
+        if (smt_msg_tx_sendable(&r->tx)) {
+            smt_rpc_ready(r);
+            break;
+        }
+        c->e->stats.need_acks_sent++;
+        smt_ctl_add_id(c, SMT_FRAME_NEED_ACK, smt_rpc_frame_id(r));
+        break;
+    case SMT_RPC_AWAIT_GONE:
+        abort_send(r, r->error);
+        break;
+    default:
+        break;
+    }
+}
+
+void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
+{
+    struct smt_conn *c = r->conn;
+    if (now >= r->deadline && !smt_rpc_is_server(r)) {
+        c->e->stats.rpc_timeouts++;
+        smt_rpc_abandon(r, SMT_ETIMEDOUT);
+        return;
+    }
+    if (c->keys.aead != NULL && now >= r->heard + smt_conn_patience(c, r->n_quiet)) {
+        if (smt_conn_is_silent(c, now)) {
+            smt_conn_close(c, now, SMT_EUNREACHABLE, false);
+            return;
+        }
+        if (r->n_quiet < MAX_ROUNDS)
+            r->n_quiet++;
+        if (r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r) &&
+            ++r->n_need_ack > MAX_NEED_ACKS) {
+            smt_rpc_fail(r, SMT_EUNREACHABLE);
+            return;
+        }
+        r->heard = now;
+        smt_mtu_suspect(c, now);
+        ask(r);
+    }
+    smt_rpc_arm(r, now);
+}
+
+void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
+{
+    struct smt_conn *c = r->conn;
+    uint64_t at = SMT_NEVER;
+    switch (r->state) {
+    case SMT_RPC_AWAIT_RESPONSE:
+    case SMT_RPC_AWAIT_REST:
+    case SMT_RPC_AWAIT_ACK:
+    case SMT_RPC_AWAIT_REQUEST:
+    case SMT_RPC_AWAIT_GONE:
+        at = r->heard + smt_conn_patience(c, r->n_quiet);
+        break;
+    default:
+        break;
+    }
+    if (c->keys.aead == NULL)
+        at = SMT_NEVER;
+    if (r->deadline < at)
+        at = r->deadline;
+    if (at == SMT_NEVER)
+        smt_wheel_disarm(&c->e->wheel, &r->timer.t);
+    else
+        smt_wheel_arm(&c->e->wheel, &r->timer.t, at > now ? at : now);
+}
+
+void smt_rpc_event_taken(struct smt_rpc *r, unsigned type)
+{
+    if (type == SMT_EE_INCOMING || type == SMT_EE_REQUEST)
+        return;
+    smt_rpc_try_free(r);
+}

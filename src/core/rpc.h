@@ -1,0 +1,120 @@
+/* One RPC or one-way message, either side: its state, timers and both directions of data. */
+#ifndef SMT_CORE_RPC_H
+#define SMT_CORE_RPC_H
+
+#include "base/wheel.h"
+#include "core/evq.h"
+#include "core/msg_rx.h"
+#include "core/msg_tx.h"
+
+/* Named for what is awaited. Client: ours; server: the peer started it. */
+enum smt_rpc_state {
+    SMT_RPC_FREE = 0,
+    SMT_RPC_AWAIT_RESPONSE, /* client: request under way or being served */
+    SMT_RPC_AWAIT_REST,     /* client: part of the response is here */
+    SMT_RPC_AWAIT_ACK,      /* one-way message, or server's reply: until the peer has it all */
+    SMT_RPC_AWAIT_REQUEST,  /* server: part of a request or message is here */
+    SMT_RPC_AWAIT_ACCEPT,   /* a large message was announced to the user */
+    SMT_RPC_AWAIT_REPLY,    /* server: with the user */
+    SMT_RPC_AWAIT_GONE,     /* client: cancelled, until the server has confirmed that it is over */
+    SMT_RPC_AWAIT_DONE,     /* server: refused, kept to answer until the client's mark has passed it */
+    SMT_RPC_AWAIT_USER,     /* over on the wire; the user has an event or memory to give back */
+    SMT_RPC_N_STATES,
+};
+
+struct smt_rpc {
+    struct smt_evlink ev;      /* first: evq finds us by it */
+    struct smt_conn *conn;
+    uint64_t id;               /* SMT_ID_ROLE set: the peer started it, we serve */
+    enum smt_rpc_state state;
+    bool one_way;
+    bool idempotent;
+    bool caller_gone;          /* server: the client aborted while the user had it */
+    bool replied;              /* server: the user has given the one reply (or refusal) */
+    bool holds_handle;         /* the user may still reply, reject or accept */
+    bool holds_bytes;          /* the user has received bytes to release */
+    bool counted;              /* in the conn's open calls */
+    bool in_map;
+    int error;                 /* of the FAILED event */
+    uint8_t n_quiet;           /* timer rounds without progress */
+    uint8_t n_need_ack;
+    uint64_t deadline;         /* relative until `posted` is taken, then absolute; SMT_NEVER */
+    uint64_t heard;            /* when something of it was last received or sent anew */
+    uint64_t out_len;          /* its bytes in the conn's out_bytes */
+    void *user;
+    uint8_t *resp_buf;
+    size_t resp_cap;
+    void *reply_user;
+    struct smt_list conn_link; /* conn's rpcs */
+    struct smt_list wait_link; /* in the engine's posted or the conn's blocked rpcs */
+    struct smt_owned_timer timer;
+    struct smt_msg_tx tx;
+    struct smt_msg_rx rx;
+};
+
+static inline bool smt_rpc_is_server(const struct smt_rpc *r)
+{
+    return (r->id & (1ull << 63)) != 0;
+}
+
+/* A record of this rpc from us: bit 63 of the header's id is set for responses. */
+static inline uint64_t smt_rpc_tx_id(const struct smt_rpc *r)
+{
+    return r->id;
+}
+
+/* The id field of a frame from us: bit 63 says that we started the rpc. */
+static inline uint64_t smt_rpc_frame_id(const struct smt_rpc *r)
+{
+    return r->id ^ (1ull << 63);
+}
+
+/* The user's handle and memory of an rpc end here; see engine.h for the calls themselves. */
+struct smt_engine;
+
+/* A fresh rpc of `c`, in no state yet, entered under `id` (with role). NULL: no memory. */
+struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id);
+
+/* The rpc of an id (with role), or NULL. */
+struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id);
+
+void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to);
+
+/* Over on the wire: leaves the map, timers, queues. What the user does not hold goes back. */
+void smt_rpc_retire(struct smt_rpc *r);
+
+/* Ends a call, message or reply for its user with FAILED and `error`, and retires it. */
+void smt_rpc_fail(struct smt_rpc *r, int error);
+
+/* Ends our own call for its user with FAILED and tells the peer, until he confirms that it is over. */
+void smt_rpc_abandon(struct smt_rpc *r, int error);
+
+/* Its conn is gone. */
+void smt_rpc_orphan(struct smt_rpc *r, int error);
+
+/* Frees it once wire, user and queue have let go. */
+void smt_rpc_try_free(struct smt_rpc *r);
+
+/* Memory for an incoming message of known length: the user's buffer, or the library's. SMT_ENOMEM. */
+SMT_MUST_CHECK int smt_rpc_take_buffer(struct smt_rpc *r);
+
+/* Asks for what is missing of its incoming message. */
+void smt_rpc_ask_missing(struct smt_rpc *r);
+
+/* Things that happened to it, told by dispatch. */
+void smt_rpc_got_all(struct smt_rpc *r);          /* its incoming message is whole */
+void smt_rpc_acked(struct smt_rpc *r);            /* the peer has all of its outgoing message */
+void smt_rpc_aborted(struct smt_rpc *r, int error); /* ABORT came */
+void smt_rpc_unknown(struct smt_rpc *r, bool over); /* UNKNOWN came */
+void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now);
+
+/* (Re)arms its timer from state and deadline. */
+void smt_rpc_arm(struct smt_rpc *r, uint64_t now);
+
+/* Puts it where tx will find it, if it has something to send. */
+void smt_rpc_ready(struct smt_rpc *r);
+
+/* The event of an rpc has been handed out: `type` says which. */
+void smt_rpc_event_taken(struct smt_rpc *r, unsigned type);
+
+#endif

@@ -1,0 +1,65 @@
+/* What an engine is made of. Fields of a part belong to that part's file; what is loose here belongs to engine.c. */
+#ifndef SMT_CORE_STATE_H
+#define SMT_CORE_STATE_H
+
+#include "base/bufpool.h"
+#include "base/map.h"
+#include "base/pool.h"
+#include "base/prng.h"
+#include "base/wheel.h"
+#include "core/conn.h"
+#include "core/engine.h"
+#include "core/grant.h"
+#include "core/srpt.h"
+#include "core/stateless.h"
+#include "core/stats.h"
+
+enum { SMT_ENGINE_MAX_RINGS = 4 };
+
+struct smt_engine {
+    struct smt_engine_config config;
+    uint64_t now;
+    struct smt_prng prng;
+    struct smt_stats stats;
+    struct smt_wheel wheel;
+
+    struct smt_pool conns, rpcs, iov_blocks, ctl_bufs, replays;
+    struct smt_ranges_pool ranges;
+    struct smt_bufpool bufs;
+    uint64_t held_bytes;
+
+    struct smt_map conn_map;  /* (session id, 0) */
+    struct smt_map peer_map;  /* (peer's session id, address hash): handshakes and NO_SESSION */
+    struct smt_map rpc_map;   /* (conn slot, id with role) */
+
+    struct smt_keyring rings[SMT_ENGINE_MAX_RINGS];
+    void *ring_mem[SMT_ENGINE_MAX_RINGS];
+    size_t ring_len[SMT_ENGINE_MAX_RINGS];
+
+    struct smt_list events;    /* struct smt_evlink */
+    struct smt_list live;      /* conns, by all_link */
+    struct smt_list dead;      /* closed conns, by all_link */
+    struct smt_list posted;    /* rpcs posted since the last call with a time, by wait_link */
+    struct smt_list ctl_ready; /* conns with frames, by ctl.link */
+    struct smt_list hs_ready;  /* conns with handshake bytes or probes, by hs_link */
+
+    struct smt_srpt srpt;
+    struct smt_grants grants;
+    struct smt_stateless stateless;
+
+    uint8_t *scratch;          /* one record's plaintext, for the rare detour */
+};
+
+/* The ring of a cipher row, made at its first use. NULL: no memory or too many ciphers. */
+struct smt_keyring *smt_engine_ring(struct smt_engine *e, const struct smt_aead *aead);
+
+/* Everything with a time that was posted gets its timers. */
+void smt_engine_take_posted(struct smt_engine *e, uint64_t now);
+
+/* A 64-bit digest of an address, for maps. */
+uint64_t smt_engine_addr_hash(const struct smt_addr *a);
+
+/* A conn has handshake bytes or a probe to send. */
+void smt_engine_hs_ready(struct smt_conn *c);
+
+#endif
