@@ -393,12 +393,14 @@ int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len)
 
 size_t smt_conn_hs_peek(struct smt_conn *c, const uint8_t **p)
 {
-    return c->hs != NULL ? smt_hs_stream_ready(c->hs, p) : 0;
+    if (c->hs == NULL || c->state == SMT_CONN_CLOSED)
+        return 0;
+    return smt_hs_stream_ready(c->hs, p);
 }
 
 void smt_conn_hs_consume(struct smt_conn *c, size_t len)
 {
-    if (c->hs != NULL)
+    if (c->hs != NULL && c->state != SMT_CONN_CLOSED)
         c->hs->in_taken += (uint32_t)len;
 }
 

@@ -393,6 +393,7 @@ static void rpc_event(struct smt_rpc *r, unsigned type, struct smt_engine_event 
     out->user = server ? r->reply_user : r->user;
     out->data = r->rx.data;
     out->len = r->rx.len;
+    out->mark = r->mark;
     switch (type) {
     case SMT_EE_INCOMING:
         out->of = !server ? SMT_EE_RESPONSE : r->one_way ? SMT_EE_MESSAGE : SMT_EE_REQUEST;
@@ -415,6 +416,11 @@ static void rpc_event(struct smt_rpc *r, unsigned type, struct smt_engine_event 
     default:
         break;
     }
+}
+
+bool smt_engine_has_event(const struct smt_engine *e)
+{
+    return !smt_list_is_empty(&e->events);
 }
 
 bool smt_engine_next_event(struct smt_engine *e, struct smt_engine_event *out)

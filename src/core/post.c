@@ -45,6 +45,7 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     c->next_id++;
     r->one_way = post->one_way;
     r->idempotent = post->idempotent;
+    r->mark = post->mark;
     r->deadline = post->deadline > 0 ? post->deadline : SMT_NEVER;
     r->user = post->user;
     r->resp_buf = post->resp_buf;
@@ -168,4 +169,9 @@ void smt_rpc_release(struct smt_rpc *r)
         smt_conn_held_changed(c);
     }
     smt_rpc_try_free(r);
+}
+
+void *smt_rpc_engine_user(const struct smt_rpc *r)
+{
+    return r->conn->e->config.user;
 }

@@ -235,7 +235,7 @@ void smt_rpc_orphan(struct smt_rpc *r, int error)
     else if (r->state == SMT_RPC_AWAIT_GONE)
         smt_rpc_retire(r);
     else
-        smt_rpc_fail(r, error);
+        smt_rpc_fail(r, r->tx.seal > 0 ? SMT_EMAYBE : error);
 }
 
 int smt_rpc_take_buffer(struct smt_rpc *r)

@@ -29,6 +29,7 @@ struct smt_rpc {
     enum smt_rpc_state state;
     bool one_way;
     bool idempotent;
+    bool mark;                 /* the poster's own, given back */
     bool caller_gone;          /* server: the client aborted while the user had it */
     bool replied;              /* server: the user has given the one reply (or refusal) */
     bool holds_handle;         /* the user may still reply, reject or accept */
