@@ -69,11 +69,13 @@ configure()
     }
 }
 
-# compile DIR: builds it, quiet unless that fails.
+# compile DIR [TARGET...]: builds it, quiet unless that fails.
 compile()
 {
-    ninja -C "$1" >"$1.log" 2>&1 </dev/null || {
-        grep -E -A 12 'FAILED:|error:' "$1.log" | head -n 60
+    local dir=$1
+    shift
+    ninja -C "$dir" "$@" >"$dir.log" 2>&1 </dev/null || {
+        grep -E -A 12 'FAILED:|error:' "$dir.log" | head -n 60
         return 1
     }
 }
