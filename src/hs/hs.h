@@ -1,6 +1,7 @@
-/* The handshake: TLS 1.3 by OpenSSL over memory buffers. Bytes and time in, bytes, keys and identity out.
- * It does no I/O and keeps no timers; core carries the bytes (docs/wire.md 6). One smt_hs belongs to one thread;
- * an smt_creds is shared by all endpoints of a context, read-only after it was made. */
+/* The handshake: TLS 1.3 by OpenSSL over memory buffers. Bytes and time in, bytes, keys and
+ * identity out. It does no I/O and keeps no timers; core carries the bytes (docs/wire.md 6). One
+ * smt_hs belongs to one thread; an smt_creds is shared by all endpoints of a context, read-only
+ * after it was made. */
 #ifndef SMT_HS_HS_H
 #define SMT_HS_HS_H
 
@@ -12,51 +13,70 @@
 struct smt_creds;
 struct smt_hs;
 
-enum smt_hs_auth { SMT_HS_AUTH_CERT = 1, SMT_HS_AUTH_PIN, SMT_HS_AUTH_PSK };
+enum smt_hs_auth {
+    SMT_HS_AUTH_NONE, /* a client without certificate, which client_cert_optional allows */
+    SMT_HS_AUTH_CERT, /* signed by ca (and pinned, when there are pins too) */
+    SMT_HS_AUTH_PIN,  /* pinned key; names and issuers were not looked at, dates were */
+    SMT_HS_AUTH_PSK,
+};
 
-/* All strings borrowed for the call; the files are read once. See struct smt_ctx_config. */
+/* All strings borrowed for the call; the files are read once. See struct smt_ctx_config. Exactly
+ * one kind: files (cert and key, or neither for a pure client; ca and/or pins, or neither for a
+ * server that takes anybody because of client_cert_optional), psk_file, or ssl_ctx. Of several
+ * lines in a psk_file an initiator uses the first, a responder takes any. */
 struct smt_creds_config {
     const char *cert_file, *key_file, *ca_file, *psk_file, *pins;
     bool client_cert_optional;
     const enum smt_aead_alg *algs; /* in order of preference */
     unsigned n_algs;
-    SSL_CTX *ssl_ctx;              /* the application's own instead of files; a reference is taken */
-    char *error_text;              /* one line on failure that says what to do */
+    SSL_CTX *ssl_ctx; /* the application's own instead of files; a reference is taken */
+    char *error_text; /* one line on failure that says what to do */
     size_t error_text_len;
 };
 
-/* Reads and checks credentials: SMT_ECREDENTIALS, SMT_EFILE, SMT_EEXPIRED … *out is given. */
+/* Reads and checks credentials: SMT_ECREDENTIALS, SMT_EFILE, SMT_EEXPIRED … *out is given. Like
+ * every call here it leaves the thread's OpenSSL error queue empty. An ssl_ctx gets our ALPN and
+ * extension callbacks, which do nothing on the application's own connections; do it before other
+ * threads use that ssl_ctx. */
 SMT_MUST_CHECK int smt_creds_new(const struct smt_creds_config *config, struct smt_creds **out);
 void smt_creds_free(struct smt_creds *creds);
 
 struct smt_hs_config {
-    struct smt_creds *creds;     /* lent until free */
+    struct smt_creds *creds; /* lent until free */
     bool initiator;
-    const char *verify_name;     /* initiator: name or IP the peer must prove; NULL = any that the CA signed. Copied */
-    struct smt_params params;    /* ours; for a responder `ciphers` is what it is willing to take, best first */
-    uint64_t initiator_id;       /* responder: the peer's id as its HANDSHAKE packets said */
+    /* Initiator: name or IP address that the peer must prove, copied; NULL = any that the CA
+     * signed. */
+    const char *verify_name;
+    /* Ours. A responder's `ciphers` are what it is willing to take. */
+    struct smt_params params;
+    uint64_t initiator_id; /* responder: the peer's id as its HANDSHAKE packets said */
 };
 
+/* SMT_ECREDENTIALS when the credentials cannot play this role (no certificate as responder, nothing
+ * to verify with as initiator), SMT_EINVAL for params without id, version or cipher. *out is given.
+ */
 SMT_MUST_CHECK int smt_hs_new(const struct smt_hs_config *config, struct smt_hs **out);
 
 /* Frees and wipes. NULL allowed. */
 void smt_hs_free(struct smt_hs *hs);
 
 enum smt_hs_state {
-    SMT_HS_RUNNING,  /* needs bytes of the peer */
-    SMT_HS_DONE,     /* peer verified (its Finished too); smt_hs_result may be called */
+    SMT_HS_RUNNING, /* needs bytes of the peer */
+    SMT_HS_DONE,    /* peer verified (its Finished too); smt_hs_result may be called */
     SMT_HS_FAILED,
 };
 
 /* Takes the next TLS bytes of the peer, in order (NULL, 0 to start an initiator) and runs. Returns
- * an smt_hs_state, or a negative code once when it fails (SMT_EAUTH band; smt_hs_error_text says more).
- * Bytes to send may be waiting after any outcome: an alert after failure. */
+ * an smt_hs_state, or a negative code once when it fails (SMT_EAUTH band, SMT_EVERSION, SMT_EPROTO;
+ * smt_hs_error_text says more). Bytes to send may be waiting after any outcome: an alert after
+ * failure. An initiator is DONE before the responder has judged its certificate: what still comes
+ * is put in here too, and the refusal that it may hold turns DONE into FAILED. */
 int smt_hs_input(struct smt_hs *hs, const uint8_t *bytes, size_t len);
 
 /* Bytes to send: copies up to cap, returns how many; 0 = none. */
 size_t smt_hs_output(struct smt_hs *hs, uint8_t *out, size_t cap);
 
-/* One clear line on the failure. Borrowed until free. */
+/* One clear line on the failure, "" before. Borrowed until free. */
 const char *smt_hs_error_text(const struct smt_hs *hs);
 
 struct smt_hs_result {
@@ -64,11 +84,12 @@ struct smt_hs_result {
     enum smt_aead_alg alg;
     struct smt_params peer;
     enum smt_hs_auth auth;
-    char identity[256];             /* subject or PSK identity */
-    uint8_t peer_key_sha256[32];
+    char identity[256];          /* subject or PSK identity, "" without either */
+    uint8_t peer_key_sha256[32]; /* of the SPKI; zero without certificate */
 };
 
-/* After SMT_HS_DONE. */
+/* After SMT_HS_DONE, SMT_ESTATE before. An initiator compares peer.session_id with the id in the
+ * peer's packets. */
 SMT_MUST_CHECK int smt_hs_result(struct smt_hs *hs, struct smt_hs_result *out);
 
 /* The peer's certificate, one reference more, or NULL. */

@@ -1,0 +1,21 @@
+/* The inside of credentials, for this layer only. */
+#ifndef SMT_HS_CREDS_H
+#define SMT_HS_CREDS_H
+
+#include "hs/hs.h"
+#include "hs/pins.h"
+#include "hs/psk.h"
+
+enum smt_creds_kind { SMT_CREDS_FILES, SMT_CREDS_PSK, SMT_CREDS_APP };
+
+/* Read-only once made. */
+struct smt_creds {
+    enum smt_creds_kind kind;
+    SSL_CTX *tls; /* one for both roles; what differs is set on each SSL */
+    bool has_cert, has_ca;
+    bool client_cert_optional;
+    struct smt_pins pins;
+    struct smt_psk_list psks;
+};
+
+#endif

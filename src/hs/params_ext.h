@@ -1,0 +1,21 @@
+/* The transport parameters as TLS extension 0xff53 (docs/wire.md 6.2). */
+#ifndef SMT_HS_PARAMS_EXT_H
+#define SMT_HS_PARAMS_EXT_H
+
+#include "hs/hs_impl.h"
+
+enum { SMT_PARAMS_EXT_TYPE = 0xff53 };
+
+/* Callbacks of SSL_CTX_add_custom_ext. They do nothing for connections that are not ours. */
+int smt_params_ext_add(SSL *ssl, unsigned type, unsigned context, const unsigned char **out,
+                       size_t *out_len, X509 *cert, size_t chain_index, int *alert, void *arg);
+int smt_params_ext_parse(SSL *ssl, unsigned type, unsigned context, const unsigned char *in,
+                         size_t len, X509 *cert, size_t chain_index, int *alert, void *arg);
+
+/* Encodes our parameters into hs->own_block. SMT_EINVAL when they cannot be. */
+SMT_MUST_CHECK int smt_params_ext_encode(struct smt_hs *hs);
+
+/* The context of the exporter (docs/wire.md 7), once both blocks are there. */
+SMT_MUST_CHECK int smt_params_ext_context(const struct smt_hs *hs, uint8_t out[32]);
+
+#endif
