@@ -207,7 +207,8 @@ int main(int argc, char **argv)
         return rc;
     }
     catch_signals();
-    setenv("RES_OPTIONS", "timeout:1 attempts:2", 0); /* an unknown host must not outlast -deadline */
+    /* A resolver that does not answer must not outlast the deadline. */
+    setenv("RES_OPTIONS", "timeout:1 attempts:2", 0);
     rc = serves ? cp_serve(&options, ctx, argv[1])
                 : cp_send(&options, ctx, argv + 1, argc - 2, argv[argc - 1]);
     int closed = smt_ctx_close(ctx);

@@ -601,9 +601,23 @@ static int connect_to(struct sender *s, const char *where, const char *dest)
     return CP_OK;
 }
 
+/* "." and "./a/" are "" and "a"; everything else is for the receiver to judge. */
+static void copy_dest(const char *text, char dest[CP_PATH_MAX + 1])
+{
+    while (strncmp(text, "./", 2) == 0) {
+        text += 2;
+    }
+    size_t len = strcmp(text, ".") == 0 ? 0 : strlen(text);
+    while (len > 1 && text[len - 1] == '/') {
+        len--;
+    }
+    memcpy(dest, text, len);
+    dest[len] = '\0';
+}
+
 /* "host:dest", "host:port:dest", "[v6]:dest", "[v6]:port:dest" into where and dest. */
 static int split_target(const struct cp_options *o, const char *target, char *where, size_t cap,
-                        const char **dest)
+                        char dest[CP_PATH_MAX + 1])
 {
     const char *end = target[0] == '[' ? strchr(target, ']') : strchr(target, ':');
     end = end != NULL && target[0] == '[' ? end + 1 : end;
@@ -626,7 +640,7 @@ static int split_target(const struct cp_options *o, const char *target, char *wh
         return -1;
     }
     snprintf(where, cap, "%.*s:%lu", (int)(end - target), target, port);
-    *dest = rest;
+    copy_dest(rest, dest);
     return 0;
 }
 
@@ -678,8 +692,8 @@ static int report(const struct sender *s, const char *where)
                  s->fatal != 0 ? cp_reason(s->ctx, s->fatal) : "");
         return s->fatal != 0 ? CP_CONNECTION : CP_ERRORS;
     }
-    printf("%llu files (%llu unchanged), %llu directories, %llu links to %s: %s, %s sent, in %.2f s; "
-           "%llu errors\n",
+    printf("%llu files (%llu unchanged), %llu directories, %llu links to %s: %s, %s sent, in "
+           "%.2f s; %llu errors\n",
            (unsigned long long)s->n_files, (unsigned long long)s->n_unchanged,
            (unsigned long long)s->n_dirs, (unsigned long long)s->n_links, where,
            progress_bytes((double)s->list.bytes, total, sizeof(total)),
@@ -691,9 +705,8 @@ static int report(const struct sender *s, const char *where)
 int cp_send(const struct cp_options *o, struct smt_ctx *ctx, char **sources, int n_sources,
             const char *target)
 {
-    char where[320];
-    const char *dest;
-    if (split_target(o, target, where, sizeof(where), &dest) != 0) {
+    char where[320], dest[CP_PATH_MAX + 1];
+    if (split_target(o, target, where, sizeof(where), dest) != 0) {
         return CP_USAGE;
     }
     struct sender *s = calloc(1, sizeof(*s));

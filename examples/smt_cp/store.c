@@ -258,7 +258,8 @@ const char *store_open(int root, const struct cp_request *request, struct store_
     if (text == NULL && file->fd < 0) {
         file->fd = open_part(file->dir, file->part);
         if (file->fd < 0) {
-            text = errno == EBUSY ? "another copy is writing this file" : system_text("partial file");
+            text = errno == EBUSY ? "another copy is writing this file"
+                                  : system_text("partial file");
         } else if ((request->fresh && ftruncate(file->fd, 0) != 0) ||
                    (store_have(file) > file->size && ftruncate(file->fd, (off_t)file->size) != 0)) {
             text = system_text("partial file");
