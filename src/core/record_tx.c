@@ -41,7 +41,8 @@ static uint32_t packet_max(struct smt_conn *c, uint64_t now, const struct smt_tx
             max = c->e->config.mtu;
         if (c->peer_mtu < max)
             max = c->peer_mtu;
-        uint32_t whole = SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN;
+        /* A probe must be able to fill it, and has the shorter header. */
+        uint32_t whole = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN;
         c->peer_max_packet = max < whole ? max : whole;
         smt_mtu_start(c, now, c->peer_max_packet);
         smt_conn_arm(c, now);
