@@ -4,8 +4,9 @@
  * where the build has it, OpenSSL's EVP elsewhere), a closed loop of -t in flight, both sides spin.
  * UDP_SEGMENT sends a batch of equal segments in one call, UDP_GRO takes it in one; the clock is
  * read once a batch. With -b at half of -t the two sides work at the same time, which is the
- * fastest; with -b at -t (the default, both 64) they take turns. No handshake, no retransmission, no flow control, no ordering, no sessions:
- * a lost datagram ends the run. Not a transport, but no transport over UDP sockets can pass it. */
+ * fastest; with -b at -t (the default, both 64) they take turns. No handshake, no retransmission,
+ * no flow control, no ordering, no sessions: a lost datagram ends the run. Not a transport, but no
+ * transport over UDP sockets can pass it. */
 #include "peer.h"
 
 #include <errno.h>
