@@ -26,7 +26,7 @@ static char *text_copy(const char *s)
 static int security_check(const struct smt_ctx_config *c, bool has_ssl_ctx)
 {
     bool files = c->cert_file != NULL || c->key_file != NULL || c->ca_file != NULL ||
-                 c->pins != NULL || c->client_cert_optional;
+                 c->pins != NULL;
     int n_kinds = (files ? 1 : 0) + (c->psk_file != NULL ? 1 : 0) + (c->plaintext ? 1 : 0) +
                   (has_ssl_ctx ? 1 : 0);
     if (n_kinds == 0)
