@@ -253,7 +253,8 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now)
         return;
     if (c->state == SMT_CONN_AWAIT_KEYS || c->state == SMT_CONN_AWAIT_CONFIRM)
         at = c->opened_at + g->handshake_timeout;
-    if (c->hs != NULL)
+    /* Bytes that are due wait for tx, not for time: arming now would fire again and again. */
+    if (c->hs != NULL && !smt_hs_stream_is_due(c->hs, now))
         at = earliest(at, c->hs->resend_at);
     at = earliest(at, c->tell_at);
     at = earliest(at, c->credit_at);

@@ -173,7 +173,7 @@ bool smt_hs_stream_send(struct smt_conn *c, uint64_t now, const struct smt_tx_si
     if (fresh) {
         uint64_t wait = s->rounds < 6 ? resend_first << s->rounds : resend_most;
         s->resend_at = now + (wait < resend_most ? wait : resend_most);
-        smt_conn_arm(c, now);
     }
+    smt_conn_arm(c, now);
     return true;
 }
