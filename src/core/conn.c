@@ -143,6 +143,8 @@ void smt_conn_heard(struct smt_conn *c, uint64_t now)
     if (c->state == SMT_CONN_AWAIT_CONFIRM) {
         smt_conn_set_state(c, SMT_CONN_UP);
         c->up_at = now;
+        if (!c->want_writable)
+            c->credit_at = SMT_NEVER;
         smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_UP);
     }
     /* An authentic packet acknowledges the last flight: the streams have done their work. */
@@ -436,6 +438,10 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     if (!c->initiator) {
         smt_evlink_raise(&e->events, &c->ev, SMT_EE_UP);
         credit_send(c);
+    } else {
+        /* The responder's first CTRL may be lost, and he does not know: ask until something authentic comes. */
+        c->n_quiet = 0;
+        c->credit_at = now + credit_wait;
     }
     smt_engine_hs_ready(c);
     SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs)
