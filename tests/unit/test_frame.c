@@ -141,6 +141,7 @@ static void no_room_and_cut_short(void **state)
             assert_int_equal(out[0], 0xee);
             assert_int_equal(decode(g->bytes, n, &f), n == 0 ? 0 : SMT_EMALFORMED);
         }
+        assert_int_equal(smt_frame_encode(&g->f, out, g->len), g->len);
         uint8_t more[SMT_FRAME_MAX_LEN + 1] = {0};
         memcpy(more, g->bytes, g->len);
         more[g->len] = SMT_FRAME_REKEY;

@@ -91,6 +91,7 @@ static void golden_block(void **state)
     uint8_t out[SMT_PARAMS_MAX_LEN];
     assert_int_equal(smt_params_encode(&want, out, sizeof(out)), sizeof(golden));
     assert_memory_equal(out, golden, sizeof(golden));
+    assert_int_equal(smt_params_encode(&want, out, sizeof(golden)), sizeof(golden));
     for (size_t cap = 0; cap < sizeof(golden); cap++) {
         uint8_t *exact = malloc(cap ? cap : 1);
         assert_non_null(exact);

@@ -22,7 +22,7 @@ from smt2_format import Violation  # noqa: E402
 GENERATOR = None
 VECTORS = os.path.join(HERE, 'smt2.txt')
 DOCUMENT = os.path.join(HERE, '..', '..', 'docs', 'wire.md')
-N_CORRUPT = 300
+N_CORRUPT = 150
 HEX = '0123456789abcdef'
 
 
