@@ -168,7 +168,8 @@ uint64_t options_depth(const struct options *o, uint64_t size)
         return 1;
     }
     const uint64_t in_flight_bytes = UINT64_C(64) << 20;
-    uint64_t fit = in_flight_bytes / (size + options_resp_size(o, size) + 1);
+    uint64_t both = size + options_resp_size(o, size);
+    uint64_t fit = both != 0 ? in_flight_bytes / both : 64;
     return fit > 64 ? 64 : fit < 2 ? 2 : fit;
 }
 

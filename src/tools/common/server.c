@@ -49,6 +49,7 @@ struct peer {
     uint64_t size, resp_size, seed;
     uint64_t received, bytes, wrong, total;
     struct smt_iov reply;
+    char name[64];                   /* its address, for the log */
     uint8_t control[PROTO_RESP_LEN]; /* lent while the one control answer is on its way */
 };
 
@@ -119,6 +120,7 @@ static const char *greet(struct server_thread *t, struct smt_session *session, s
     if (peer->is_primary) {
         struct smt_session_info info;
         describe(session, &info);
+        snprintf(peer->name, sizeof(peer->name), "%s", info.peer);
         printf("client %s%s%s: %s, %s, %s, %u thread%s, %u session%s\n", info.peer,
                info.identity[0] != '\0' ? " " : "", info.identity, req->tool, info.cipher,
                creds_auth_name(info.auth), req->threads, req->threads == 1 ? "" : "s",
@@ -249,25 +251,29 @@ static void take_request(struct server_thread *t, const struct smt_event *event)
     smt_release(event->msg);
 }
 
+/* A session that never said HELLO: a stranger, or a failed handshake. */
+static void log_stranger(struct server_thread *t, const struct smt_event *event)
+{
+    uint64_t now = clock_now();
+    if (event->error != 0 && now >= t->next_down_line) {
+        struct smt_session_info info;
+        describe(event->session, &info);
+        say_error("refused %s: %s", info.peer, creds_error(t->server->ctx, event->error));
+        t->next_down_line = now + DOWN_LINE_EVERY_MS * NS_PER_MS;
+    }
+}
+
 static void take_down(struct server_thread *t, const struct smt_event *event)
 {
     struct peer *peer = smt_session_user(event->session);
-    uint64_t now = clock_now();
-    bool first_or_lost = peer == NULL || peer->is_primary || event->error != 0;
-    if (first_or_lost && now >= t->next_down_line) {
-        struct smt_session_info info;
-        describe(event->session, &info);
-        if (peer == NULL && event->error != 0) {
-            say_error("refused %s: %s", info.peer, creds_error(t->server->ctx, event->error));
-        } else if (peer != NULL && peer->is_primary) {
-            printf("client %s gone%s%s\n", info.peer, event->error != 0 ? ": " : "",
-                   event->error != 0 ? smt_strerror(event->error) : "");
-            fflush(stdout);
-        }
-        t->next_down_line = now + DOWN_LINE_EVERY_MS * NS_PER_MS;
-    }
     if (peer == NULL) {
+        log_stranger(t, event);
         return;
+    }
+    if (peer->is_primary) {
+        printf("client %s gone%s%s\n", peer->name, event->error != 0 ? ": " : "",
+               event->error != 0 ? smt_strerror(event->error) : "");
+        fflush(stdout);
     }
     end_test(t, peer);
     if (peer->is_primary && t->server->options->once) {
