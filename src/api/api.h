@@ -66,7 +66,8 @@ struct smt_link {
     const struct smt_aead *aead; /* from the moment keys are installed */
     struct smt_peer *peer;
     uint64_t id_base;            /* public call id = id_base + the engine's id */
-    char *text;                  /* why it failed; NULL: nothing more than the code says */
+    int error;                   /* why its handshake failed, 0: it did not */
+    char *text;                  /* the same in words; NULL: nothing more than the code says */
     bool up;
     bool hello_sent, hello_seen; /* plaintext endpoints: plain.c */
     bool closing;                /* smt_conn_close was called */

@@ -40,6 +40,7 @@ void smt_link_fail(struct smt_link *link, int code, const char *text)
     if (link->closing)
         return;
     link->closing = true;
+    link->error = code;
     size_t len = strlen(text) + 1;
     if (len > 1 && link->text == NULL) {
         link->text = smt_mem_alloc(len);

@@ -64,6 +64,8 @@ static bool is_lost(const struct smt_kept *k, int error, uint64_t now)
     if (k->link->up)
         return k->idempotent &&
                (error == SMT_EMAYBE || error == SMT_EUNREACHABLE || error == SMT_ECLOSED);
+    if (error == SMT_EMAYBE && !k->idempotent)
+        return false; /* it had left, under keys that the peer never confirmed */
     return error != SMT_ETIMEDOUT || now < k->deadline;
 }
 

@@ -70,16 +70,27 @@ static void stranger_accept(struct smt_ep *ep, struct smt_conn *conn)
         smt_handshake_run(link);
 }
 
-/* RESPONSE, SENT, FAILED: `out` has session, call_id and user. False: a call that will be posted again. */
+/* EMAYBE where more is known: whoever closed the session himself is told that; and a peer that refused our
+ * handshake has executed nothing, even if requests had left before its refusal came. */
+static int final_error(const struct smt_link *link, int error)
+{
+    if (SMT_LIKELY(error != SMT_EMAYBE) || link == NULL)
+        return error;
+    if (link->session != NULL && link->session->closing)
+        return SMT_ECLOSED;
+    return !link->up && link->error != 0 ? link->error : error;
+}
+
+/* RESPONSE, SENT, FAILED: fills in session, call_id, user and error. False: a call that will be posted again. */
 static bool final_convert(struct smt_ep *ep, const struct smt_engine_event *ee,
                           struct smt_event *out)
 {
     const struct smt_link *link = link_of(ee);
+    out->error = final_error(link, ee->error);
     if (SMT_UNLIKELY(ee->mark)) {
         struct smt_kept *k = ee->user;
         out->session = k->session;
-        return smt_kept_final(ep, k, ee->type == SMT_EE_FAILED ? ee->error : 0, &out->call_id,
-                              &out->user);
+        return smt_kept_final(ep, k, out->error, &out->call_id, &out->user);
     }
     out->session = link == NULL ? NULL : link->session;
     out->call_id = ee->id == 0 || link == NULL ? ee->id : ee->id + link->id_base;
@@ -157,7 +168,6 @@ static bool event_convert(struct smt_ep *ep, const struct smt_engine_event *ee,
     case SMT_EE_FAILED:
         *out = (struct smt_event){
             .type = public_type(ee->type),
-            .error = ee->error,
             .msg = (struct smt_msg *)ee->rpc,
             .data = ee->data,
             .len = ee->len,
