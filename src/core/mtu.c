@@ -6,7 +6,7 @@
 
 #include "core/state.h"
 
-enum { MAX_TRIES = 3, SEARCH_STEP = 32, MAX_BAD_ROUNDS = 3 };
+enum { MAX_TRIES = 3, SEARCH_STEP = 32, MAX_BAD_ROUNDS = 4 };
 
 static const uint64_t probe_wait = 20 * SMT_MSEC;
 static const uint64_t search_again = 600 * SMT_SEC;
@@ -76,16 +76,15 @@ static void probe_lost(struct smt_conn *c, uint64_t now)
 void smt_mtu_suspect(struct smt_conn *c, uint64_t now)
 {
     struct smt_mtu *m = &c->mtu;
-    if (m->state == SMT_MTU_OFF || m->now <= SMT_MTU_BASE || ++m->bad_rounds < MAX_BAD_ROUNDS)
-        return;
-    c->e->stats.mtu_black_holes++;
-    m->bad_rounds = 0;
-    m->high = m->now;
-    m->now = SMT_MTU_BASE;
-    m->low = SMT_MTU_BASE;
-    m->confirmed = true;
-    probe_want(c, m->high);
+    bool idle = m->state == SMT_MTU_AWAIT_AGE;
     (void)now;
+    if (!idle || m->now <= SMT_MTU_BASE || ++m->bad_rounds < MAX_BAD_ROUNDS)
+        return;
+    /* Prove the size again; only silence to that moves us down. */
+    m->bad_rounds = 0;
+    m->low = SMT_MTU_BASE;
+    m->high = m->now;
+    probe_want(c, m->now);
 }
 
 void smt_mtu_progress(struct smt_conn *c)

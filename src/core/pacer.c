@@ -10,8 +10,8 @@
 #include "core/state.h"
 
 enum {
-    WINDOW_MIN = 16 * 1024,
-    MARK_MIN_BYTES = 8 * 1024,
+    WINDOW_MIN = 64 * 1024, /* four of the largest packets: less would stall for an answer each */
+    MARK_MIN_BYTES = 16 * 1024,
 };
 
 static const uint64_t mark_patience = 4 * SMT_MSEC;
@@ -57,9 +57,8 @@ void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len)
         mark_send(c, now);
 }
 
-static void window_update(struct smt_pacer *p, uint32_t sent, uint32_t got, uint32_t ce)
+static void window_update(struct smt_pacer *p, uint32_t sent, uint32_t lost, uint32_t ce)
 {
-    uint32_t lost = sent > got ? sent - got : 0;
     if (lost * 100ull > sent || ce * 2ull > sent) {
         uint32_t less = (uint32_t)(p->window * 7ull / 10);
         p->window = less > WINDOW_MIN ? less : WINDOW_MIN;
@@ -69,11 +68,22 @@ static void window_update(struct smt_pacer *p, uint32_t sent, uint32_t got, uint
     p->window = more < p->max_window ? more : p->max_window;
 }
 
+/* Packets newly known to be lost. Control may overtake data (it has the highest priority), so what is missing is judged by
+ * the mark before: whatever left before that one and is not there now has had a round trip to come. */
+static uint32_t losses_new(struct smt_pacer *p, uint32_t got_packets)
+{
+    int32_t missing = (int32_t)(p->acked_packets - got_packets);
+    uint32_t lost = missing > 0 ? (uint32_t)missing : 0;
+    uint32_t more = lost > p->lost_packets ? lost - p->lost_packets : 0;
+    p->lost_packets = lost;
+    return more;
+}
+
 bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t packets,
                     uint32_t bytes, uint32_t ce)
 {
     struct smt_pacer *p = &c->pacer;
-    /* Anything not in flight is old, repeated or made up: the peer may only lower our window by it. */
+    /* Anything not in flight is old, repeated or made up. */
     if ((int32_t)(seq - p->oldest_seq) < 0 || (int32_t)(seq - p->next_seq) >= 0)
         return false;
     const struct smt_pacer_mark *m = &p->marks[seq % SMT_PACER_MARKS];
@@ -83,21 +93,18 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
     p->rtt_last = rtt;
     if (p->rtt_min == 0 || rtt < p->rtt_min)
         p->rtt_min = rtt;
-    uint32_t sent = m->packets - p->acked_packets;
-    uint32_t got = packets - p->seen_packets;
-    if (sent > got)
-        c->e->stats.losses_seen += sent - got;
-    window_update(p, sent, got, ce);
+    uint32_t lost = losses_new(p, packets);
+    c->e->stats.losses_seen += lost;
+    window_update(p, m->packets - p->acked_packets, lost, ce - p->seen_ce);
     uint64_t span = now - p->seen_at;
-    uint32_t got_bytes = bytes - p->seen_bytes;
     if (p->seen_at != 0 && span > rtt / 2) {
-        uint64_t rate = got_bytes * SMT_SEC / (span + 1);
+        uint64_t rate = (bytes - p->seen_bytes) * SMT_SEC / (span + 1);
         if (rate > p->max_rate)
             p->max_rate = rate;
     }
     p->seen_at = now;
     p->seen_bytes = bytes;
-    p->seen_packets = packets;
+    p->seen_ce = ce;
     p->acked_packets = m->packets;
     p->acked_bytes = m->bytes;
     return true;

@@ -21,8 +21,9 @@ struct smt_pacer {
     uint32_t sent_packets;
     uint32_t window, max_window;
     uint32_t next_seq, oldest_seq; /* marks in flight: [oldest, next) */
-    uint32_t seen_bytes, seen_packets, acked_packets; /* at the last SEEN used */
-    uint64_t acked_low;        /* sent_bytes at the mark of the last SEEN used */
+    uint32_t seen_bytes, seen_ce; /* at the last SEEN used */
+    uint32_t acked_packets;    /* sent_packets at the mark of the last SEEN used */
+    uint32_t lost_packets;     /* of those, missing when we last looked */
     uint64_t seen_at;
     uint64_t rtt_min, rtt_last, max_rate;
     uint64_t mark_at;          /* when the last mark left */

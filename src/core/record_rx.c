@@ -22,7 +22,6 @@ struct incoming {
     uint64_t id;          /* as this side knows it, role included */
     struct smt_rpc *r;    /* NULL: not known yet */
     uint32_t packet_len;
-    uint8_t ecn;
 };
 
 static int open_into(const struct incoming *in, const struct smt_aead_out *out, unsigned n_out)
@@ -40,9 +39,6 @@ static int open_into(const struct incoming *in, const struct smt_aead_out *out, 
         smt_conn_arm(in->c, in->now);
     }
     e->stats.records_opened++;
-    in->c->pacer.got_packets++;
-    in->c->pacer.got_bytes += in->packet_len;
-    in->c->pacer.got_ce += in->ecn == 3;
     smt_conn_heard(in->c, in->now);
     return 0;
 }
@@ -402,7 +398,7 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
         e->stats.drop_burst++;
         return;
     }
-    struct incoming in = {.c = c, .hdr = hdr, .now = now, .packet_len = pkt->len, .ecn = pkt->ecn};
+    struct incoming in = {.c = c, .hdr = hdr, .now = now, .packet_len = pkt->len};
     in.ref = smt_keys_find_epoch(&c->keys, hdr->epoch);
     if (SMT_UNLIKELY(in.ref == SMT_EPOCH_NONE)) {
         e->stats.drop_epoch++;
@@ -418,6 +414,10 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
         return;
     }
     e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - hdr->record_len;
+    /* Duplicates are not opened, but they have not been lost either. */
+    c->pacer.got_packets++;
+    c->pacer.got_bytes += SMT_DATA_HDR_LEN + hdr->record_len;
+    c->pacer.got_ce += pkt->ecn == 3;
     in.id = hdr->rpc_id ^ SMT_ID_ROLE;
     in.r = smt_rpc_find(c, in.id);
     if (in.r == NULL) {
