@@ -25,8 +25,8 @@ struct smt_bufpool {
     uint32_t n_live;
     uint32_t n_big_cached;
     struct smt_list small[SMT_BUF_SMALL_BITS - SMT_BUF_MIN_BITS + 1]; /* chunks with room */
-    struct smt_list full;   /* chunks without room, any class */
-    struct smt_list empty;  /* chunks without a live buffer, of no class; latest first */
+    struct smt_list full;  /* chunks without room, any class */
+    struct smt_list empty; /* chunks without a live buffer, of no class; latest first */
     struct smt_list big[SMT_BUF_MAX_BITS - SMT_BUF_SMALL_BITS]; /* cached maps; latest first */
     struct smt_list big_by_age;                                 /* the same; oldest first */
 };

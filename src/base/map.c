@@ -46,15 +46,11 @@ static uint64_t seed_mix(uint64_t x)
 
 int smt_map_init(struct smt_map *m, const uint64_t seed[2], uint32_t reserve)
 {
-    *m = (struct smt_map){
-        .slots = (struct smt_map_slot *)&no_slot,
-        .k = {
-            seed_mix(seed[0] + 0x9e3779b97f4a7c15),
-            seed_mix(seed[1] + 0xd1b54a32d192ed03),
-            seed_mix(seed[0] + 0x3c6ef372fe94f82a),
-            seed_mix(seed[1] + 0xa36a9465a325da06),
-        },
-    };
+    *m = (struct smt_map){.slots = (struct smt_map_slot *)&no_slot};
+    m->k[0] = seed_mix(seed[0] + 0x9e3779b97f4a7c15);
+    m->k[1] = seed_mix(seed[1] + 0xd1b54a32d192ed03);
+    m->k[2] = seed_mix(seed[0] + 0x3c6ef372fe94f82a);
+    m->k[3] = seed_mix(seed[1] + 0xa36a9465a325da06);
     return smt_map_reserve(m, reserve);
 }
 

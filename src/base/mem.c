@@ -114,8 +114,7 @@ static void *map_aligned(size_t len, size_t align)
         return NULL;
     size_t head = (size_t)(-(uintptr_t)raw & (align - 1));
     size_t tail = total - head - len;
-    if ((head > 0 && munmap(raw, head) != 0) ||
-        (tail > 0 && munmap(raw + head + len, tail) != 0)) {
+    if ((head > 0 && munmap(raw, head) != 0) || (tail > 0 && munmap(raw + head + len, tail) != 0)) {
         unmap_pages(raw, total);
         return NULL;
     }

@@ -25,7 +25,7 @@ SMT_MUST_CHECK int smt_ranges_pool_init(struct smt_ranges_pool *p, uint32_t firs
 void smt_ranges_pool_fini(struct smt_ranges_pool *p);
 
 struct smt_ranges {
-    struct smt_range last; /* the highest one, if n > 0 */
+    struct smt_range last;        /* the highest one, if n > 0 */
     struct smt_ranges_node *root; /* the n - 1 others */
     struct smt_ranges_pool *pool;
     uint64_t len; /* of all ranges together */

@@ -46,8 +46,8 @@ void smt_wheel_disarm(struct smt_wheel *w, struct smt_timer *t);
 struct smt_timer *smt_wheel_pop(struct smt_wheel *w, uint64_t now);
 
 /* When to pop next: the next expiry or a time before it at which timers get sorted finer (at most
- * seven for one timer, and one for each 416 days); SMT_NEVER when nothing is armed. After popping until NULL at any
- * `now`, the answer is later than `now`. */
+ * seven for one timer, and one for each 416 days); SMT_NEVER when nothing is armed. After popping
+ * until NULL at any `now`, the answer is later than `now`. */
 static inline uint64_t smt_wheel_next(const struct smt_wheel *w)
 {
     if (w->occupied == 0)
