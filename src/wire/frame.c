@@ -143,10 +143,10 @@ static int skippable_decode(const uint8_t *in, size_t len)
 
 int smt_frame_decode(const uint8_t *in, size_t len, struct smt_frame *out)
 {
-    out->type = SMT_FRAME_PAD;
+    *out = (struct smt_frame){.type = len ? in[0] : SMT_FRAME_PAD};
     if (len == 0)
         return 0;
-    uint8_t type = out->type = in[0];
+    uint8_t type = out->type;
     if (type == SMT_FRAME_PAD) {
         size_t n = 1;
         while (n < len && in[n] == SMT_FRAME_PAD)

@@ -36,7 +36,7 @@ int smt_record_head_decode(const uint8_t *in, size_t record_len, uint64_t *recor
 {
     size_t body = smt_get_be16(in + OFF_LEN);
     if (in[0] != TYPE_APPLICATION_DATA || smt_get_be16(in + 1) != TLS12 || body < MIN_LEN ||
-        body > MAX_LEN || BEFORE_LEN_COUNTS + body > record_len)
+        body > MAX_LEN || BEFORE_LEN_COUNTS + body != record_len)
         return SMT_EMALFORMED;
     *record_no = smt_get_be64(in + OFF_NUMBER);
     *plain_len = body - MIN_LEN;

@@ -84,10 +84,10 @@ size_t smt_hdr_encode(const struct smt_hdr *hdr, uint8_t *out);
 /* 17 03 03, length, record number: 13 bytes for a plaintext of plain_len. */
 void smt_record_head_encode(uint8_t *out, uint64_t record_no, size_t plain_len);
 
-/* Parses a record head at `in` (at least 13 bytes); 0 and the plaintext length, or
- * SMT_EMALFORMED: type, version, or a length beyond the `record_len` bytes present. *record_no
- * gets the explicit number. A record of CTRL may be shorter than what is present (padding); of a
- * DATA record the caller also wants *plain_len == record_len - 29. */
+/* Parses the head of a record of `record_len` bytes (at least 13 of them at `in`): as the clear
+ * header says for DATA, 5 + the head's own length for CTRL, whose record may end before its
+ * packet. 0 and the plaintext length, or SMT_EMALFORMED: type, version, a length that is not
+ * record_len's. *record_no gets the explicit number. */
 SMT_MUST_CHECK int smt_record_head_decode(const uint8_t *in, size_t record_len,
                                           uint64_t *record_no, size_t *plain_len);
 
@@ -188,7 +188,7 @@ size_t smt_frame_encode(const struct smt_frame *f, uint8_t *out, size_t cap);
 /* Takes one frame from the front. Bytes consumed; 0 at the end or at an unknown type below 0x80
  * (stop; out->type names it); SMT_EMALFORMED when it is cut short or an id has bit 62. Frames
  * from 0x80 on are consumed with out->type set. PADs: a run of them is consumed as one. Members
- * that the type has not keep what they held. */
+ * that the type has not are zero. */
 SMT_MUST_CHECK int smt_frame_decode(const uint8_t *in, size_t len, struct smt_frame *out);
 
 #endif

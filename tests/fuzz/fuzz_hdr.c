@@ -26,13 +26,13 @@ static void touch(const uint8_t *p, size_t len)
     __asm__ volatile("" : : "r"(sum));
 }
 
-static void check_record(const struct smt_hdr *h, const uint8_t *record, size_t present)
+static void check_record(const struct smt_hdr *h, const uint8_t *record, size_t len)
 {
     uint64_t no;
     size_t plain_len;
-    if (present < SMT_RECORD_HEAD_LEN || smt_record_head_decode(record, present, &no, &plain_len))
+    if (smt_record_head_decode(record, len, &no, &plain_len))
         return;
-    FUZZ_CHECK(plain_len + SMT_RECORD_OVERHEAD <= present && plain_len <= SMT_RECORD_MAX_PLAIN);
+    FUZZ_CHECK(plain_len + SMT_RECORD_OVERHEAD == len && plain_len <= SMT_RECORD_MAX_PLAIN);
     touch(record, plain_len + SMT_RECORD_OVERHEAD);
     uint8_t again[SMT_RECORD_HEAD_LEN];
     smt_record_head_encode(again, no, plain_len);
@@ -72,7 +72,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else if (h.kind == SMT_KIND_VERSION) {
         touch(data + h.header_len + 1, data[h.header_len]);
     } else if (h.kind == SMT_KIND_CTRL) {
-        check_record(&h, data + h.header_len, after);
+        size_t announced = 5u + smt_get_be16(data + h.header_len + 3);
+        if (announced <= after)
+            check_record(&h, data + h.header_len, announced);
     } else if (row->sealed && h.slice_len == h.record_len) {
         FUZZ_CHECK(h.record_len <= after);
         check_record(&h, data + h.header_len, h.record_len);

@@ -115,7 +115,8 @@ static void golden_frames(void **state)
         assert_int_equal(smt_frame_encode(&g->f, out, sizeof(out)), g->len);
         assert_memory_equal(out, g->bytes, g->len);
         assert_int_equal(out[g->len], 0xee);
-        struct smt_frame f = {0};
+        struct smt_frame f;
+        memset(&f, 0xee, sizeof(f));
         assert_int_equal(decode(g->bytes, g->len, &f), g->len);
         assert_frame_equal(&f, &g->f);
     }
