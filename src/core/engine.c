@@ -363,14 +363,14 @@ unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_s
     enter(e, now);
     const struct smt_stats *st = &e->stats;
     uint64_t before = st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
-                      st->retries_sent + st->no_session_sent;
+                      st->retries_sent + st->no_session_sent + st->versions_sent;
     if (e->stateless.n == 0 || smt_stateless_send(e, sink)) {
         /* MARKs arise while data leave, so control goes once more behind them. */
         if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_data(e, now, sink))
             (void)tx_ctl(e, sink);
     }
     return (unsigned)(st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
-                      st->retries_sent + st->no_session_sent - before);
+                      st->retries_sent + st->no_session_sent + st->versions_sent - before);
 }
 
 /* ---- events ---- */

@@ -62,6 +62,7 @@ bool smt_stateless_send(struct smt_engine *e, const struct smt_tx_sink *sink)
         } else if (p->kind == SMT_KIND_VERSION) {
             pkt[at] = 1;
             pkt[at + 1] = SMT_WIRE_VERSION;
+            e->stats.versions_sent++;
         } else {
             e->stats.no_session_sent++;
         }

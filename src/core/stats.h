@@ -47,6 +47,7 @@
     X(conns_lost)                                                                                  \
     X(mtu_probes)                                                                                  \
     X(mtu_black_holes)                                                                             \
+    X(versions_sent)                                                                               \
     X(retries_sent)                                                                                \
     X(no_session_sent)                                                                             \
     X(no_session_rcvd)                                                                             \
