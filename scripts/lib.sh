@@ -64,7 +64,7 @@ configure()
     fi
     rm -rf "$dir"
     meson setup "$dir" "$ROOT" "$@" >"$dir.log" 2>&1 </dev/null || {
-        tail -n 30 "$dir.log"
+        grep -E 'ERROR' "$dir.log" || tail -n 30 "$dir.log"
         return 1
     }
 }
