@@ -88,7 +88,8 @@ keep()
 {
     local log=$1
     shift
-    "$@" >"$log" 2>&1 </dev/null &
+    : >"$log"
+    "$@" >>"$log" 2>&1 </dev/null &
     PID=$!
     PIDS="$PIDS $PID"
 }
