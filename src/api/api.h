@@ -162,7 +162,7 @@ struct smt_ep {
 
     unsigned random_left;
     uint8_t random_buf[256];
-    struct smt_dev_pkt pkts[SMT_DEV_RX_BATCH];
+    struct smt_pkt pkts[SMT_DEV_RX_BATCH];
 };
 
 /* ---- fork.c ---- */

@@ -134,7 +134,12 @@ int smt_reject(struct smt_msg *request)
 int smt_accept(struct smt_msg *incoming, void *buf, size_t cap)
 {
     int r = msg_check(incoming);
-    return r < 0 ? r : msg_result(incoming, smt_rpc_accept((struct smt_rpc *)incoming, buf, cap));
+    if (SMT_UNLIKELY(r < 0))
+        return r;
+    /* The message may be gone when accepting it fails. */
+    struct smt_ctx *ctx = msg_ep(incoming)->ctx;
+    r = smt_rpc_accept((struct smt_rpc *)incoming, buf, cap);
+    return SMT_LIKELY(r >= 0) ? r : smt_fail_static(ctx, r, smt_strerror(r));
 }
 
 void smt_release(struct smt_msg *msg)

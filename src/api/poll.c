@@ -10,12 +10,6 @@
 #include "base/packet.h"
 
 /* A device's packet is handed to the engine as it is. */
-static_assert(sizeof(struct smt_dev_pkt) == sizeof(struct smt_pkt), "same layout");
-static_assert(offsetof(struct smt_dev_pkt, data) == offsetof(struct smt_pkt, data), "same layout");
-static_assert(offsetof(struct smt_dev_pkt, len) == offsetof(struct smt_pkt, len), "same layout");
-static_assert(offsetof(struct smt_dev_pkt, ip_id) == offsetof(struct smt_pkt, ip_id), "same layout");
-static_assert(offsetof(struct smt_dev_pkt, ecn) == offsetof(struct smt_pkt, ecn), "same layout");
-static_assert(offsetof(struct smt_dev_pkt, from) == offsetof(struct smt_pkt, from), "same layout");
 
 /* So many full device batches leave in one poll before received packets get their turn. */
 enum { MAX_TX_ROUNDS = 8 };

@@ -13,7 +13,7 @@
 #ifndef SMT_DEV_DEV_H
 #define SMT_DEV_DEV_H
 
-#include "base/addr.h"
+#include "base/packet.h"
 #include "base/defs.h"
 
 struct smt_dev;
@@ -36,16 +36,6 @@ struct smt_dev_config {
     uint32_t rx_buffer_len; /* wanted kernel receive buffer, 0 = the device's choice */
     char *error_text;       /* one clear line on failure */
     size_t error_text_len;
-};
-
-/* One packet received. Borrowed until the next rx call. `data` may be written (opened in place). */
-struct smt_dev_pkt {
-    uint8_t *data;
-    uint32_t len;
-    uint16_t ip_id; /* with SMT_DEV_CAP_BURST, else 0 */
-    uint8_t ecn;    /* 2 bits; 3 = congestion experienced */
-    uint8_t zero;
-    const struct smt_addr *from; /* borrowed with the packet */
 };
 
 struct smt_dev_stats {
@@ -77,7 +67,7 @@ struct smt_dev_ops {
     int (*tx_flush)(struct smt_dev *dev);
 
     /* Up to n packets without waiting; the number, or an error when the device has died. */
-    int (*rx)(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n);
+    int (*rx)(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
 
     /* Largest packet (bytes of payload) the local link carries towards `to` now. */
     uint32_t (*mtu)(struct smt_dev *dev, const struct smt_addr *to);

@@ -138,14 +138,14 @@ static int loop_tx_flush(struct smt_dev *dev)
     return 0;
 }
 
-static int loop_rx(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n)
+static int loop_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
     struct lane *l = d->rx;
     l->freed = l->taken;
     unsigned got = 0;
     for (; got < n && l->taken < l->sent; got++, l->taken++) {
-        pkts[got] = (struct smt_dev_pkt){
+        pkts[got] = (struct smt_pkt){
             .data = lane_slot(l, l->taken),
             .len = l->lens[l->taken & l->mask],
             .ecn = 2,

@@ -77,7 +77,7 @@ static void trace_tx(struct tap *t, const struct smt_tap_pkt *p)
                    (uint8_t)(p->prio << 5 | TOS_ECT0), p->data, p->len);
 }
 
-static void trace_rx(struct tap *t, const struct smt_dev_pkt *p)
+static void trace_rx(struct tap *t, const struct smt_pkt *p)
 {
     struct smt_addr local = local_of(t, p->from);
     smt_pcap_write(t->pcap, clock_now(CLOCK_REALTIME), p->from, &local, p->ecn, p->data, p->len);
@@ -158,7 +158,7 @@ static int tap_tx_flush(struct smt_dev *dev)
 /* What the device has, through the faults. The device's answer. */
 static int rx_pull(struct tap *t, unsigned n)
 {
-    struct smt_dev_pkt pkts[SMT_DEV_RX_BATCH];
+    struct smt_pkt pkts[SMT_DEV_RX_BATCH];
     int r = t->inner->ops->rx(t->inner, pkts, n < SMT_DEV_RX_BATCH ? n : SMT_DEV_RX_BATCH);
     uint64_t now = tap_now(t);
     for (int i = 0; i < r; i++) {
@@ -177,7 +177,7 @@ static int rx_pull(struct tap *t, unsigned n)
     return r;
 }
 
-static int tap_rx(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n)
+static int tap_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
     smt_tap_list_free(&t->store, &t->lent);
@@ -197,7 +197,7 @@ static int tap_rx(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n)
     while (got < n && (p = smt_tap_lane_first(&t->rx, now)) != NULL) {
         smt_tap_lane_remove(&t->rx, p);
         smt_list_push_tail(&t->lent, &p->link);
-        pkts[got++] = (struct smt_dev_pkt){
+        pkts[got++] = (struct smt_pkt){
             .data = p->data,
             .len = p->len,
             .ip_id = p->ip_id,

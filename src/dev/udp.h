@@ -101,7 +101,7 @@ uint8_t *smt_udp_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size
                             uint8_t prio);
 void smt_udp_tx_unreserve(struct smt_dev *dev);
 int smt_udp_tx_flush(struct smt_dev *dev);
-int smt_udp_rx(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n);
+int smt_udp_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
 
 /* Takes the socket out of the epoll set until the next arm. */
 void smt_udp_unwatch(struct smt_udp *d);

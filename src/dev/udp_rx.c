@@ -71,7 +71,7 @@ static bool frame_open(struct smt_udp *d)
 }
 
 /* Hands out from what was received. */
-static int rest_take(struct smt_udp *d, struct smt_dev_pkt *pkts, unsigned n)
+static int rest_take(struct smt_udp *d, struct smt_pkt *pkts, unsigned n)
 {
     struct smt_udp_rx *rx = &d->rx;
     unsigned got = 0;
@@ -85,8 +85,8 @@ static int rest_take(struct smt_udp *d, struct smt_dev_pkt *pkts, unsigned n)
         uint8_t *data = rx->iov[rx->cur].iov_base;
         while (got < n && rx->off < len) {
             uint32_t left = len - rx->off;
-            struct smt_dev_pkt *p = &pkts[got++];
-            *p = (struct smt_dev_pkt){
+            struct smt_pkt *p = &pkts[got++];
+            *p = (struct smt_pkt){
                 .data = data + rx->off,
                 .len = left < rx->seg_len ? left : rx->seg_len,
                 .ecn = rx->ecn,
@@ -147,7 +147,7 @@ static int batch_receive(struct smt_udp *d)
     return r;
 }
 
-int smt_udp_rx(struct smt_dev *dev, struct smt_dev_pkt *pkts, unsigned n)
+int smt_udp_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
     struct smt_udp_rx *rx = &d->rx;

@@ -108,7 +108,7 @@ static void dev_send(unsigned n, size_t len)
 
 static unsigned dev_receive(void)
 {
-    struct smt_dev_pkt pkts[SMT_DEV_RX_BATCH];
+    struct smt_pkt pkts[SMT_DEV_RX_BATCH];
     int r = dev->ops->rx(dev, pkts, SMT_DEV_RX_BATCH);
     for (int i = 0; i < r; i++)
         memcpy(scratch, pkts[i].data, pkts[i].len);

@@ -88,7 +88,7 @@ static void unput(struct fixture *f, unsigned rx, uint8_t prio)
     f->n_in_flight--;
 }
 
-static void check(struct fixture *f, unsigned rx, const struct smt_dev_pkt *p)
+static void check(struct fixture *f, unsigned rx, const struct smt_pkt *p)
 {
     assert_true(p->len > 0);
     unsigned id = p->data[0];
@@ -114,7 +114,7 @@ static unsigned take(struct fixture *f, unsigned n)
 {
     unsigned total = 0;
     for (unsigned i = 0; i < f->set.n_rx; i++) {
-        struct smt_dev_pkt pkts[SMT_DEV_RX_BATCH];
+        struct smt_pkt pkts[SMT_DEV_RX_BATCH];
         struct smt_dev *rx = f->set.rx[i];
         int got = rx->ops->rx(rx, pkts, n);
         assert_in_range(got, 0, n);
@@ -386,7 +386,7 @@ static void test_close_with_packets_pending(void **state)
         if (round > 0)
             assert_int_equal(set.tx->ops->tx_flush(set.tx), 0);
         if (round > 1) {
-            struct smt_dev_pkt pkt;
+            struct smt_pkt pkt;
             assert_int_equal(set.rx[0]->ops->rx(set.rx[0], &pkt, 1), 1);
         }
         conform_close(&set);
@@ -411,7 +411,7 @@ static void test_peer_closed(void **state)
         if (gone > 0)
             put_surely(f, i % gone, 0, 100);
         assert_int_equal(tx->ops->tx_flush(tx), 0);
-        struct smt_dev_pkt pkt;
+        struct smt_pkt pkt;
         assert_int_equal(tx->ops->rx(tx, &pkt, 1), 0);
     }
     take_all(f, 16);
@@ -485,7 +485,7 @@ static void test_from_and_answer(void **state)
     put_surely(f, 0, 0, 10);
     flush(f);
     struct smt_dev *rx = f->set.rx[0], *tx = tx_of(f);
-    struct smt_dev_pkt pkt;
+    struct smt_pkt pkt;
     uint64_t end = now_ms() + PATIENCE_MS;
     int r;
     while ((r = rx->ops->rx(rx, &pkt, 1)) == 0)
@@ -520,7 +520,7 @@ static void test_ecn(void **state)
     for (uint8_t prio = 0; prio < 8; prio++) {
         put_surely(f, 0, prio, 100);
         flush(f);
-        struct smt_dev_pkt pkt;
+        struct smt_pkt pkt;
         uint64_t end = now_ms() + PATIENCE_MS;
         while (rx->ops->rx(rx, &pkt, 1) == 0)
             assert_true(now_ms() < end);
@@ -539,7 +539,7 @@ static void test_ecn(void **state)
                                     is_ipv4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof(tos)),
                          0);
         assert_int_equal(sendto(fd, "x", 1, 0, (struct sockaddr *)&sa, len), 1);
-        struct smt_dev_pkt pkt;
+        struct smt_pkt pkt;
         uint64_t end = now_ms() + PATIENCE_MS;
         while (rx->ops->rx(rx, &pkt, 1) == 0)
             assert_true(now_ms() < end);
@@ -636,7 +636,7 @@ static int echo_run(struct smt_dev *dev)
     while (n_back < EXCHANGED) {
         if (now_ms() > end)
             return 2;
-        struct smt_dev_pkt pkts[SMT_DEV_RX_BATCH];
+        struct smt_pkt pkts[SMT_DEV_RX_BATCH];
         int got = dev->ops->rx(dev, pkts, SMT_DEV_RX_BATCH);
         if (got < 0)
             return 3;
@@ -681,7 +681,7 @@ static void test_two_processes(void **state)
             memcpy(p, &sent, sizeof(sent));
         }
         (void)dev->ops->tx_flush(dev);
-        struct smt_dev_pkt pkts[SMT_DEV_RX_BATCH];
+        struct smt_pkt pkts[SMT_DEV_RX_BATCH];
         int got = dev->ops->rx(dev, pkts, SMT_DEV_RX_BATCH);
         assert_true(got >= 0);
         for (int i = 0; i < got; i++) {
