@@ -407,7 +407,8 @@ static void rpc_event(struct smt_rpc *r, unsigned type, struct smt_engine_event 
         out->error = r->error;
         out->idempotent = r->idempotent;
         out->rpc = NULL;
-        out->data = NULL;
+        /* A buffer lent to accept comes back here, and nothing else would say which. */
+        out->data = server && !r->rx.whole ? r->resp_buf : NULL;
         break;
     case SMT_EE_SENT:
         out->rpc = NULL;

@@ -92,7 +92,7 @@ enum smt_engine_event_type {
     SMT_EE_RESPONSE,   /* conn, id, user, data, len; rpc to release or NULL when it went to resp_buf */
     SMT_EE_MESSAGE,    /* conn, rpc, data, len */
     SMT_EE_SENT,       /* conn, id (0 for replies), user */
-    SMT_EE_FAILED,     /* conn, id (0 for replies), user, error */
+    SMT_EE_FAILED,     /* conn, id (0 for replies), user, error; data: the buffer of an accepted message whose sender has gone */
     SMT_EE_INCOMING,   /* conn, rpc, len, of */
     SMT_EE_WRITABLE,   /* conn */
 };
@@ -194,6 +194,7 @@ SMT_MUST_CHECK int smt_conn_cancel(struct smt_conn *c, uint64_t id);
 SMT_MUST_CHECK int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_iov,
                                  void *user);
 SMT_MUST_CHECK int smt_rpc_reject(struct smt_rpc *r);
+/* After INCOMING. SMT_ECLOSED: the sender has gone, and with it the handle. */
 SMT_MUST_CHECK int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap);
 void smt_rpc_release(struct smt_rpc *r);
 

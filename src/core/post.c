@@ -134,7 +134,12 @@ int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap)
 {
     if (!r->holds_handle || r->ev.pending != 0)
         return SMT_ESTATE;
-    if (r->caller_gone || r->state != SMT_RPC_AWAIT_ACCEPT)
+    if (r->caller_gone) {
+        r->holds_handle = false;
+        smt_rpc_try_free(r);
+        return SMT_ECLOSED;
+    }
+    if (r->state != SMT_RPC_AWAIT_ACCEPT)
         return SMT_ESTATE;
     if (buf != NULL && cap < r->rx.len)
         return SMT_EMSGSIZE;
