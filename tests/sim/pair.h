@@ -27,6 +27,9 @@ static const struct sim_link lossy_link = {
     .reorder_ns = 200 * SMT_USEC,
 };
 
+/* Empty buffers that an engine may keep for the next message, and what pools grow by. */
+enum { KEPT_BYTES = (64 << 20) + (1 << 20) };
+
 static const struct sim_link clean_link = {.delay = 10 * SMT_USEC};
 
 /* Hosts are made, not started: change their configs, then pair_start. */

@@ -100,8 +100,8 @@ static void death_run(uint64_t seed, bool both_ways)
     SIM_CHECK(p.net, took >= 50 * SMT_MSEC && took <= 300 * SMT_MSEC, "death found after %llu us",
               (unsigned long long)(took / 1000));
     sim_app_finish(p.app, p.net->now + 10 * SMT_SEC);
-    SIM_CHECK(p.net, smt_engine_memory(p.a->engine) <= memory[0] + 65536, "memory a");
-    SIM_CHECK(p.net, smt_engine_memory(p.b->engine) <= memory[1] + 65536, "memory b");
+    SIM_CHECK(p.net, smt_engine_memory(p.a->engine) <= memory[0] + KEPT_BYTES, "memory a");
+    SIM_CHECK(p.net, smt_engine_memory(p.b->engine) <= memory[1] + KEPT_BYTES, "memory b");
     SIM_CHECK(p.net, simnet_n_conns(p.a) == 0, "the conn lives");
     pair_free(&p);
 }

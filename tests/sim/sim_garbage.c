@@ -95,6 +95,14 @@ static void noise(void *arg, struct simnet *net)
             smt_put_be16(bytes + 40, (uint16_t)(len - SMT_DATA_HDR_LEN));
             smt_put_be16(bytes + 42, (uint16_t)(len - SMT_DATA_HDR_LEN));
         }
+        /* Half of them get as far as the tag. */
+        size_t hdr_len = wide ? SMT_DATA_HDR_LEN : SMT_CTRL_HDR_LEN;
+        if (len >= hdr_len + SMT_RECORD_OVERHEAD && smt_prng_below(&net->rng, 2) == 0) {
+            uint64_t no = kind == SMT_KIND_DATA
+                              ? smt_data_record_no(smt_get_be64(bytes + 28), smt_get_be32(bytes + 36))
+                              : smt_prng_below(&net->rng, 100000);
+            smt_record_head_encode(bytes + hdr_len, no, len - hdr_len - SMT_RECORD_OVERHEAD);
+        }
     }
     simnet_inject(net, &source, to, bytes, len, 0);
     if (--g->n_noise > 0)

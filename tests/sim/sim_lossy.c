@@ -40,11 +40,10 @@ static uint64_t lossy_run(const struct lossy *l)
               (unsigned long long)(s->requests + s->messages));
     SIM_CHECK(p.net, s->failed == s->refused, "%llu failed", (unsigned long long)s->failed);
     SIM_CHECK(p.net, checking_aead_stats().violations == 0, "nonce reuse");
-    /* One more session than at the start; pools may have grown by chunks, what is in use may not. */
     struct sim_host *hosts[2] = {p.a, p.b};
     for (int i = 0; i < 2; i++) {
         uint64_t now = smt_engine_memory(hosts[i]->engine);
-        SIM_CHECK(p.net, now <= 2 * memory[i] + 65536, "memory %llu, was %llu", (unsigned long long)now,
+        SIM_CHECK(p.net, now <= memory[i] + KEPT_BYTES, "memory %llu, was %llu", (unsigned long long)now,
                   (unsigned long long)memory[i]);
     }
     printf("    %u calls each way up to %u bytes: %.1f GB, %.2f M packets, %.2f s of virtual time, "

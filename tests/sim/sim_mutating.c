@@ -82,6 +82,7 @@ static void mtu_found(uint32_t device, uint32_t path, uint32_t at_least)
         .n_calls = 20, .window = 2, .fixed_len = 1 << 20, .max_resp = 64, .serve_ns = 20 * SMT_MSEC};
     sim_app_load_on(p.app, p.a, conn, &config);
     sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
+    simnet_sleep(p.net, 5 * SMT_SEC);
     struct smt_conn_stats stats;
     smt_conn_stats(conn, &stats);
     SIM_CHECK(p.net, stats.mtu >= at_least && stats.mtu <= path, "mtu %u on a path of %u, device %u",

@@ -18,8 +18,11 @@ static const uint64_t RESPONSE_KEY = 0x5265737000000000;
 static const uint64_t TINY_KEY = 0x54696e7900000000;
 static const uint64_t DEADLINE_SLACK = 5 * SMT_MSEC;
 
+struct late_accept;
+
 struct sim_call {
     struct sim_load *load;
+    struct late_accept *late; /* its response waits to be accepted */
     uint8_t *buf, *resp_buf;
     uint64_t id, tag;
     uint64_t posted_at, deadline;
@@ -56,6 +59,7 @@ struct reply {
 struct accepted {
     struct sim_host *host;
     struct smt_rpc *rpc;
+    struct sim_call *call; /* of a response */
     uint8_t *buf;
 };
 
@@ -145,6 +149,7 @@ static uint32_t tiny_resp_len(uint32_t len)
 /* ---- clients ---- */
 
 static void pump(struct sim_load *load);
+static void announced_forget(struct sim_call *call);
 
 static void call_plan(struct sim_load *load, struct sim_call *call)
 {
@@ -284,6 +289,7 @@ static void call_end(struct sim_call *call)
     call->finals++;
     SIM_CHECK(load->app->net, call->finals == 1, "call %llx has %u final events",
               (unsigned long long)call->tag, call->finals);
+    announced_forget(call);
     if (load->app->mutate && call->len > TAG_LEN)
         memset(call->buf + TAG_LEN, 0xee, call->len - TAG_LEN);
     free(call->buf);
@@ -555,8 +561,9 @@ static void on_final(struct sim_app *app, struct sim_host *host, const struct sm
     if (ev->id == 0) {
         struct reply *r = ev->user;
         if (r == NULL) { /* an accepted message whose sender has gone */
-            uint8_t *own = accepted_take(app, ev->rpc, NULL);
-            SIM_CHECK(net, ev->type == SMT_EE_FAILED, "SENT of nothing");
+            SIM_CHECK(net, ev->type == SMT_EE_FAILED && ev->data != NULL, "final event of nothing");
+            uint8_t *own = accepted_take(app, NULL, ev->data);
+            SIM_CHECK(net, own != NULL, "FAILED for a buffer that is not lent");
             free(own);
             return;
         }
@@ -579,26 +586,33 @@ static void on_final(struct sim_app *app, struct sim_host *host, const struct sm
 
 /* ---- INCOMING ---- */
 
-static void accept_rpc(struct sim_app *app, struct sim_host *host, struct smt_rpc *rpc, size_t len, bool own)
+static void accept_rpc(struct sim_app *app, struct sim_host *host, struct smt_rpc *rpc,
+                       struct sim_call *call, size_t len, bool own)
 {
     uint8_t *buf = NULL;
     if (own) {
         buf = malloc(len + 1);
         assert_non_null(buf);
-        SIM_CHECK(app->net, smt_rpc_accept(rpc, buf, len - 1) < 0, "accepted into a short buffer");
-        SIM_CHECK(app->net, app->n_accepted < MAX_ACCEPTED, "too many accepted");
-        app->accepted[app->n_accepted++] = (struct accepted){host, rpc, buf};
     }
     int err = smt_rpc_accept(rpc, buf, own ? len : 0);
     if (err == SMT_ENOMEM)
         err = smt_rpc_accept(rpc, buf, own ? len : 0);
+    if (err == SMT_ECLOSED) { /* its sender has gone */
+        free(buf);
+        return;
+    }
     SIM_CHECK(app->net, err == 0, "smt_rpc_accept: %d", err);
+    if (own) {
+        SIM_CHECK(app->net, app->n_accepted < MAX_ACCEPTED, "too many accepted");
+        app->accepted[app->n_accepted++] = (struct accepted){host, rpc, call, buf};
+    }
 }
 
 struct late_accept {
     struct sim_app *app;
     struct sim_host *host;
-    struct smt_rpc *rpc;
+    struct smt_rpc *rpc; /* NULL: its call has ended meanwhile */
+    struct sim_call *call;
     size_t len;
     unsigned life;
 };
@@ -606,17 +620,38 @@ struct late_accept {
 static void accept_late(void *arg, struct simnet *net)
 {
     struct late_accept *t = arg;
-    if (t->host->engine != NULL && t->host->state->life == t->life) {
-        accept_rpc(t->app, t->host, t->rpc, t->len, true);
+    if (t->call != NULL)
+        t->call->late = NULL;
+    if (t->rpc != NULL && t->host->engine != NULL && t->host->state->life == t->life) {
+        accept_rpc(t->app, t->host, t->rpc, t->call, t->len, true);
         simnet_poke(t->host);
     }
     free(t);
+}
+
+/* A call has ended: an announced response will not come any more, its buffer is ours again. */
+static void announced_forget(struct sim_call *call)
+{
+    struct sim_app *app = call->load->app;
+    if (call->late != NULL) {
+        call->late->rpc = NULL;
+        call->late->call = NULL;
+        call->late = NULL;
+    }
+    for (uint32_t i = 0; call->error != 0 && i < app->n_accepted; i++) {
+        if (app->accepted[i].call == call) {
+            free(app->accepted[i].buf);
+            app->accepted[i] = app->accepted[--app->n_accepted];
+            return;
+        }
+    }
 }
 
 static void on_incoming(struct sim_app *app, struct sim_host *host, const struct smt_engine_event *ev)
 {
     app->stats.incoming++;
     SIM_CHECK(app->net, ev->len > host->config.accept_len, "INCOMING for %zu bytes", ev->len);
+    struct sim_call *call = ev->of == SMT_EE_RESPONSE ? call_of(app, ev) : NULL;
     enum sim_incoming policy = app->incoming;
     if (policy == SIM_MIX)
         policy = (enum sim_incoming)smt_prng_below(&app->rng, SIM_MIX);
@@ -626,10 +661,12 @@ static void on_incoming(struct sim_app *app, struct sim_host *host, const struct
     } else if (policy == SIM_ACCEPT_LATE) {
         struct late_accept *t = malloc(sizeof(*t));
         assert_non_null(t);
-        *t = (struct late_accept){app, host, ev->rpc, ev->len, host->state->life};
+        *t = (struct late_accept){app, host, ev->rpc, call, ev->len, host->state->life};
+        if (call != NULL)
+            call->late = t;
         simnet_at(app->net, app->net->now + smt_prng_below(&app->rng, app->late_ns + 1), accept_late, t);
     } else {
-        accept_rpc(app, host, ev->rpc, ev->len, policy == SIM_ACCEPT_OWN);
+        accept_rpc(app, host, ev->rpc, call, ev->len, policy == SIM_ACCEPT_OWN);
     }
 }
 

@@ -12,7 +12,7 @@
 struct sim_app;
 struct sim_load;
 
-enum { SIM_MAX_LOADS = 1024 };
+enum { SIM_MAX_LOADS = 2048 };
 
 struct sim_load_config {
     uint32_t n_calls;

@@ -15,6 +15,7 @@ struct sim_host_state {
     struct sim_packet *pending;  /* reserved, being filled */
     unsigned n_committed;
     unsigned life;
+    uint32_t mtu_said;           /* the largest packet the device ever said it takes */
     bool tx_full, dirty;
     struct sim_conn *conns;
 };

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "fast_hash.h"
 #include "sim_state.h"
+#include "wire/wire.h"
 
 enum { RX_BATCH = 64, WIRE_OVERHEAD = 66, STUCK_LIMIT = 100000 };
 
@@ -148,17 +149,20 @@ static bool chance(struct simnet *net, uint32_t rate)
     return rate > 0 && smt_prng_below(&net->rng, SIM_ALWAYS) < rate;
 }
 
-static void damage(struct simnet *net, struct sim_packet *p)
+/* False: it is lost. Packets that no tag protects (handshakes, NO_SESSION …) die of the UDP checksum, as TLS dies of
+ * one wrong byte; what a forger can do to them is sim_garbage's matter. */
+static bool damage(struct simnet *net, struct sim_packet *p)
 {
-    if (p->len == 0)
-        return;
+    if (p->len > 13 && p->data[13] >= SMT_KIND_HANDSHAKE)
+        return false;
     if (smt_prng_below(&net->rng, 8) == 0) {
         p->len = (uint32_t)smt_prng_below(&net->rng, p->len);
-        return;
+        return true;
     }
     unsigned n = 1 + (unsigned)smt_prng_below(&net->rng, 3);
     for (unsigned i = 0; i < n; i++)
         p->data[smt_prng_below(&net->rng, p->len)] ^= (uint8_t)(1 + smt_prng_below(&net->rng, 255));
+    return true;
 }
 
 static void schedule(struct simnet *net, struct sim_packet *p, uint64_t at)
@@ -204,7 +208,7 @@ static void launch(struct simnet *net, struct sim_packet *p, uint64_t at)
         pcap_packet(net, p);
 
     const struct sim_link *l = &net->state->links[p->from][p->to];
-    bool lost = (l->mtu > 0 && p->len > l->mtu) || (at >= l->dark_from && at < l->dark_until) ||
+    bool lost = (l->mtu > 0 && p->len > l->mtu) || p->len > from->mtu || (at >= l->dark_from && at < l->dark_until) ||
                 chance(net, l->drop);
     if (lost) {
         net->n_dropped++;
@@ -219,8 +223,11 @@ static void launch(struct simnet *net, struct sim_packet *p, uint64_t at)
         memcpy(twin->data, p->data, p->len);
         schedule(net, twin, at + l->delay + p->extra_delay + smt_prng_below(&net->rng, l->delay + 1));
     }
-    if (chance(net, l->corrupt))
-        damage(net, p);
+    if (chance(net, l->corrupt) && !damage(net, p)) {
+        net->n_dropped++;
+        packet_free(net, p);
+        return;
+    }
     if (chance(net, l->ce))
         p->ecn = 3;
     uint64_t late = chance(net, l->reorder) ? 1 + smt_prng_below(&net->rng, l->reorder_ns + 1) : 0;
@@ -280,7 +287,7 @@ static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, u
     struct sim_host *h = arg;
     struct sim_host_state *s = h->state;
     commit(h);
-    SIM_CHECK(h->net, len > 0 && len <= h->mtu, "packet of %zu bytes, device takes %u", len, h->mtu);
+    SIM_CHECK(h->net, len > 0 && len <= s->mtu_said, "packet of %zu bytes, device takes %u", len, h->mtu);
     SIM_CHECK(h->net, prio < 8, "priority %u", prio);
     if (h->queue_len > 0 && h->rate > 0 && backlog(h) + len > h->queue_len) {
         s->tx_full = true;
@@ -315,6 +322,8 @@ static void sink_unreserve(void *arg)
 static uint32_t sink_mtu(void *arg, const struct smt_addr *to)
 {
     const struct sim_host *h = arg;
+    if (h->mtu > h->state->mtu_said)
+        h->state->mtu_said = h->mtu;
     return h->mtu;
 }
 
@@ -484,6 +493,11 @@ void simnet_settle(struct simnet *net, uint64_t until)
 {
     while (!all_at_rest(net)) {
         bool more = simnet_step(net, until);
+        /* A conn whose DOWN was taken goes with the next call. */
+        for (unsigned i = 0; !more && i < net->n_hosts; i++) {
+            if (net->hosts[i].engine != NULL)
+                smt_engine_tick(net->hosts[i].engine, net->now);
+        }
         for (unsigned i = 0; !more && i < net->n_hosts; i++) {
             const struct sim_host *h = &net->hosts[i];
             SIM_CHECK(net, h->engine == NULL || smt_engine_is_at_rest(h->engine),
@@ -597,6 +611,7 @@ struct simnet *simnet_new(const struct simnet_config *config)
         h->addr = (struct smt_addr){.ip = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = (uint8_t)(i + 1)},
                                     .port = (uint16_t)(20000 + i)};
         h->mtu = 1472;
+        h->state->mtu_said = SMT_HS_MIN_FIRST_LEN + 32;
         h->rate = 3125000000;
         smt_engine_config_init(&h->config);
         h->config.port = h->addr.port;

@@ -62,7 +62,7 @@ struct sim_host {
     struct smt_addr addr;
     struct smt_engine_config config; /* change before simnet_start or a restart */
     struct smt_engine *engine;       /* NULL while the host is down */
-    uint32_t mtu;                    /* what the send queue says */
+    uint32_t mtu;                    /* what the send queue says; longer packets of before are lost */
     uint64_t rate;                   /* bytes a second out of it, 0 = at once */
     uint64_t queue_len;              /* bytes that wait before it is full, 0 = endless */
     uint64_t poll_ns;                /* packets are taken at multiples of this, 0 = at once */
