@@ -1,11 +1,12 @@
-/* Inside of the api layer: the objects behind the public handles and what its files offer each other.
+/* Inside of the api layer: the objects behind the public handles and what its files offer each
+ * other. A link is one engine conn with its handshake.
  *
- *   ctx ─ ep ─┬─ session ─┬─ link (where calls go)      a link is one engine conn with its handshake
- *             │           └─ link beside (a replacement that is being shaken hands with)
- *             └─ links of strangers: no session before their handshake is complete
+ *   ctx - ep -+- session -+- link: where calls go
+ *             |           +- link beside it: a replacement that is shaking hands
+ *             +- links of strangers: no session before their handshake is complete
  *
- * All of an endpoint is touched by one thread, except `woken` and the wake descriptor; a context is shared by
- * its endpoints' threads and read-only but for what its lock guards. */
+ * All of an endpoint is touched by one thread, except `woken` and the wake descriptor; a context is
+ * shared by its endpoints' threads and read-only but for what its lock guards. */
 #ifndef SMT_API_API_H
 #define SMT_API_API_H
 
@@ -35,17 +36,17 @@ enum {
 struct smt_ctx {
     uint32_t fork_gen;
     bool plaintext;
-    bool can_accept;          /* the credentials can play the responder */
+    bool can_accept; /* the credentials can play the responder */
     uint8_t n_algs;
     enum smt_aead_alg algs[SMT_API_N_ALGS];
     const struct smt_aead *aeads[SMT_API_N_ALGS]; /* by alg; NULL = not chosen */
-    struct smt_creds *creds;  /* NULL: plaintext */
+    struct smt_creds *creds;                      /* NULL: plaintext */
     struct smt_log log;
-    uint64_t serial;          /* names the context in the threads' error texts */
-    char *device, *tap;       /* copies; tap may be NULL */
-    pthread_mutex_t lock;     /* guards what follows */
+    uint64_t serial;      /* names the context in the threads' error texts */
+    char *device, *tap;   /* copies; tap may be NULL */
+    pthread_mutex_t lock; /* guards what follows */
     struct smt_list eps;
-    struct smt_list bufs;     /* struct smt_api_buf of buf.c */
+    struct smt_list bufs; /* struct smt_api_buf of buf.c */
 };
 
 /* Who the peer of a link proved to be. One allocation. */
@@ -65,9 +66,9 @@ struct smt_link {
     struct smt_hs *hs;           /* until the link is up; NULL on plaintext endpoints */
     const struct smt_aead *aead; /* from the moment keys are installed */
     struct smt_peer *peer;
-    uint64_t id_base;            /* public call id = id_base + the engine's id */
-    int error;                   /* why its handshake failed, 0: it did not */
-    char *text;                  /* the same in words; NULL: nothing more than the code says */
+    uint64_t id_base; /* public call id = id_base + the engine's id */
+    int error;        /* why its handshake failed, 0: it did not */
+    char *text;       /* the same in words; NULL: nothing more than the code says */
     bool up;
     bool hello_sent, hello_seen; /* plaintext endpoints: plain.c */
     bool closing;                /* smt_conn_close was called */
@@ -78,49 +79,50 @@ struct smt_target {
     struct smt_session *session;
     struct smt_addr addrs[SMT_API_MAX_ADDRS];
     unsigned n_addrs, i_addr;
-    uint64_t give_up;     /* when the next address gets its turn; SMT_NEVER: the engine decides */
+    uint64_t give_up; /* when the next address gets its turn; SMT_NEVER: the engine decides */
     uint64_t no_retry_before;
-    struct smt_list dial; /* ep->dialing, while give_up is set */
-    struct smt_list kept; /* struct smt_kept, posted */
+    struct smt_list dial;    /* ep->dialing, while give_up is set */
+    struct smt_list kept;    /* struct smt_kept, posted */
     struct smt_list orphans; /* struct smt_kept whose link was lost */
     uint64_t key_a, key_b;
     bool in_map;
-    int worst;            /* the most telling error of addresses tried so far */
+    int worst; /* the most telling error of addresses tried so far */
     char *worst_text;
-    char name[];          /* verify name */
+    char name[]; /* verify name */
 };
 
 enum smt_notice { SMT_NOTICE_UP = 1, SMT_NOTICE_DOWN = 2 };
 
 struct smt_session {
     struct smt_ep *ep;
-    struct smt_link *link;   /* where calls go; NULL: over */
+    struct smt_link *link; /* where calls go; NULL: over */
     struct smt_link *beside;
     void *user;
     struct smt_target *target; /* NULL: the peer came to us */
-    struct smt_list node;    /* ep->sessions; after DOWN was handed out ep->reap */
-    struct smt_list notice;  /* ep->notices */
-    uint64_t last_id;        /* largest public call id given */
-    uint32_t n_links;        /* links that point here, retired ones too */
-    int error;               /* of SESSION_DOWN */
-    uint8_t notices;         /* enum smt_notice, waiting to be told */
+    struct smt_list node;      /* ep->sessions; after DOWN was handed out ep->reap */
+    struct smt_list notice;    /* ep->notices */
+    uint64_t last_id;          /* largest public call id given */
+    uint32_t n_links;          /* links that point here, retired ones too */
+    int error;                 /* of SESSION_DOWN */
+    uint8_t notices;           /* enum smt_notice, waiting to be told */
     bool was_up;
-    bool announce;           /* SESSION_UP is due when the replaced link is gone */
+    bool announce; /* SESSION_UP is due when the replaced link is gone */
     bool closing;
-    bool is_down;            /* no link and never one again */
-    bool mute;               /* given up by smt_connect_wait: no events any more */
+    bool is_down; /* no link and never one again */
+    bool mute;    /* given up by smt_connect_wait: no events any more */
 };
 
-/* A call the api may have to post again: on another address, or on the session that replaces a lost one. */
+/* A call the api may have to post again: on another address, or on the session that replaces a lost
+ * one. */
 struct smt_kept {
-    struct smt_list node;      /* target->kept, target->orphans or ep->failing */
+    struct smt_list node; /* target->kept, target->orphans or ep->failing */
     struct smt_session *session;
-    struct smt_link *link;     /* NULL: lost */
+    struct smt_link *link; /* NULL: lost */
     uint64_t public_id, engine_id;
-    uint64_t deadline;         /* absolute; SMT_NEVER = none */
+    uint64_t deadline; /* absolute; SMT_NEVER = none */
     void *user, *resp_buf;
     size_t resp_cap;
-    int error;                 /* on ep->failing */
+    int error; /* on ep->failing */
     bool one_way, idempotent;
     uint8_t n_iov;
     struct smt_post_iov iov[SMT_MAX_IOV];
@@ -133,31 +135,31 @@ struct smt_api_stats {
 struct smt_ep {
     /* What every poll reads. */
     uint32_t fork_gen;
-    bool tx_blocked;           /* the device is full: wait for its descriptor */
+    bool tx_blocked; /* the device is full: wait for its descriptor */
     bool poll_spin;
     bool accept;
     struct smt_ctx *ctx;
     struct smt_engine *engine;
     struct smt_dev *dev;
-    uint64_t now;              /* clock of the last poll */
-    uint64_t dial_deadline;    /* earliest give_up of ep->dialing */
-    struct smt_list reap;      /* sessions whose DOWN was handed out by the poll before */
-    struct smt_list failing;   /* struct smt_kept to be told FAILED */
+    uint64_t now;            /* clock of the last poll */
+    uint64_t dial_deadline;  /* earliest give_up of ep->dialing */
+    struct smt_list reap;    /* sessions whose DOWN was handed out by the poll before */
+    struct smt_list failing; /* struct smt_kept to be told FAILED */
     struct smt_list notices;
-    struct smt_ring held;      /* events kept back by synchronous calls */
+    struct smt_ring held; /* events kept back by synchronous calls */
     struct smt_tx_sink sink;
 
     struct smt_list node; /* ctx->eps */
     struct smt_list links, sessions, dialing;
     struct smt_pool link_pool, session_pool, kept_pool;
-    struct smt_map by_peer;    /* initiator sessions */
+    struct smt_map by_peer; /* initiator sessions */
     uint64_t handshake_timeout;
     struct smt_cookie_key *cookie; /* secret memory */
     struct smt_api_stats stats;
-    uint64_t spin_ns;          /* sync.c: how long spinning has been worth it lately */
+    uint64_t spin_ns; /* sync.c: how long spinning has been worth it lately */
 
     int wait_fd, timer_fd, wake_fd;
-    uint64_t timer_at;         /* what timer_fd is set to; SMT_NEVER: off */
+    uint64_t timer_at; /* what timer_fd is set to; SMT_NEVER: off */
     atomic_uint woken;
 
     unsigned random_left;
@@ -189,7 +191,8 @@ static inline int smt_ctx_check(const struct smt_ctx *ctx)
     if (SMT_UNLIKELY(ctx == NULL))
         return smt_fail_static(NULL, SMT_EINVAL, "the context is NULL");
     if (SMT_UNLIKELY(ctx->fork_gen != smt_fork_generation))
-        return smt_fail_static(ctx, SMT_EFORK, "the context belongs to the parent process: open one here");
+        return smt_fail_static(ctx, SMT_EFORK,
+                               "the context belongs to the parent process: open one here");
     return 0;
 }
 
@@ -214,8 +217,8 @@ static inline int smt_session_check(const struct smt_session *s)
 
 /* ---- config.c ---- */
 
-/* Copies a struct that carries its size in its first member: what the caller has of it, zeros for the rest.
- * SMT_EINVAL when size is not at least min_len. */
+/* Copies a struct that carries its size in its first member: what the caller has of it, zeros for
+ * the rest. SMT_EINVAL when size is not at least min_len. */
 SMT_MUST_CHECK int smt_config_copy(void *to, size_t to_len, const void *from, size_t min_len);
 
 /* ---- ctx.c ---- */
@@ -226,7 +229,8 @@ SMT_MUST_CHECK int smt_ctx_open_with(const struct smt_ctx_config *config, SSL_CT
 
 /* ---- ep.c ---- */
 
-/* As smt_ep_open on an open device, which the endpoint then owns (also on failure). For tests and benchmarks. */
+/* As smt_ep_open on an open device, which the endpoint then owns (also on failure). For tests and
+ * benchmarks. */
 SMT_MUST_CHECK int smt_ep_open_on(struct smt_ctx *ctx, const struct smt_ep_config *config,
                                   struct smt_dev *dev, struct smt_ep **out);
 
@@ -241,7 +245,8 @@ uint64_t smt_api_clock(void);
 struct smt_link *smt_link_new(struct smt_ep *ep, struct smt_conn *conn,
                               struct smt_session *session);
 
-/* Frees what a link holds and leaves its session; its conn is over or will not be looked at again. */
+/* Frees what a link holds and leaves its session; its conn is over or will not be looked at again.
+ */
 void smt_link_free(struct smt_link *link);
 
 /* Begins the handshake of a link as the role of its conn. */
@@ -296,8 +301,8 @@ static inline bool smt_session_keeps(const struct smt_session *s, unsigned flags
 /* Posts and remembers. */
 SMT_MUST_CHECK int smt_kept_post(struct smt_session *s, const struct smt_post *post, uint64_t *id);
 
-/* The final event of a kept call: true when it is final for the user too (then *id and *user are his and the kept
- * call is freed), false when the call waits to be posted again. */
+/* The final event of a kept call: true when it is final for the user too (then *id and *user are
+ * his and the kept call is freed), false when the call waits to be posted again. */
 bool smt_kept_final(struct smt_ep *ep, struct smt_kept *k, int error, uint64_t *id, void **user);
 
 /* Posts the orphans of a session on its link. Those that cannot go are put on ep->failing. */
@@ -312,7 +317,8 @@ void smt_kept_free(struct smt_ep *ep, struct smt_kept *k);
 
 /* ---- poll.c ---- */
 
-/* Reads the clock, moves packets both ways and runs timers. A negative code: the device has died. */
+/* Reads the clock, moves packets both ways and runs timers. A negative code: the device has died.
+ */
 SMT_MUST_CHECK int smt_ep_progress(struct smt_ep *ep);
 
 /* Sends what may be sent now. */

@@ -1,6 +1,6 @@
-/* Memory that devices can reach. A context's memory is registered with the device of each of its endpoints, those
- * that are open and those that come. Devices without SMT_DEV_CAP_REGISTER are not asked. Under the context's lock:
- * a device that registers takes these calls from any thread. */
+/* Memory that devices can reach. A context's memory is registered with the device of each of its
+ * endpoints, those that are open and those that come. Devices without SMT_DEV_CAP_REGISTER are not
+ * asked. Under the context's lock: a device that registers takes these calls from any thread. */
 #include "api/api.h"
 
 #include <unistd.h>

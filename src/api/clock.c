@@ -1,4 +1,5 @@
-/* The one clock of the library: monotonic nanoseconds, read once per poll and handed to the engine. */
+/* The one clock of the library: monotonic nanoseconds, read once per poll and handed to the engine.
+ */
 #include "api/api.h"
 
 #include <time.h>

@@ -1,5 +1,5 @@
-/* Config structs that carry their size, so that a program built against an older header keeps working: what
- * it does not know reads as zero, what we do not know is not looked at. */
+/* Config structs that carry their size, so that a program built against an older header keeps
+ * working: what it does not know reads as zero, what we do not know is not looked at. */
 #include "api/api.h"
 
 #include <string.h>

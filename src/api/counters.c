@@ -1,4 +1,5 @@
-/* The endpoint's counters: the engine's, the device's and the api's own under one roof of static names. */
+/* The endpoint's counters: the engine's, the device's and the api's own under one roof of static
+ * names. */
 #include "api/api.h"
 
 static_assert(sizeof(struct smt_counter) == sizeof(struct smt_engine_counter), "filled in place");

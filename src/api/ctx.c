@@ -1,8 +1,10 @@
-/* Contexts: which device, which credentials, which ciphers; everything that is checked before a packet moves.
+/* Contexts: which device, which credentials, which ciphers; everything that is checked before a
+ * packet moves.
  *
- * The only file that reads the environment (SMT_CIPHER_IMPL). Reading and judging of certificates and keys is
- * hs's, the text that says which setting is missing or contradicts another is ours. The device is opened once
- * on a free port and closed again, so that a wrong name or a missing privilege shows here. */
+ * The only file that reads the environment (SMT_CIPHER_IMPL). Reading and judging of certificates
+ * and keys is hs's, the text that says which setting is missing or contradicts another is ours. The
+ * device is opened once on a free port and closed again, so that a wrong name or a missing
+ * privilege shows here. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -25,23 +27,25 @@ static char *text_copy(const char *s)
 /* Exactly one kind of security. */
 static int security_check(const struct smt_ctx_config *c, bool has_ssl_ctx)
 {
-    bool files = c->cert_file != NULL || c->key_file != NULL || c->ca_file != NULL ||
-                 c->pins != NULL;
+    bool files =
+        c->cert_file != NULL || c->key_file != NULL || c->ca_file != NULL || c->pins != NULL;
     int n_kinds = (files ? 1 : 0) + (c->psk_file != NULL ? 1 : 0) + (c->plaintext ? 1 : 0) +
                   (has_ssl_ctx ? 1 : 0);
     if (n_kinds == 0)
-        return smt_fail(NULL, SMT_ECREDENTIALS,
-                        "no credentials: give cert_file, key_file and ca_file (--cert --key --ca), or "
-                        "psk_file (--psk-file), or ask for plaintext by name (--plaintext)");
+        return smt_fail(
+            NULL, SMT_ECREDENTIALS,
+            "no credentials: give cert_file, key_file and ca_file (--cert --key --ca), or "
+            "psk_file (--psk-file), or ask for plaintext by name (--plaintext)");
     if (n_kinds > 1)
         return smt_fail(NULL, SMT_ECREDENTIALS,
                         "more than one kind of security: give only one of certificate files%s%s%s",
-                        c->psk_file != NULL ? ", psk_file" : "",
-                        c->plaintext ? ", plaintext" : "", has_ssl_ctx ? ", SSL_CTX" : "");
+                        c->psk_file != NULL ? ", psk_file" : "", c->plaintext ? ", plaintext" : "",
+                        has_ssl_ctx ? ", SSL_CTX" : "");
     if (!files)
         return 0;
     if ((c->cert_file == NULL) != (c->key_file == NULL))
-        return smt_fail(NULL, SMT_ECREDENTIALS, "%s is given without %s: a certificate needs its key",
+        return smt_fail(NULL, SMT_ECREDENTIALS,
+                        "%s is given without %s: a certificate needs its key",
                         c->cert_file != NULL ? "cert_file (--cert)" : "key_file (--key)",
                         c->cert_file != NULL ? "key_file (--key)" : "cert_file (--cert)");
     if (c->ca_file == NULL && c->pins == NULL && !c->client_cert_optional)
@@ -73,8 +77,8 @@ static int cipher_add(struct smt_ctx *ctx, const char *name, const char *impl)
     const struct smt_aead *row = smt_aead_find(any->alg, impl);
     if (row == NULL)
         return smt_fail(NULL, SMT_EUNSUPPORTED,
-                        "%s by \"%s\" does not run here: use cipher_impl \"auto\" or \"openssl\"", name,
-                        impl);
+                        "%s by \"%s\" does not run here: use cipher_impl \"auto\" or \"openssl\"",
+                        name, impl);
     if (ctx->aeads[row->alg] != NULL)
         return smt_fail(NULL, SMT_EINVAL, "cipher \"%s\" is listed twice", name);
     ctx->aeads[row->alg] = row;

@@ -1,7 +1,9 @@
-/* Endpoints: a device, an engine and the book-keeping around them; opening, closing, draining, counting.
+/* Endpoints: a device, an engine and the book-keeping around them; opening, closing, draining,
+ * counting.
  *
- * Owns the translation of the public limits into the engine's, the random bytes (getrandom, fetched in
- * runs) and the cookie key. Moving packets is poll.c's, sleeping wait.c's, sessions session.c's. */
+ * Owns the translation of the public limits into the engine's, the random bytes (getrandom, fetched
+ * in runs) and the cookie key. Moving packets is poll.c's, sleeping wait.c's, sessions session.c's.
+ */
 #include "api/api.h"
 
 #include <errno.h>
@@ -22,7 +24,8 @@ static const struct smt_ep_config defaults = {
     .max_sessions = 100000,
 };
 
-/* The engine counts its conns; the pools have room for every one and for sessions that wait to be told. */
+/* The engine counts its conns; the pools have room for every one and for sessions that wait to be
+ * told. */
 enum { MIN_MTU = 1232, FIRST_SESSIONS = 16, MAX_SESSIONS = 1 << 30 };
 
 /* A process that cannot get random bytes must not go on: ids and keys would be guessable. */
@@ -260,7 +263,8 @@ int smt_ep_open(struct smt_ctx *ctx, const struct smt_ep_config *config, struct 
     struct smt_ep_config c = SMT_EP_CONFIG_INIT;
     if (config != NULL &&
         smt_config_copy(&c, sizeof(c), config, offsetof(struct smt_ep_config, poll_spin)) < 0)
-        return smt_fail_static(ctx, SMT_EINVAL, "config.size is not set: start from SMT_EP_CONFIG_INIT");
+        return smt_fail_static(ctx, SMT_EINVAL,
+                               "config.size is not set: start from SMT_EP_CONFIG_INIT");
     r = config_check(ctx, &c);
     if (r < 0)
         return r;

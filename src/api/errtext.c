@@ -1,7 +1,8 @@
 /* The line behind smt_error_text: per thread, for the last few contexts that thread used.
  *
- * A failing call of the data path stores a pointer to a constant; only set-up formats. Slots are thread-local, so
- * no lock; they name a context by its serial number, not its address, which may come again. */
+ * A failing call of the data path stores a pointer to a constant; only set-up formats. Slots are
+ * thread-local, so no lock; they name a context by its serial number, not its address, which may
+ * come again. */
 #include "api/api.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* Forks: a child must not touch the parent's sockets, keys and records, so each handle remembers the
- * generation it was born in and every public call compares.
+/* Forks: a child must not touch the parent's sockets, keys and records, so each handle remembers
+ * the generation it was born in and every public call compares.
  *
  * pthread_atfork runs in the child of fork(); a raw clone() of the process is not seen, nor is
  * vfork(), whose child may only exec. */

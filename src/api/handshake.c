@@ -1,8 +1,10 @@
-/* Between a conn's handshake bytes and hs: who may come in, what both sides agreed on, why it failed.
+/* Between a conn's handshake bytes and hs: who may come in, what both sides agreed on, why it
+ * failed.
  *
- * A link is made for every conn; a stranger's link gets a session only when its handshake is complete. The hs object is
- * freed as soon as the link is up: TLS bytes that come later (tickets) are dropped. A failure sends the alert, closes
- * the conn with the mapped code and leaves the text for the DOWN event. */
+ * A link is made for every conn; a stranger's link gets a session only when its handshake is
+ * complete. The hs object is freed as soon as the link is up: TLS bytes that come later (tickets)
+ * are dropped. A failure sends the alert, closes the conn with the mapped code and leaves the text
+ * for the DOWN event. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -73,7 +75,8 @@ static enum smt_session_auth auth_of(enum smt_hs_auth auth)
     return table[auth];
 }
 
-/* Keeps the certificate as DER: a tenth of what a parsed one takes, for thousands of idle sessions. */
+/* Keeps the certificate as DER: a tenth of what a parsed one takes, for thousands of idle sessions.
+ */
 static struct smt_peer *peer_new(const struct smt_hs *hs, const struct smt_hs_result *result)
 {
     X509 *cert = smt_hs_peer_cert(hs);
@@ -152,9 +155,8 @@ static bool plaintext_peer_refused(struct smt_link *link, const uint8_t *p)
         link->hello_seen = true;
         return false;
     }
-    int r = smt_conn_is_initiator(link->conn)
-                ? 0
-                : smt_conn_hs_send(link->conn, alert, sizeof(alert));
+    int r =
+        smt_conn_is_initiator(link->conn) ? 0 : smt_conn_hs_send(link->conn, alert, sizeof(alert));
     smt_link_fail(link, r < 0 ? r : SMT_EAUTH,
                   "the peer is a plaintext endpoint and this one demands security: give both the "
                   "same kind of credentials");
@@ -173,9 +175,10 @@ static void bytes_to_hs(struct smt_link *link, const uint8_t *p, size_t len)
     else if (r == SMT_HS_DONE && !was_done) {
         r = handshake_done(link);
         if (r < 0)
-            smt_link_fail(link, r, r == SMT_EPROTO ? "the session id of the peer's parameters is not "
-                                                     "that of its packets"
-                                                   : "");
+            smt_link_fail(link, r,
+                          r == SMT_EPROTO ? "the session id of the peer's parameters is not "
+                                            "that of its packets"
+                                          : "");
     }
 }
 

@@ -1,10 +1,10 @@
-/* Calls that the api keeps so that it can post them again: idempotent calls of sessions that can be replaced, and
- * calls posted while the handshake may still move on to the next address (those were never sent, so any
- * kind may be posted again).
+/* Calls that the api keeps so that it can post them again: idempotent calls of sessions that can be
+ * replaced, and calls posted while the handshake may still move on to the next address (those were
+ * never sent, so any kind may be posted again).
  *
- * A kept call travels through the engine as the call's `user`, marked. When its link is lost its FAILED is not told;
- * it waits among the session's orphans for the link's DOWN, which either finds another link to post it on or ends it.
- * Its public id is the one of its first posting. */
+ * A kept call travels through the engine as the call's `user`, marked. When its link is lost its
+ * FAILED is not told; it waits among the session's orphans for the link's DOWN, which either finds
+ * another link to post it on or ends it. Its public id is the one of its first posting. */
 #include "api/api.h"
 
 #include <string.h>

@@ -1,8 +1,9 @@
 /* Posting, answering, cancelling, giving back: thin shells over the engine that check arguments.
  *
- * A public smt_msg is the engine's rpc; the engine's user pointer leads back to the endpoint, so no object is made per
- * message. A public call id is the engine's id on the link plus the largest id given before the link took
- * over: it counts up by one over the life of the session, whatever happens underneath. */
+ * A public smt_msg is the engine's rpc; the engine's user pointer leads back to the endpoint, so no
+ * object is made per message. A public call id is the engine's id on the link plus the largest id
+ * given before the link took over: it counts up by one over the life of the session, whatever
+ * happens underneath. */
 #include "api/api.h"
 
 static_assert(sizeof(struct smt_iov) == sizeof(struct smt_post_iov), "passed as they are");

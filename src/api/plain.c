@@ -2,9 +2,10 @@
  *
  *   "SMTPLAIN2\n" ‖ u16 length ‖ parameter block (docs/wire.md 6.2, the one cipher is 0)
  *
- * It proves nothing about anybody. Its first byte is no TLS record type, so each kind of endpoint knows the other
- * at once: a TLS peer gets the message with length 0 and a plaintext peer of a TLS endpoint gets a TLS alert,
- * and both fail with a text that says so. The keys are derived from a secret of zeros by the usual schedule. */
+ * It proves nothing about anybody. Its first byte is no TLS record type, so each kind of endpoint
+ * knows the other at once: a TLS peer gets the message with length 0 and a plaintext peer of a TLS
+ * endpoint gets a TLS alert, and both fail with a text that says so. The keys are derived from a
+ * secret of zeros by the usual schedule. */
 #include "api/api.h"
 
 #include <string.h>
@@ -73,7 +74,8 @@ static size_t message_take(struct smt_link *link, const uint8_t *p, size_t len)
         return 0;
     size_t block_len = smt_get_be16(p + SMT_PLAIN_MAGIC_LEN);
     if (memcmp(p, smt_plain_magic, SMT_PLAIN_MAGIC_LEN) != 0 || block_len > SMT_PARAMS_MAX_LEN) {
-        smt_link_fail(link, SMT_EPROTO, "the peer's first bytes are neither TLS nor a plaintext hello");
+        smt_link_fail(link, SMT_EPROTO,
+                      "the peer's first bytes are neither TLS nor a plaintext hello");
         return len;
     }
     if (len < HEAD_LEN + block_len)

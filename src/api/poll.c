@@ -1,10 +1,10 @@
 /* smt_poll: one look at the clock, packets out, packets in, timers, packets out, events.
  *
- * What was posted since the last poll leaves first, so that a call waits for nobody; then one batch is received and
- * the answers it causes leave in the same poll. Engine events become public ones one by one, in the engine's
- * order; those that concern handshakes are dealt with here and never shown. Events that synchronous calls
- * kept back (ep->held) are older than anything else and go first; then what sessions owe (failed calls, UP and
- * DOWN notices); then the engine's. */
+ * What was posted since the last poll leaves first, so that a call waits for nobody; then one batch
+ * is received and the answers it causes leave in the same poll. Engine events become public ones
+ * one by one, in the engine's order; those that concern handshakes are dealt with here and never
+ * shown. Events that synchronous calls kept back (ep->held) are older than anything else and go
+ * first; then what sessions owe (failed calls, UP and DOWN notices); then the engine's. */
 #include "api/api.h"
 
 #include "base/packet.h"
@@ -64,8 +64,8 @@ static void stranger_accept(struct smt_ep *ep, struct smt_conn *conn)
         smt_handshake_run(link);
 }
 
-/* EMAYBE where more is known: whoever closed the session himself is told that; and a peer that refused our
- * handshake has executed nothing, even if requests had left before its refusal came. */
+/* EMAYBE where more is known: whoever closed the session himself is told that; and a peer that
+ * refused our handshake has executed nothing, even if requests had left before its refusal came. */
 static int final_error(const struct smt_link *link, int error)
 {
     if (SMT_LIKELY(error != SMT_EMAYBE) || link == NULL)
@@ -75,7 +75,8 @@ static int final_error(const struct smt_link *link, int error)
     return !link->up && link->error != 0 ? link->error : error;
 }
 
-/* RESPONSE, SENT, FAILED: fills in session, call_id, user and error. False: a call that will be posted again. */
+/* RESPONSE, SENT, FAILED: fills in session, call_id, user and error. False: a call that will be
+ * posted again. */
 static bool final_convert(struct smt_ep *ep, const struct smt_engine_event *ee,
                           struct smt_event *out)
 {
@@ -193,7 +194,7 @@ static bool owed_event(struct smt_ep *ep, struct smt_event *out)
         return false;
     struct smt_session *s = SMT_CONTAINER_OF(it, struct smt_session, notice);
     bool is_up = (s->notices & SMT_NOTICE_UP) != 0;
-    s->notices &= (uint8_t)~(is_up ? SMT_NOTICE_UP : SMT_NOTICE_DOWN);
+    s->notices &= (uint8_t) ~(is_up ? SMT_NOTICE_UP : SMT_NOTICE_DOWN);
     if (s->notices == 0)
         smt_list_remove(&s->notice);
     *out = (struct smt_event){

@@ -1,5 +1,6 @@
-/* A queue of public events that grows by doubling. Free-running counters over a power of two. Room is
- * reserved before an event is taken from the engine, because an event taken cannot be put back. */
+/* A queue of public events that grows by doubling. Free-running counters over a power of two. Room
+ * is reserved before an event is taken from the engine, because an event taken cannot be put back.
+ */
 #include "api/ring.h"
 
 #include "base/mem.h"

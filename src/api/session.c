@@ -1,12 +1,13 @@
 /* Sessions: which conn a user's session stands on, and what becomes of it when that conn is lost.
  *
- * A session of smt_connect dials the addresses of its host in turn. Once up it outlives its conn: when the peer says
- * that it does not know us, one handshake is made beside the live conn; when the conn dies of silence, one in its
- * place. Until the new link is up nothing about the session changes; then the old conn is closed, what was open on it
- * fails or is repeated (kept.c) and SESSION_UP is told again. Sessions of peers that came to us just end.
+ * A session of smt_connect dials the addresses of its host in turn. Once up it outlives its conn:
+ * when the peer says that it does not know us, one handshake is made beside the live conn; when the
+ * conn dies of silence, one in its place. Until the new link is up nothing about the session
+ * changes; then the old conn is closed, what was open on it fails or is repeated (kept.c) and
+ * SESSION_UP is told again. Sessions of peers that came to us just end.
  *
- * Dropped: racing all addresses at once. It doubles the handshakes of every connect for hosts with two
- * families; instead each address but the last gets its share of the handshake timeout. */
+ * Dropped: racing all addresses at once. It doubles the handshakes of every connect for hosts with
+ * two families; instead each address but the last gets its share of the handshake timeout. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -14,7 +15,7 @@
 
 enum { MAX_NAME = 255 };
 
-static const uint64_t retry_interval = 1 * SMT_SEC;  /* between handshakes on a NO_SESSION hint */
+static const uint64_t retry_interval = 1 * SMT_SEC;   /* between handshakes on a NO_SESSION hint */
 static const uint64_t min_dial_time = 200 * SMT_MSEC; /* for one of several addresses */
 
 /* ---- making and ending ---- */
@@ -98,7 +99,8 @@ static void dial_timer_start(struct smt_session *s)
     dial_deadline_update(s->ep);
 }
 
-/* A conn to the target's current address with its handshake begun. *out is not yet the session's. */
+/* A conn to the target's current address with its handshake begun. *out is not yet the session's.
+ */
 static int link_dial(struct smt_session *s, struct smt_link **out)
 {
     struct smt_ep *ep = s->ep;
@@ -364,7 +366,8 @@ static bool is_security(int code)
     return code <= -400 && code > -500;
 }
 
-/* Remembers the most telling failure of several addresses: a refused certificate says more than silence. */
+/* Remembers the most telling failure of several addresses: a refused certificate says more than
+ * silence. */
 static void worst_note(struct smt_target *t, struct smt_link *link, int error)
 {
     if (t->worst != 0 && (is_security(t->worst) || !is_security(error)))

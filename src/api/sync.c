@@ -1,9 +1,10 @@
-/* Calls that wait: connect, a whole call, drain. They run the endpoint themselves and keep every event that is not
- * theirs, in order, for the next smt_poll.
+/* Calls that wait: connect, a whole call, drain. They run the endpoint themselves and keep every
+ * event that is not theirs, in order, for the next smt_poll.
  *
- * Waiting spins for a while before it sleeps, because a sleep and a wake-up cost more than a short answer. How long is
- * learned: a spin that was answered makes the next one longer, one in vain makes it shorter, so that against a peer on
- * the same core (who cannot answer while we spin) spinning soon stops. */
+ * Waiting spins for a while before it sleeps, because a sleep and a wake-up cost more than a short
+ * answer. How long is learned: a spin that was answered makes the next one longer, one in vain
+ * makes it shorter, so that against a peer on the same core (who cannot answer while we spin)
+ * spinning soon stops. */
 #include "api/api.h"
 
 #include <string.h>
@@ -15,7 +16,7 @@ static const uint64_t spin_min = 1 * SMT_USEC;
 /* What one waiting call is waiting for. */
 struct waiter {
     struct smt_ep *ep;
-    uint64_t deadline;   /* absolute; SMT_NEVER = none */
+    uint64_t deadline; /* absolute; SMT_NEVER = none */
     uint64_t spin_until;
     bool slept;
 };
@@ -53,7 +54,8 @@ static int waiter_idle(struct waiter *w)
     return smt_wait(w->ep, w->deadline == SMT_NEVER ? UINT64_MAX : w->deadline - now);
 }
 
-/* The next event, kept ones aside: 1, 0 when there is none, or SMT_ENOMEM when it could not be kept if need be. */
+/* The next event, kept ones aside: 1, 0 when there is none, or SMT_ENOMEM when it could not be kept
+ * if need be. */
 static int event_take(struct smt_ep *ep, struct smt_event *ev)
 {
     int r = smt_ring_reserve(&ep->held);
@@ -178,7 +180,8 @@ static int64_t response_take(const struct smt_session *s, const struct smt_event
     return (int64_t)ev->len;
 }
 
-/* Waits for the final event of a call. The engine's own deadline ends it, so that lent memory is free again. */
+/* Waits for the final event of a call. The engine's own deadline ends it, so that lent memory is
+ * free again. */
 static int64_t call_finish(struct smt_session *s, uint64_t id, struct waiter *w, const void *resp)
 {
     struct smt_ep *ep = s->ep;

@@ -1,9 +1,11 @@
-/* Sleeping: one epoll descriptor over the device's, a timer and a wake-up counter, all level-triggered.
+/* Sleeping: one epoll descriptor over the device's, a timer and a wake-up counter, all
+ * level-triggered.
  *
- * smt_arm is where nothing may get lost. It answers SMT_EBUSY when anything could be done at once, and only it
- * takes wake-ups away: a wake-up during smt_poll is still there when the endpoint goes to sleep. `woken` spares the
- * system call when a wake-up is pending already; the flag is taken down only after the counter was read, so a
- * reader never leaves the descriptor readable for good. */
+ * smt_arm is where nothing may get lost. It answers SMT_EBUSY when anything could be done at once,
+ * and only it takes wake-ups away: a wake-up during smt_poll is still there when the endpoint goes
+ * to sleep. `woken` spares the system call when a wake-up is pending already; the flag is taken
+ * down only after the counter was read, so a reader never leaves the descriptor readable for good.
+ */
 #include "api/api.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
 /* The cipher of plaintext endpoints: none at all.
  *
- * Bytes are copied, the tag is 16 zero bytes, so that a plaintext session runs the same protocol with the
- * same record sizes. It protects nothing: a tag of zeros only tells a plaintext record from a sealed
- * one. Found by SMT_AEAD_NONE and never listed, so nothing that picks "the best cipher" can meet it. */
+ * Bytes are copied, the tag is 16 zero bytes, so that a plaintext session runs the same protocol
+ * with the same record sizes. It protects nothing: a tag of zeros only tells a plaintext record
+ * from a sealed one. Found by SMT_AEAD_NONE and never listed, so nothing that picks "the best
+ * cipher" can meet it. */
 #include "crypto/aead_rows.h"
 
 #include <string.h>

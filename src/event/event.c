@@ -1,11 +1,13 @@
 /* An endpoint in a libevent loop, on public headers only.
  *
- * One persistent read event on the endpoint's descriptor, and one that smt_event_kick makes active. Each run polls
- * until nothing is left, arms and goes back to the base; after a bounded number of rounds it makes itself active instead,
- * so that a busy endpoint does not starve the base's other events.
+ * One persistent read event on the endpoint's descriptor, and one that smt_event_kick makes active.
+ * Each run polls until nothing is left, arms and goes back to the base; after a bounded number of
+ * rounds it makes itself active instead, so that a busy endpoint does not starve the base's other
+ * events.
  *
- * A callback may detach, and then close the endpoint. What had already been taken out of the endpoint would be lost, so
- * detach hands it out first, from inside: when it returns, nothing of the endpoint is in our hands. */
+ * A callback may detach, and then close the endpoint. What had already been taken out of the
+ * endpoint would be lost, so detach hands it out first, from inside: when it returns, nothing of
+ * the endpoint is in our hands. */
 #include <smt/event.h>
 
 #include <stdbool.h>
@@ -18,7 +20,7 @@ struct smt_event_loop {
     smt_event_fn fn;
     void *arg;
     struct event *readable, *kick;
-    bool running;  /* loop_run is on the stack: it frees us */
+    bool running; /* loop_run is on the stack: it frees us */
     bool detached;
     bool stopped;
     unsigned next, n; /* events[next … n-1] are taken and not yet handed out */

@@ -42,8 +42,8 @@ int net_setup(void **state)
     identity_write("node", &(struct test_cert_spec){.cn = "node", .san = names}, &ca, pin);
     identity_write("stranger", &(struct test_cert_spec){.cn = "stranger", .san = names}, &other,
                    wrong_pin);
-    identity_write("expired",
-                   &(struct test_cert_spec){.cn = "old", .begin_s = -7200, .end_s = -60}, &ca, NULL);
+    identity_write("expired", &(struct test_cert_spec){.cn = "old", .begin_s = -7200, .end_s = -60},
+                   &ca, NULL);
     test_identity_free(&ca);
     test_identity_free(&other);
     test_dir_write(&dir, "psk", "alpha:00112233445566778899aabbccddeeff\n");

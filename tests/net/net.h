@@ -1,4 +1,5 @@
-/* Two endpoints in one process over real sockets, and the credentials to open them with. Public API only. */
+/* Two endpoints in one process over real sockets, and the credentials to open them with. Public API
+ * only. */
 #ifndef SMT_TESTS_NET_NET_H
 #define SMT_TESTS_NET_NET_H
 
@@ -13,7 +14,7 @@
 
 enum net_security {
     NET_PLAIN,
-    NET_CERT,          /* cert, key, ca */
+    NET_CERT, /* cert, key, ca */
     NET_PSK,
     NET_PIN,           /* cert, key, pin of the same certificate */
     NET_CERT_STRANGER, /* a certificate of another CA, which trusts ours */
@@ -98,15 +99,15 @@ const char *net_file(const char *name);
 /* Uses a directory that another process has filled. */
 void net_use_dir(const char *path);
 
-/* A process with a server that echoes: made by running this program again with the arguments "serve PORT
- * SECURITY DIR", so that it shares nothing with us. Port 0 = any. */
+/* A process with a server that echoes: made by running this program again with the arguments "serve
+ * PORT SECURITY DIR", so that it shares nothing with us. Port 0 = any. */
 struct net_process {
     int pid;
     uint16_t port;
 };
 void net_process_start(struct net_process *p, uint16_t port, enum net_security security);
-void net_process_kill(struct net_process *p);  /* SIGKILL */
-void net_process_term(struct net_process *p);  /* asks it to drain and close; waits for its end */
+void net_process_kill(struct net_process *p); /* SIGKILL */
+void net_process_term(struct net_process *p); /* asks it to drain and close; waits for its end */
 
 /* Call first in main: runs the server when the arguments ask for one and never returns then. */
 void net_process_main(int argc, char **argv);

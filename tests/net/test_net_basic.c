@@ -40,7 +40,8 @@ static void round_trip(size_t len, uint64_t seed)
 
 static void test_sizes(void **state)
 {
-    static const size_t sizes[] = {0, 1, 64, 1000, 1400, 1401, 9999, 10000, 10001, 65536, 1000003, 4 << 20};
+    static const size_t sizes[] = {0,    1,     64,    1000,  1400,    1401,
+                                   9999, 10000, 10001, 65536, 1000003, 4 << 20};
     net_pair_open(&pair, NET_CERT, NULL, NULL);
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         round_trip(sizes[i], i + 1);
@@ -237,13 +238,14 @@ static void test_both_directions(void **state)
     /* Both accept and both connect. */
     net_end_open(&pair.server, NET_CERT, true, NULL);
     net_end_open(&pair.client, NET_CERT, true, NULL);
-    assert_int_equal(
-        smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session), 0);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
     assert_int_equal(smt_connect(pair.server.ep, net_address(&pair.client), NULL, 0, &back), 0);
     assert_int_equal(net_call(pair.session, "to server", 9, 0, NULL, NULL), 0);
     assert_int_equal(net_call(back, "to client", 9, 0, NULL, NULL), 0);
     uint64_t until = net_now() + 10000000000ull;
-    while (net_count(&pair.client, SMT_EV_RESPONSE) + net_count(&pair.server, SMT_EV_RESPONSE) < 2) {
+    while (net_count(&pair.client, SMT_EV_RESPONSE) + net_count(&pair.server, SMT_EV_RESPONSE) <
+           2) {
         net_pump(&pair);
         net_echo(&pair.server);
         net_echo(&pair.client);
@@ -256,8 +258,8 @@ static void test_posted_before_up(void **state)
 {
     net_end_open(&pair.server, NET_CERT, true, NULL);
     net_end_open(&pair.client, NET_CERT, false, NULL);
-    assert_int_equal(
-        smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session), 0);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
     round_trip(5000, 3);
     net_pair_close(&pair);
 }
@@ -270,12 +272,14 @@ static void test_same_peer_same_session(void **state)
     assert_ptr_equal(again, pair.session);
     struct smt_event ev = net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
     assert_ptr_equal(ev.session, again);
-    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, SMT_NEW_SESSION, &other), 0);
+    assert_int_equal(
+        smt_connect(pair.client.ep, net_address(&pair.server), NULL, SMT_NEW_SESSION, &other), 0);
     assert_ptr_not_equal(other, pair.session);
     ev = net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
     assert_ptr_equal(ev.session, other);
     /* Another name to verify is another session. */
-    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), "localhost", 0, &again), 0);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), "localhost", 0, &again),
+                     0);
     assert_ptr_not_equal(again, pair.session);
     ev = net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
     assert_ptr_equal(ev.session, again);

@@ -65,7 +65,8 @@ static void test_sync_calls(void **state)
     net_end_open(&pair.server, NET_CERT, true, NULL);
     net_end_open(&pair.client, NET_CERT, false, NULL);
     echo_start(&t, pair.server.ep);
-    int r = smt_connect_wait(pair.client.ep, net_address(&pair.server), NULL, 0, 5000000000, &pair.session);
+    int r = smt_connect_wait(pair.client.ep, net_address(&pair.server), NULL, 0, 5000000000,
+                             &pair.session);
     if (r < 0)
         fail_msg("%s: %s", smt_error_name(r), smt_error_text(pair.client.ctx));
     static uint8_t req[100000], resp[100000];
@@ -123,7 +124,8 @@ static void quiet_arm(struct net_end *end)
     } while (smt_arm(end->ep) == SMT_EBUSY);
 }
 
-/* After arm the descriptor tells of a packet, a deadline and a wake-up; before it, posting makes arm busy. */
+/* After arm the descriptor tells of a packet, a deadline and a wake-up; before it, posting makes
+ * arm busy. */
 static void test_arm_tells(void **state)
 {
     net_pair_open(&pair, NET_CERT, NULL, NULL);
@@ -221,7 +223,8 @@ static void *ticket_thread(void *arg)
     return NULL;
 }
 
-/* The sleeper looks at the work *before* it polls: a wake-up taken away by the poll would be lost. */
+/* The sleeper looks at the work *before* it polls: a wake-up taken away by the poll would be lost.
+ */
 static void test_wakeup_races(void **state)
 {
     net_end_open(&pair.client, NET_CERT, false, NULL);
@@ -290,9 +293,10 @@ static void libevent_run(bool detach_in_callback)
     assert_int_equal(smt_event_attach(c.base, pair.server.ep, on_server_event, NULL, &server), 0);
     assert_int_equal(smt_event_attach(c.base, pair.client.ep, on_client_event, &c, &c.loop), 0);
     struct smt_event_loop *none;
-    assert_int_equal(smt_event_attach(NULL, pair.client.ep, on_client_event, &c, &none), SMT_EINVAL);
-    assert_int_equal(
-        smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session), 0);
+    assert_int_equal(smt_event_attach(NULL, pair.client.ep, on_client_event, &c, &none),
+                     SMT_EINVAL);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
     assert_int_equal(net_call(pair.session, "first", 5, 0, NULL, NULL), 0);
     smt_event_kick(c.loop);
     event_base_loopexit(c.base, &(struct timeval){.tv_sec = 10});
@@ -314,8 +318,8 @@ static void test_libevent(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sync_calls), cmocka_unit_test(test_idle_sleeps),
-        cmocka_unit_test(test_arm_tells),  cmocka_unit_test(test_wakeup),
+        cmocka_unit_test(test_sync_calls),   cmocka_unit_test(test_idle_sleeps),
+        cmocka_unit_test(test_arm_tells),    cmocka_unit_test(test_wakeup),
         cmocka_unit_test(test_wakeup_races), cmocka_unit_test(test_libevent),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);

@@ -1,4 +1,5 @@
-/* A forked child: every call on a parent's handle answers SMT_EFORK and the parent's session does not notice. */
+/* A forked child: every call on a parent's handle answers SMT_EFORK and the parent's session does
+ * not notice. */
 #include "net.h"
 
 #include <stdlib.h>
@@ -101,7 +102,8 @@ static void test_fork(void **state)
     net_pair_close(&pair);
 }
 
-/* Events and sleep of the parent are its own: a child that stays around does not disturb the descriptor. */
+/* Events and sleep of the parent are its own: a child that stays around does not disturb the
+ * descriptor. */
 static void test_child_lingers(void **state)
 {
     net_pair_open(&pair, NET_CERT, NULL, NULL);

@@ -218,7 +218,8 @@ static void test_call_wait(void **state)
     struct smt_event ev;
     assert_int_equal(smt_poll(pair.server.ep, &ev, 0), 0);
     char resp[16];
-    assert_int_equal(smt_call_wait(pair.session, "q", 1, resp, sizeof(resp), 100000000), SMT_ETIMEDOUT);
+    assert_int_equal(smt_call_wait(pair.session, "q", 1, resp, sizeof(resp), 100000000),
+                     SMT_ETIMEDOUT);
     struct smt_event one = net_expect(&pair, &pair.client, SMT_EV_REQUEST);
     assert_memory_equal(one.data, "one", 3);
     struct smt_event two = net_expect(&pair, &pair.client, SMT_EV_REQUEST);
@@ -229,14 +230,10 @@ static void test_call_wait(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_incoming_accept),
-        cmocka_unit_test(test_incoming_refuse),
-        cmocka_unit_test(test_open_calls_limit),
-        cmocka_unit_test(test_bytes_limit),
-        cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_peer_vanishes),
+        cmocka_unit_test(test_deadline),         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_incoming_accept),  cmocka_unit_test(test_incoming_refuse),
+        cmocka_unit_test(test_open_calls_limit), cmocka_unit_test(test_bytes_limit),
+        cmocka_unit_test(test_too_long),         cmocka_unit_test(test_peer_vanishes),
         cmocka_unit_test(test_call_wait),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);

@@ -1,5 +1,5 @@
-/* A server that is killed and comes back on its port: the client's session is replaced under its user's feet, calls in
- * flight end in time, idempotent ones are repeated. */
+/* A server that is killed and comes back on its port: the client's session is replaced under its
+ * user's feet, calls in flight end in time, idempotent ones are repeated. */
 #include "net.h"
 
 #include <stdio.h>
@@ -33,7 +33,8 @@ static void server_restart(void)
 static int call_flagged(const void *p, size_t len, unsigned flags, void *user, uint64_t *id)
 {
     struct smt_iov iov = {p, len};
-    struct smt_call_args args = {.size = sizeof(args), .iov = &iov, .n_iov = 1, .flags = flags, .user = user};
+    struct smt_call_args args = {
+        .size = sizeof(args), .iov = &iov, .n_iov = 1, .flags = flags, .user = user};
     return smt_call(pair.session, &args, id);
 }
 
@@ -184,8 +185,8 @@ int main(int argc, char **argv)
 {
     net_process_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replaced),        cmocka_unit_test(test_away_for_a_while),
-        cmocka_unit_test(test_gone_for_good),   cmocka_unit_test(test_deadline_across),
+        cmocka_unit_test(test_replaced),      cmocka_unit_test(test_away_for_a_while),
+        cmocka_unit_test(test_gone_for_good), cmocka_unit_test(test_deadline_across),
         cmocka_unit_test(test_goodbye),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);

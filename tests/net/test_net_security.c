@@ -1,4 +1,5 @@
-/* Who is let in, and what the one who is not hears: every failure has its code, its text and comes soon. */
+/* Who is let in, and what the one who is not hears: every failure has its code, its text and comes
+ * soon. */
 #include "net.h"
 
 #include <string.h>
@@ -75,8 +76,8 @@ static void test_client_without_certificate(void **state)
 {
     net_end_open(&pair.server, NET_CERT_ANYBODY, true, NULL);
     net_end_open(&pair.client, NET_CA_ONLY, false, NULL);
-    assert_int_equal(
-        smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session), 0);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
     net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
     struct smt_event ev = net_expect(&pair, &pair.server, SMT_EV_SESSION_UP);
     struct smt_session_info info = {.size = sizeof(info)};
@@ -140,8 +141,8 @@ static void test_application_tls(void **state)
     struct smt_ep_config ep_config = SMT_EP_CONFIG_INIT;
     pair.client.n = 0;
     assert_int_equal(smt_ep_open(pair.client.ctx, &ep_config, &pair.client.ep), 0);
-    assert_int_equal(
-        smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session), 0);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
     net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
     net_expect(&pair, &pair.server, SMT_EV_SESSION_UP);
     net_pair_close(&pair);
@@ -158,8 +159,8 @@ static void test_cipher_choice(void **state)
     pair.client.n = 0;
     assert_int_equal(smt_ctx_open(&config, &pair.client.ctx), 0);
     assert_int_equal(smt_ep_open(pair.client.ctx, NULL, &pair.client.ep), 0);
-    assert_int_equal(
-        smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session), 0);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
     net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
     struct smt_session_info info = {.size = sizeof(info)};
     assert_int_equal(smt_session_get_info(pair.session, &info), 0);
@@ -175,16 +176,17 @@ static void test_nobody_there(void **state)
     net_end_open(&pair.server, NET_CERT, false, NULL); /* does not accept */
     net_end_open(&pair.client, NET_CERT, false, &config);
     uint64_t begin = net_now();
-    assert_int_equal(
-        smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session), 0);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
     struct smt_event ev = net_expect(&pair, &pair.client, SMT_EV_SESSION_DOWN);
     assert_int_equal(ev.error, SMT_EUNREACHABLE);
     assert_in_range(net_now() - begin, 200000000, 1500000000);
     struct smt_session *s;
     assert_int_equal(smt_connect_wait(pair.client.ep, net_address(&pair.server), NULL, 0, 0, &s),
                      SMT_EUNREACHABLE);
-    assert_int_equal(smt_connect_wait(pair.client.ep, net_address(&pair.server), NULL, 0, 50000000, &s),
-                     SMT_ETIMEDOUT);
+    assert_int_equal(
+        smt_connect_wait(pair.client.ep, net_address(&pair.server), NULL, 0, 50000000, &s),
+        SMT_ETIMEDOUT);
     assert_null(s);
     net_pump_for(&pair, 500000000);
     assert_int_equal(pair.client.n, 0);
@@ -195,12 +197,9 @@ static void test_nobody_there(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_client_without_certificate),
-        cmocka_unit_test(test_what_info_says),
-        cmocka_unit_test(test_application_tls),
-        cmocka_unit_test(test_cipher_choice),
-        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_client_without_certificate),
+        cmocka_unit_test(test_what_info_says), cmocka_unit_test(test_application_tls),
+        cmocka_unit_test(test_cipher_choice),  cmocka_unit_test(test_nobody_there),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
 }
