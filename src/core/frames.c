@@ -4,6 +4,7 @@
  * Handlers may end an rpc or the conn; after each frame the loop looks whether the conn is still there. */
 #include "core/frames.h"
 
+#include "base/mem.h"
 #include "core/state.h"
 
 struct heard {
@@ -114,6 +115,7 @@ static void on_grant(const struct heard *h)
         return;
     r->heard = h->now;
     r->n_quiet = 0;
+    r->n_need_ack = 0;
     smt_msg_tx_grant(&r->tx, h->f->offset, h->f->prio & 7);
     smt_rpc_ready(r);
 }
@@ -162,6 +164,7 @@ static void on_resend(const struct heard *h)
         return;
     }
     r->heard = h->now;
+    r->n_need_ack = 0;
     uint64_t end = h->f->length == SMT_RESEND_ALL ? t->sent : (uint64_t)h->f->offset + h->f->length;
     if (end > t->len)
         end = t->len;
@@ -186,16 +189,24 @@ static void on_unknown(const struct heard *h)
 static void on_busy(const struct heard *h)
 {
     h->c->e->stats.busy_rcvd++;
-    if (h->r != NULL)
-        h->r->heard = h->now;
+    if (h->r == NULL)
+        return;
+    h->r->heard = h->now;
+    h->r->n_need_ack = 0;
 }
 
 static void on_cutoffs(const struct heard *h)
 {
     struct smt_conn *c = h->c;
+    if (c->own_cutoffs == NULL)
+        c->own_cutoffs = smt_mem_alloc(8 * sizeof(uint32_t));
+    if (c->own_cutoffs == NULL)
+        return;
     c->cutoffs_version = h->f->code;
     c->unsched_limit = h->f->length;
-    memcpy(c->cutoffs + 1, h->f->cutoffs, sizeof(h->f->cutoffs));
+    c->own_cutoffs[0] = UINT32_MAX;
+    memcpy(c->own_cutoffs + 1, h->f->cutoffs, sizeof(h->f->cutoffs));
+    c->cutoffs = c->own_cutoffs;
 }
 
 static void on_need_ack(const struct heard *h)

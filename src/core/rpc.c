@@ -416,8 +416,9 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         }
         if (r->n_quiet < MAX_ROUNDS)
             r->n_quiet++;
+        /* Given up when the client is silent about it, not when it waits its turn or for a grant. */
         if (r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r) &&
-            ++r->n_need_ack > MAX_NEED_ACKS) {
+            !smt_msg_tx_sendable(&r->tx) && ++r->n_need_ack > MAX_NEED_ACKS) {
             smt_rpc_fail(r, SMT_EUNREACHABLE);
             return;
         }
