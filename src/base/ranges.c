@@ -6,12 +6,6 @@
  * No operation fails half-way: the one node an add may need is taken before anything changes. */
 #include "base/ranges.h"
 
-struct smt_ranges_node {
-    struct smt_range range;
-    struct smt_ranges_node *left, *right;
-    uint32_t height;
-};
-
 /* 1.4405 log2(2^31) is 45. */
 enum { MAX_DEPTH = 48 };
 

@@ -13,7 +13,12 @@ struct smt_range {
     uint64_t start, end;
 };
 
-struct smt_ranges_node;
+/* Here for the tests, which look whether the tree is balanced; nobody else touches it. */
+struct smt_ranges_node {
+    struct smt_range range;
+    struct smt_ranges_node *left, *right;
+    uint32_t height;
+};
 
 struct smt_ranges_pool {
     struct smt_pool nodes;

@@ -45,6 +45,20 @@ static void check_points(const struct smt_ranges *r, const struct model *m)
     assert_int_equal(smt_ranges_count(r), model_count(m));
 }
 
+/* Order, heights and the balance of an AVL tree; returns the height. */
+static uint32_t check_tree(const struct smt_ranges_node *n, uint64_t low, uint64_t high)
+{
+    if (n == NULL)
+        return 0;
+    assert_true(n->range.start < n->range.end);
+    assert_true(low <= n->range.start && n->range.end < high);
+    uint32_t l = check_tree(n->left, low, n->range.start);
+    uint32_t r = check_tree(n->right, n->range.end + 1, high);
+    assert_true(l <= r + 1 && r <= l + 1);
+    assert_int_equal(n->height, 1 + (l > r ? l : r));
+    return n->height;
+}
+
 static void check_walk(const struct smt_ranges *r, const struct model *m)
 {
     struct smt_range got, last = {0, 0};
@@ -129,6 +143,8 @@ static void random_run(uint64_t seed, struct smt_ranges_pool *pool)
             check_points(&r, &m);
         if (step % 11 == 0)
             check_walk(&r, &m);
+        if (r.n > 1)
+            check_tree(r.root, 0, r.last.start);
         assert_int_equal(smt_ranges_count(&r), model_count(&m));
         assert_int_equal(smt_pool_n_live(&pool->nodes), r.n > 0 ? r.n - 1 : 0);
         check_questions(&r, &m, &g);
@@ -147,7 +163,6 @@ static void test_against_flags(void **state)
     smt_ranges_pool_fini(&pool);
 }
 
-/* The path of a descent has room for 48 links: a tree that is not balanced would run over it. */
 static void test_every_order_stays_balanced(void **state)
 {
     enum { N = 50000 };
@@ -165,6 +180,7 @@ static void test_every_order_stays_balanced(void **state)
         }
         assert_int_equal(smt_ranges_count(&r), N);
         assert_true(smt_ranges_len(&r) == N);
+        assert_true(check_tree(r.root, 0, r.last.start) <= 22); /* 1.44 log2(N) */
         for (uint64_t x = 0; x < N; x += 97)
             assert_true(smt_ranges_contains(&r, 3 * x) && !smt_ranges_contains(&r, 3 * x + 1));
         if (order == 0) {
