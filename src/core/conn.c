@@ -10,6 +10,7 @@
 
 static const uint64_t tell_delay = 400 * SMT_USEC;
 static const uint64_t credit_wait = 20 * SMT_MSEC;
+static const uint64_t rest_delay = 1 * SMT_SEC;
 static const uint64_t patience_floor = 2 * SMT_MSEC;
 static const uint64_t patience_first = 10 * SMT_MSEC; /* RTT not measured yet */
 static const uint64_t patience_most = 128 * SMT_MSEC;
@@ -54,7 +55,7 @@ static void credit_init(struct smt_conn *c)
     c->peer_max_packet = SMT_MTU_BASE;
     c->mtu.now = SMT_MTU_BASE;
     c->told_bytes = c->e->config.max_conn_bytes;
-    memcpy(c->cutoffs, homa_cutoffs, sizeof(homa_cutoffs));
+    c->cutoffs = homa_cutoffs;
 }
 
 int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr, bool initiator,
@@ -81,6 +82,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     c->work_since = now;
     c->tell_at = SMT_NEVER;
     c->credit_at = SMT_NEVER;
+    c->rest_at = SMT_NEVER;
     credit_init(c);
     smt_finished_init(&c->finished, &e->ranges);
     c->peer_finished = (struct smt_finished_seen){.low_water = 1};
@@ -122,6 +124,8 @@ void smt_conn_free(struct smt_conn *c)
     smt_list_remove(&c->all_link);
     smt_list_remove(&c->hs_link);
     smt_ctl_fini(c);
+    smt_pacer_rest(c);
+    smt_mem_free(c->own_cutoffs);
     smt_keys_fini(&c->keys);
     smt_hs_stream_free(c->hs);
     smt_finished_fini(&c->finished);
@@ -260,6 +264,7 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now)
         at = earliest(at, c->hs->resend_at);
     at = earliest(at, c->tell_at);
     at = earliest(at, c->credit_at);
+    at = earliest(at, c->rest_at);
     at = earliest(at, smt_pacer_deadline(c));
     at = earliest(at, smt_mtu_deadline(&c->mtu));
     if (c->keys.prev != NULL)
@@ -297,6 +302,25 @@ static bool idle_tick(struct smt_conn *c, uint64_t now)
     return false;
 }
 
+void smt_conn_rest_later(struct smt_conn *c, uint64_t now)
+{
+    if (c->rest_at != SMT_NEVER)
+        return;
+    c->rest_at = now + rest_delay;
+    smt_conn_arm(c, now);
+}
+
+static void rest(struct smt_conn *c, uint64_t now)
+{
+    if (c->n_rpcs > 0 || now < c->heard + rest_delay) {
+        c->rest_at = now + rest_delay;
+        return;
+    }
+    c->rest_at = SMT_NEVER;
+    smt_keys_rest(&c->keys);
+    smt_pacer_rest(c);
+}
+
 void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
 {
     if (!handshake_tick(c, now) || !idle_tick(c, now))
@@ -320,8 +344,8 @@ void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
     smt_pacer_tick(c, now);
     smt_mtu_tick(c, now);
     smt_keys_age(&c->keys, now);
-    if (c->n_rpcs == 0 && c->open_calls == 0)
-        smt_keys_rest(&c->keys);
+    if (now >= c->rest_at)
+        rest(c, now);
     smt_conn_arm(c, now);
 }
 
@@ -434,6 +458,7 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     c->mtu.now = SMT_MTU_BASE;
     c->heard = now;
     smt_conn_set_state(c, c->initiator ? SMT_CONN_AWAIT_CONFIRM : SMT_CONN_UP);
+    c->rest_at = now + rest_delay;
     c->up_at = now;
     if (!c->initiator) {
         smt_evlink_raise(&e->events, &c->ev, SMT_EE_UP);

@@ -42,7 +42,8 @@ struct smt_conn {
     uint32_t peer_max_packet;    /* that, our own limit and the link's */
     uint64_t peer_bytes;
     uint16_t cutoffs_version;
-    uint32_t cutoffs[8];
+    const uint32_t *cutoffs;     /* eight; the peer's own once it told some */
+    uint32_t *own_cutoffs;
 
     /* our own rpcs */
     uint64_t next_id;
@@ -70,6 +71,7 @@ struct smt_conn {
 
     struct smt_owned_timer timer;
     uint64_t opened_at, up_at, heard, work_since;
+    uint64_t rest_at;    /* when to look whether there is still work */
     uint64_t tell_at;    /* when finished ids are told unless a record told them before */
     uint64_t credit_at;  /* when to ask for credit that never came */
 };
@@ -103,6 +105,9 @@ void smt_conn_held_changed(struct smt_conn *c);
 
 /* Blocked rpcs may go on. */
 void smt_conn_unblock(struct smt_conn *c);
+
+/* Memory for work is given back after a while without work: call when some was taken. */
+void smt_conn_rest_later(struct smt_conn *c, uint64_t now);
 
 /* How long an rpc waits for something before it asks. */
 uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds);

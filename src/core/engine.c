@@ -45,6 +45,8 @@ static int pools_init(struct smt_engine *e)
     if (rc == 0)
         rc = smt_pool_init(&e->replays, sizeof(struct smt_replay), 16, g->max_conns * 2 + 1024);
     if (rc == 0)
+        rc = smt_pool_init(&e->flights, sizeof(struct smt_pacer_flight), 16, g->max_conns + 1024);
+    if (rc == 0)
         rc = smt_ranges_pool_init(&e->ranges, 256, MAX_RANGES);
     return rc;
 }
@@ -135,7 +137,7 @@ void smt_engine_free(struct smt_engine *e)
     smt_map_fini(&e->peer_map);
     smt_map_fini(&e->conn_map);
     smt_ranges_pool_fini(&e->ranges);
-    struct smt_pool *pools[] = {&e->replays, &e->ctl_bufs, &e->iov_blocks, &e->rpcs, &e->conns};
+    struct smt_pool *pools[] = {&e->flights, &e->replays, &e->ctl_bufs, &e->iov_blocks, &e->rpcs, &e->conns};
     for (unsigned i = 0; i < SMT_ARRAY_LEN(pools); i++)
         smt_pool_fini(pools[i]);
     smt_bufpool_fini(&e->bufs);

@@ -2,6 +2,8 @@
  * it are bits and only stragglers' successors beyond that go to a range set. */
 #include "core/finished.h"
 
+#include "base/mem.h"
+
 enum { MAX_LATER = 1 << 20 };
 
 void smt_finished_init(struct smt_finished *f, struct smt_ranges_pool *pool)
@@ -9,12 +11,33 @@ void smt_finished_init(struct smt_finished *f, struct smt_ranges_pool *pool)
     f->low_water = 1;
     f->done = 0;
     f->untold = false;
-    smt_ranges_init(&f->later, pool, MAX_LATER);
+    f->later = NULL;
+    f->pool = pool;
+}
+
+static void later_drop(struct smt_finished *f)
+{
+    if (f->later == NULL)
+        return;
+    smt_ranges_fini(f->later);
+    smt_mem_free(f->later);
+    f->later = NULL;
+}
+
+static int later_add(struct smt_finished *f, uint64_t id)
+{
+    if (f->later == NULL) {
+        f->later = smt_mem_alloc(sizeof(*f->later));
+        if (f->later == NULL)
+            return SMT_ENOMEM;
+        smt_ranges_init(f->later, f->pool, MAX_LATER);
+    }
+    return smt_ranges_add(f->later, id, id + 1);
 }
 
 void smt_finished_fini(struct smt_finished *f)
 {
-    smt_ranges_fini(&f->later);
+    later_drop(f);
 }
 
 /* The mark's own id is finished: the mark moves by one. True if the new mark's id is finished too. */
@@ -24,9 +47,11 @@ static bool mark_step(struct smt_finished *f)
     f->low_water++;
     f->done >>= 1;
     uint64_t reached = f->low_water + 64;
-    if (SMT_UNLIKELY(f->later.n > 0) && smt_ranges_contains(&f->later, reached)) {
+    if (SMT_UNLIKELY(f->later != NULL) && smt_ranges_contains(f->later, reached)) {
         f->done |= 1ull << 63;
-        smt_ranges_remove_below(&f->later, reached + 1);
+        smt_ranges_remove_below(f->later, reached + 1);
+        if (smt_ranges_count(f->later) == 0)
+            later_drop(f);
     }
     return next;
 }
@@ -36,7 +61,7 @@ int smt_finished_add(struct smt_finished *f, uint64_t id)
     assert(id >= f->low_water);
     uint64_t d = id - f->low_water;
     if (d > 64) {
-        int rc = smt_ranges_add(&f->later, id, id + 1);
+        int rc = later_add(f, id);
         if (rc < 0)
             return rc;
     } else if (d > 0) {

@@ -8,7 +8,8 @@
 struct smt_finished {
     uint64_t low_water;      /* all ids below are finished */
     uint64_t done;           /* bit i: id low_water + 1 + i is finished */
-    struct smt_ranges later; /* finished ids beyond the bitmap */
+    struct smt_ranges *later; /* finished ids beyond the bitmap; NULL = none */
+    struct smt_ranges_pool *pool;
     bool untold;             /* changed since the peer was told */
 };
 

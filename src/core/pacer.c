@@ -31,29 +31,50 @@ void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window)
 static void mark_send(struct smt_conn *c, uint64_t now)
 {
     struct smt_pacer *p = &c->pacer;
-    if (p->next_seq - p->oldest_seq >= SMT_PACER_MARKS)
-        p->oldest_seq++;
-    struct smt_pacer_mark *m = &p->marks[p->next_seq % SMT_PACER_MARKS];
-    *m = (struct smt_pacer_mark){
-        .seq = p->next_seq++, .packets = p->sent_packets, .bytes = p->sent_bytes, .at = now};
-    p->marked_bytes = p->sent_bytes;
-    p->mark_at = now;
+    struct smt_pacer_flight *f = p->flight;
+    if (p->next_seq - f->oldest_seq >= SMT_PACER_MARKS)
+        f->oldest_seq++;
+    uint32_t seq = p->next_seq++;
+    f->marks[seq % SMT_PACER_MARKS] = (struct smt_pacer_mark){
+        .packets = p->sent_packets, .bytes = p->sent_bytes, .at = now};
+    f->marked_bytes = p->sent_bytes;
+    f->mark_at = now;
     c->e->stats.marks_sent++;
     smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_MARK,
-                                       .seq = m->seq,
-                                       .packets = m->packets,
-                                       .bytes = (uint32_t)m->bytes});
+                                       .seq = seq,
+                                       .packets = p->sent_packets,
+                                       .bytes = (uint32_t)p->sent_bytes});
+}
+
+/* Without memory the conn sends unwatched until there is some. */
+static bool flight_begin(struct smt_conn *c, uint64_t now)
+{
+    struct smt_pacer *p = &c->pacer;
+    p->flight = smt_pool_get(&c->e->flights);
+    if (p->flight == NULL)
+        return false;
+    *p->flight = (struct smt_pacer_flight){.acked_bytes = p->sent_bytes,
+                                           .marked_bytes = p->sent_bytes,
+                                           .mark_at = now,
+                                           .oldest_seq = p->next_seq,
+                                           .acked_packets = p->sent_packets};
+    smt_conn_rest_later(c, now);
+    return true;
 }
 
 void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len)
 {
     struct smt_pacer *p = &c->pacer;
+    bool first = p->flight == NULL;
+    if (SMT_UNLIKELY(first) && !flight_begin(c, now))
+        return;
     p->sent_bytes += len;
     p->sent_packets++;
     uint32_t step = p->window / SMT_PACER_MARKS;
     if (step < MARK_MIN_BYTES)
         step = MARK_MIN_BYTES;
-    if (p->sent_bytes - p->marked_bytes >= step)
+    /* The first packet is marked for its RTT. */
+    if (p->sent_bytes - p->flight->marked_bytes >= step || SMT_UNLIKELY(first))
         mark_send(c, now);
 }
 
@@ -72,7 +93,7 @@ static void window_update(struct smt_pacer *p, uint32_t sent, uint32_t lost, uin
  * the mark before: whatever left before that one and is not there now has had a round trip to come. */
 static uint32_t losses_new(struct smt_pacer *p, uint32_t got_packets)
 {
-    int32_t missing = (int32_t)(p->acked_packets - got_packets);
+    int32_t missing = (int32_t)(p->flight->acked_packets - got_packets);
     uint32_t lost = missing > 0 ? (uint32_t)missing : 0;
     uint32_t more = lost > p->lost_packets ? lost - p->lost_packets : 0;
     p->lost_packets = lost;
@@ -83,30 +104,31 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
                     uint32_t bytes, uint32_t ce)
 {
     struct smt_pacer *p = &c->pacer;
+    struct smt_pacer_flight *f = p->flight;
     /* Anything not in flight is old, repeated or made up. */
-    if ((int32_t)(seq - p->oldest_seq) < 0 || (int32_t)(seq - p->next_seq) >= 0)
+    if (f == NULL || (int32_t)(seq - f->oldest_seq) < 0 || (int32_t)(seq - p->next_seq) >= 0)
         return false;
-    const struct smt_pacer_mark *m = &p->marks[seq % SMT_PACER_MARKS];
-    p->oldest_seq = seq + 1;
-    p->n_silent = 0;
+    const struct smt_pacer_mark *m = &f->marks[seq % SMT_PACER_MARKS];
+    f->oldest_seq = seq + 1;
+    f->n_silent = 0;
     uint64_t rtt = now > m->at ? now - m->at : 1;
     p->rtt_last = rtt;
     if (p->rtt_min == 0 || rtt < p->rtt_min)
         p->rtt_min = rtt;
     uint32_t lost = losses_new(p, packets);
     c->e->stats.losses_seen += lost;
-    window_update(p, m->packets - p->acked_packets, lost, ce - p->seen_ce);
-    uint64_t span = now - p->seen_at;
-    if (p->seen_at != 0 && span > rtt / 2) {
-        uint64_t rate = (bytes - p->seen_bytes) * SMT_SEC / (span + 1);
+    window_update(p, m->packets - f->acked_packets, lost, ce - p->seen_ce);
+    uint64_t span = now - f->seen_at;
+    if (f->seen_at != 0 && span > rtt / 2) {
+        uint64_t rate = (bytes - f->seen_bytes) * SMT_SEC / (span + 1);
         if (rate > p->max_rate)
             p->max_rate = rate;
     }
-    p->seen_at = now;
-    p->seen_bytes = bytes;
+    f->seen_at = now;
+    f->seen_bytes = bytes;
     p->seen_ce = ce;
-    p->acked_packets = m->packets;
-    p->acked_bytes = m->bytes;
+    f->acked_packets = m->packets;
+    f->acked_bytes = m->bytes;
     return true;
 }
 
@@ -114,19 +136,29 @@ uint64_t smt_pacer_deadline(const struct smt_conn *c)
 {
     const struct smt_pacer *p = &c->pacer;
     /* Only a sender that the window holds back needs the answer; others go on and mark again. */
-    if (smt_list_is_empty(&c->blocked) || p->sent_bytes == p->acked_bytes)
+    if (smt_list_is_empty(&c->blocked) || p->flight == NULL ||
+        p->sent_bytes == p->flight->acked_bytes)
         return SMT_NEVER;
-    uint64_t wait = mark_patience << (p->n_silent < 5 ? p->n_silent : 5);
+    unsigned silent = p->flight->n_silent;
+    uint64_t wait = mark_patience << (silent < 5 ? silent : 5);
     if (wait < 3 * p->rtt_last)
         wait = 3 * p->rtt_last;
-    return p->mark_at + (wait < mark_patience_max ? wait : mark_patience_max);
+    return p->flight->mark_at + (wait < mark_patience_max ? wait : mark_patience_max);
 }
 
 void smt_pacer_tick(struct smt_conn *c, uint64_t now)
 {
     if (now < smt_pacer_deadline(c))
         return;
-    if (c->pacer.n_silent < 255)
-        c->pacer.n_silent++;
+    if (c->pacer.flight->n_silent < 255)
+        c->pacer.flight->n_silent++;
     mark_send(c, now);
+}
+
+void smt_pacer_rest(struct smt_conn *c)
+{
+    if (c->pacer.flight == NULL)
+        return;
+    smt_pool_put(&c->e->flights, c->pacer.flight);
+    c->pacer.flight = NULL;
 }

@@ -9,28 +9,34 @@ struct smt_conn;
 enum { SMT_PACER_MARKS = 4 };
 
 struct smt_pacer_mark {
-    uint32_t seq, packets;
+    uint32_t packets;
     uint64_t bytes;
     uint64_t at;
 };
 
-struct smt_pacer {
-    uint64_t sent_bytes;       /* DATA packet bytes sent, ever */
-    uint64_t acked_bytes;      /* of those, sent before a mark that has been answered */
-    uint64_t marked_bytes;     /* sent_bytes at the last mark */
-    uint32_t sent_packets;
-    uint32_t window, max_window;
-    uint32_t next_seq, oldest_seq; /* marks in flight: [oldest, next) */
-    uint32_t seen_bytes, seen_ce; /* at the last SEEN used */
-    uint32_t acked_packets;    /* sent_packets at the mark of the last SEEN used */
-    uint32_t lost_packets;     /* of those, missing when we last looked */
+/* What is known of bytes on their way. From the engine's pool; a conn at rest has none. */
+struct smt_pacer_flight {
+    uint64_t acked_bytes;   /* of sent_bytes, those before a mark that has been answered */
+    uint64_t marked_bytes;  /* sent_bytes at the last mark */
     uint64_t seen_at;
-    uint64_t rtt_min, rtt_last, max_rate;
-    uint64_t mark_at;          /* when the last mark left */
-    uint8_t n_silent;          /* marks repeated without answer */
-    struct smt_pacer_mark marks[SMT_PACER_MARKS];
-    /* received, for SEEN */
-    uint32_t got_packets, got_bytes, got_ce;
+    uint64_t mark_at;       /* when the last mark left */
+    uint32_t oldest_seq;    /* marks in flight: [oldest, next) */
+    uint32_t seen_bytes;    /* at the last SEEN used */
+    uint32_t acked_packets; /* sent_packets at the mark of the last SEEN used */
+    uint8_t n_silent;       /* marks repeated without answer */
+    struct smt_pacer_mark marks[SMT_PACER_MARKS]; /* by seq modulo their number */
+};
+
+struct smt_pacer {
+    uint64_t sent_bytes;    /* DATA packet bytes sent, ever */
+    uint32_t sent_packets;
+    uint32_t next_seq;
+    uint32_t window, max_window;
+    uint32_t lost_packets;  /* missing at the peer when we last looked */
+    uint32_t seen_ce;
+    uint32_t got_packets, got_bytes, got_ce; /* received, for SEEN */
+    uint64_t rtt_min, rtt_last, max_rate;    /* 0 = not measured; bytes/s */
+    struct smt_pacer_flight *flight;
 };
 
 void smt_pacer_init(struct smt_pacer *p);
@@ -41,8 +47,10 @@ void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window);
 /* May another packet of `len` bytes leave? */
 static inline bool smt_pacer_allows(const struct smt_pacer *p, uint32_t len)
 {
-    uint64_t flight = p->sent_bytes - p->acked_bytes;
-    return flight == 0 || flight + len <= p->window;
+    if (p->flight == NULL)
+        return true;
+    uint64_t out = p->sent_bytes - p->flight->acked_bytes;
+    return out == 0 || out + len <= p->window;
 }
 
 /* A DATA packet left. Queues a MARK on the conn when one is due. */
@@ -52,8 +60,11 @@ void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len);
 bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t packets,
                     uint32_t bytes, uint32_t ce);
 
-/* When a lost MARK or SEEN must be made up for; SMT_NEVER when nothing is in flight. */
+/* When a lost MARK or SEEN must be made up for; SMT_NEVER when nothing waits for one. */
 uint64_t smt_pacer_deadline(const struct smt_conn *c);
 void smt_pacer_tick(struct smt_conn *c, uint64_t now);
+
+/* Nothing is in flight and nothing will be soon: gives the memory back. */
+void smt_pacer_rest(struct smt_conn *c);
 
 #endif

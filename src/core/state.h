@@ -23,7 +23,7 @@ struct smt_engine {
     struct smt_stats stats;
     struct smt_wheel wheel;
 
-    struct smt_pool conns, rpcs, iov_blocks, ctl_bufs, replays;
+    struct smt_pool conns, rpcs, iov_blocks, ctl_bufs, replays, flights;
     struct smt_ranges_pool ranges;
     struct smt_bufpool bufs;
     uint64_t held_bytes;

@@ -56,7 +56,7 @@ static void send_one(struct smt_dev *from, uint32_t number)
 
 static int receive(struct smt_dev *to)
 {
-    struct smt_dev_pkt pkts[64];
+    struct smt_pkt pkts[64];
     int r = to->ops->rx(to, pkts, 64);
     assert_true(r >= 0);
     for (int i = 0; i < r; i++) {
@@ -83,7 +83,7 @@ static void run(bool is_tx, unsigned n)
         }
     }
     assert_int_equal(from->ops->tx_flush(from), 0);
-    struct smt_dev_pkt pkt;
+    struct smt_pkt pkt;
     for (unsigned idle = 0; idle < 3; idle++) {
         if (receive(to) > 0)
             idle = 0;
@@ -160,7 +160,7 @@ static void test_reorder(void **state)
 /* The only packet, held back, comes although nothing else is ever sent. */
 static void test_held_packet_is_not_stuck(void **state)
 {
-    struct smt_dev_pkt pkt;
+    struct smt_pkt pkt;
     open_pair("reorder=1", 64);
     send_one(tapped, 1);
     assert_int_equal(tapped->ops->arm(tapped), SMT_EBUSY);
@@ -222,7 +222,7 @@ static void test_delay(void **state)
         for (unsigned i = 0; i < 5; i++)
             send_one(from, i);
         assert_int_equal(from->ops->tx_flush(from), 0);
-        struct smt_dev_pkt pkt;
+        struct smt_pkt pkt;
         while (n_got < 5) {
             int r = tapped->ops->arm(tapped);
             assert_true(r == SMT_EBUSY || now_us() - start >= 3000);

@@ -29,6 +29,8 @@ ssize_t __real_sendmsg(int fd, const struct msghdr *m, int flags);
 int __real_sendmmsg(int fd, struct mmsghdr *m, unsigned n, int flags);
 ssize_t __real_recvmsg(int fd, struct msghdr *m, int flags);
 int __real_recvmmsg(int fd, struct mmsghdr *m, unsigned n, int flags, struct timespec *t);
+int __real_socket(int family, int type, int protocol);
+int __wrap_socket(int family, int type, int protocol);
 ssize_t __wrap_sendto(int fd, const void *p, size_t len, int flags, const struct sockaddr *to,
                       socklen_t to_len);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags);
@@ -44,9 +46,20 @@ static struct {
     int every_error; /* answer to every message to port `bad_port` */
     uint16_t bad_port;
     unsigned many_limit; /* messages sendmmsg takes at once, 0 = all */
-    int receive_error;   /* answer of the next receiving call */
-    int receive_flags;   /* set in the next message received */
+    unsigned n_sendto;
+    bool has_no_ipv6;
+    int receive_error; /* answer of the next receiving call */
+    int receive_flags; /* set in the next message received */
 } kernel;
+
+int __wrap_socket(int family, int type, int protocol)
+{
+    if (kernel.has_no_ipv6 && family == AF_INET6) {
+        errno = EAFNOSUPPORT;
+        return -1;
+    }
+    return __real_socket(family, type, protocol);
+}
 
 static uint16_t port_of(const void *name)
 {
@@ -79,6 +92,7 @@ static bool is_super(const struct msghdr *m)
 ssize_t __wrap_sendto(int fd, const void *p, size_t len, int flags, const struct sockaddr *to,
                       socklen_t to_len)
 {
+    kernel.n_sendto++;
     errno = refusal(to, false);
     return errno != 0 ? -1 : __real_sendto(fd, p, len, flags, to, to_len);
 }
@@ -180,7 +194,7 @@ static void put(const struct smt_addr *dest, uint32_t number, size_t len)
 /* Receives the numbers from `first` on, n of them, and nothing else. */
 static void expect(struct smt_dev *dev, uint32_t first, unsigned n)
 {
-    struct smt_dev_pkt pkts[64];
+    struct smt_pkt pkts[64];
     unsigned got = 0, n_idle = 0;
     while (n_idle < 3) {
         int r = dev->ops->rx(dev, pkts, 64);
@@ -228,6 +242,55 @@ static void test_full_network_keeps_order(void **state)
     }
     assert_int_equal(stats().tx_full, 6);
     assert_int_equal(stats().tx_errors, 0);
+}
+
+/* The first destination's frame has gone, the second's has not: both are sent to again. */
+static void test_half_of_the_queue(void **state)
+{
+    for (uint32_t i = 0; i < 5; i++) {
+        put(&to, 2 * i, 100);
+        put(&to2, 2 * i, 100);
+        SCRIPT(0, EAGAIN);
+        assert_int_equal(flush(), SMT_EAGAIN);
+        put(&to, 2 * i + 1, 100);
+        put(&to2, 2 * i + 1, 100);
+        assert_int_equal(flush(), 0);
+        expect(rx, 2 * i, 2);
+        expect(rx2, 2 * i, 2);
+    }
+    assert_int_equal(stats().tx_frames, 15);
+}
+
+/* What was made longer for a packet that is taken back is as short as before. */
+static void test_unreserve_leaves_no_padding(void **state)
+{
+    put(&to, 0, 50);
+    put(&to, 1, 200);
+    tx->ops->tx_unreserve(tx);
+    put(&to, 1, 60);
+    assert_int_equal(flush(), 0);
+    expect(rx, 0, 2);
+    assert_int_equal(stats().pad_bytes, 10);
+    assert_int_equal(stats().tx_bytes, 120);
+}
+
+/* A priority that stays needs no control message after a while. */
+static void test_priority_becomes_the_sockets(void **state)
+{
+    for (unsigned prio = 0; prio < 8; prio += 7) {
+        unsigned plain = 0;
+        for (uint32_t i = 0; i < 200; i++) {
+            uint8_t *p = tx->ops->tx_reserve(tx, &to, 10, (uint8_t)prio);
+            assert_non_null(p);
+            memset(p, 0, 10);
+            memcpy(p, &i, sizeof(i));
+            kernel.n_sendto = 0;
+            assert_int_equal(flush(), 0);
+            plain += kernel.n_sendto;
+            expect(rx, i, 1);
+        }
+        assert_in_range(plain, 100, 200);
+    }
 }
 
 /* The queue fills while the network takes nothing, and empties in order afterwards. */
@@ -349,7 +412,7 @@ static void test_partial_batches(void **state)
 static void test_receive_errors(void **state)
 {
     static const int soft[] = {EAGAIN, EINTR, ECONNREFUSED, EHOSTUNREACH, ENETDOWN, ENOMEM};
-    struct smt_dev_pkt pkt;
+    struct smt_pkt pkt;
     for (unsigned i = 0; i < SMT_ARRAY_LEN(soft); i++) {
         put(&to, i, 10);
         assert_int_equal(flush(), 0);
@@ -392,7 +455,7 @@ static void test_kernel_drops_are_counted(void **state)
         put(&addr, i, 60000);
         assert_int_equal(flush(), 0);
     }
-    struct smt_dev_pkt pkts[64];
+    struct smt_pkt pkts[64];
     unsigned got = 0;
     int r;
     while ((r = small->ops->rx(small, pkts, 64)) > 0)
@@ -466,6 +529,34 @@ static void test_privileged_port(void **state)
     assert_int_equal(status, 0);
 }
 
+static void test_kernel_without_ipv6(void **state)
+{
+    char text[256] = "";
+    struct smt_dev_config config = {
+        .spec = "udp", .error_text = text, .error_text_len = sizeof(text)};
+    struct smt_dev *dev;
+    kernel.has_no_ipv6 = true;
+    assert_int_equal(smt_dev_open(&config, &dev), 0);
+    struct smt_addr from;
+    assert_int_equal(smt_dev_resolve("127.0.0.1", dev->ops->port(dev), &from, 1), 1);
+    uint8_t *p = dev->ops->tx_reserve(dev, &to, 4, 0);
+    assert_non_null(p);
+    memset(p, 0, 4);
+    assert_int_equal(dev->ops->tx_flush(dev), 0);
+    struct smt_pkt pkt;
+    assert_int_equal(rx->ops->rx(rx, &pkt, 1), 1);
+    assert_true(smt_addr_equal(pkt.from, &from));
+    dev->ops->close(dev);
+
+    struct smt_dev_report r;
+    assert_int_equal(smt_dev_report(&r, 1), 1);
+    assert_true(r.usable);
+    assert_non_null(strstr(r.text, "IPv4 only"));
+    config.bind_host = "::1";
+    assert_int_equal(smt_dev_open(&config, &dev), SMT_EUNSUPPORTED);
+    assert_true(strlen(text) > 0);
+}
+
 static void test_no_memory(void **state)
 {
     struct smt_mem_stats before = smt_mem_live();
@@ -510,6 +601,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_full_network_keeps_order),
+        CASE(test_half_of_the_queue),
+        CASE(test_unreserve_leaves_no_padding),
+        CASE(test_priority_becomes_the_sockets),
         CASE(test_queue_fills),
         CASE(test_no_segmentation),
         CASE(test_full_while_splitting),
@@ -519,6 +613,7 @@ int main(void)
         CASE(test_truncated_is_dropped),
         CASE(test_kernel_drops_are_counted),
         CASE(test_mtu_of_no_route),
+        CASE(test_kernel_without_ipv6),
         cmocka_unit_test(test_opening_fails_in_words),
         cmocka_unit_test(test_privileged_port),
         cmocka_unit_test(test_no_memory),

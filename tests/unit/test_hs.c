@@ -1,5 +1,6 @@
 /* Handshakes between two smt_hs in memory: every way that works with what it yields, every way that
  * fails with the code and the words on both sides, and the rest of the contract. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <openssl/err.h>
 
 #include "base/mem.h"
+#include "hs/params_ext.h"
 #include "hs_pair.h"
 #include "hs_sides.h"
 
@@ -591,6 +593,82 @@ static void test_out_of_memory(void **state)
     smt_creds_free(r);
     smt_creds_free(k);
     assert_int_equal(smt_mem_live().n_live, before.n_live);
+}
+
+static void context_of(const struct smt_hs *hs, uint8_t out[32])
+{
+    assert_int_equal(smt_params_ext_context(hs, out), 0);
+}
+
+/* Whatever the two sides may disagree on changes the exporter's context, and so the secret. */
+static void test_context_binds(void **state)
+{
+    const struct hs_side client = CLIENT, server = SERVER;
+    struct smt_creds *i = hs_side_creds(&client), *r = hs_side_creds(&server);
+    struct hs_pair pair;
+    hs_pair_open_simple(&pair, i, r);
+    hs_pair_run(&pair);
+    assert_int_equal(pair.i_rc, SMT_HS_DONE);
+    uint8_t want[32], got[32];
+    context_of(pair.i, want);
+    context_of(pair.r, got);
+    assert_memory_equal(want, got, 32);
+
+    struct smt_hs changed[8];
+    for (size_t k = 0; k < SMT_ARRAY_LEN(changed); k++)
+        changed[k] = *pair.i;
+    changed[0].own.session_id ^= 1;
+    changed[1].peer.session_id ^= 1;
+    changed[2].own_block.bytes[30] ^= 1;
+    changed[3].peer_block.bytes[30] ^= 1;
+    changed[4].own_block.len++;
+    changed[5].peer_block.len--;
+    changed[6].alg = SMT_AEAD_AES256_GCM;
+    changed[7].initiator = false;
+    for (size_t k = 0; k < SMT_ARRAY_LEN(changed); k++) {
+        context_of(&changed[k], got);
+        assert_memory_not_equal(want, got, 32);
+    }
+    hs_pair_close(&pair);
+    smt_creds_free(i);
+    smt_creds_free(r);
+}
+
+struct shared {
+    struct smt_creds *i, *r;
+    int n_done;
+};
+
+static void *handshakes(void *arg)
+{
+    struct shared *shared = arg;
+    for (int k = 0; k < 10; k++) {
+        struct hs_pair pair;
+        hs_pair_open_simple(&pair, shared->i, shared->r);
+        hs_pair_run(&pair);
+        shared->n_done += pair.i_rc == SMT_HS_DONE && pair.r_rc == SMT_HS_DONE;
+        hs_pair_close(&pair);
+    }
+    return NULL;
+}
+
+/* Credentials serve several threads at once. */
+static void test_threads(void **state)
+{
+    const struct hs_side client = CLIENT, server = SERVER, psk = {.psk = "psk"};
+    struct smt_creds *i = hs_side_creds(&client), *r = hs_side_creds(&server);
+    struct smt_creds *k = hs_side_creds(&psk);
+    struct shared shared[4] = {{i, r, 0}, {k, k, 0}, {i, r, 0}, {k, k, 0}};
+    pthread_t threads[4];
+    for (int t = 0; t < 4; t++)
+        assert_int_equal(pthread_create(&threads[t], NULL, handshakes, &shared[t]), 0);
+    for (int t = 0; t < 4; t++) {
+        assert_int_equal(pthread_join(threads[t], NULL), 0);
+        assert_int_equal(shared[t].n_done, 10);
+    }
+    smt_creds_free(i);
+    smt_creds_free(r);
+    smt_creds_free(k);
 }
 
 /* Errors of the application's own, in the queue before a call, do no harm. */
