@@ -70,7 +70,8 @@ enum smt_hs_state {
  * an smt_hs_state, or a negative code once when it fails (SMT_EAUTH band, SMT_EVERSION, SMT_EPROTO;
  * smt_hs_error_text says more). Bytes to send may be waiting after any outcome: an alert after
  * failure. An initiator is DONE before the responder has judged its certificate: what still comes
- * is put in here too, and the refusal that it may hold turns DONE into FAILED. */
+ * until the first authentic packet is put in here too, and the refusal that it may hold turns DONE
+ * into FAILED. */
 int smt_hs_input(struct smt_hs *hs, const uint8_t *bytes, size_t len);
 
 /* Bytes to send: copies up to cap, returns how many; 0 = none. */

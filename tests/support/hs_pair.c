@@ -58,7 +58,7 @@ void hs_pair_input(struct hs_pair *pair, bool to_initiator, const uint8_t *bytes
 
 static size_t carry(struct hs_pair *pair, bool to_initiator)
 {
-    static uint8_t bytes[65536];
+    uint8_t bytes[65536];
     size_t n = smt_hs_output(to_initiator ? pair->r : pair->i, bytes, sizeof(bytes));
     size_t chunk = pair->chunk > 0 ? pair->chunk : n;
     for (size_t at = 0; at < n; at += chunk)

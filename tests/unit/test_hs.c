@@ -700,7 +700,8 @@ int main(void)
         cmocka_unit_test(test_successes),     cmocka_unit_test(test_failures),
         cmocka_unit_test(test_new_refuses),   cmocka_unit_test(test_any_name),
         cmocka_unit_test(test_order_of_done), cmocka_unit_test(test_app_ctx_shared),
-        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_error_queue),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_context_binds),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_error_queue),
     };
     return cmocka_run_group_tests_name("hs", tests, hs_sides_setup, hs_sides_teardown);
 }
