@@ -1,7 +1,6 @@
-/* A sender of smt_cp that means harm: every request whose path leads out of the served directory must
- * be refused. Run by test_cp.py, which looks at the disk afterwards.
- *
- *     cp_hostile HOST:PORT CERT KEY CA */
+/* A sender of smt_cp that means harm: every request whose path leads out of the served directory
+ * must be refused. Run by test_cp.py, which looks at the disk afterwards. cp_hostile HOST:PORT
+ * CERT KEY CA */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
