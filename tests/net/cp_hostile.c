@@ -24,8 +24,8 @@ static void ask(struct cp_request *request, const char *data, bool expect_refusa
     }
     size_t len = cp_put_request(request, bytes);
     memcpy(bytes + len, data, strlen(data));
-    int64_t got = smt_call_wait(session, bytes, len + strlen(data), answer, sizeof(answer),
-                                patience);
+    int64_t got =
+        smt_call_wait(session, bytes, len + strlen(data), answer, sizeof(answer), patience);
     int status = got < 0 ? -1 : cp_get_answer(answer, (size_t)got, text, sizeof(text), NULL);
     bool refused = status == 1 && text[0] != '\0';
     if (refused != expect_refusal || status < 0) {
@@ -37,9 +37,10 @@ static void ask(struct cp_request *request, const char *data, bool expect_refusa
 
 static void try_paths(enum cp_op op, bool empty_is_fine)
 {
-    static const char *const paths[] = {"/evil",       "../evil",    "a/../../evil", "..",
-                                        "planted/evil", "a/./evil",   "a//evil",      "./evil",
-                                        "a/",           "planted/../evil", ".",       ""};
+    static const char *const paths[] = {
+        "/evil",    "../evil", "a/../../evil", "..", "planted/evil",
+        "a/./evil", "a//evil", "./evil",       "a/", "planted/../evil",
+        ".",        ""};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         struct cp_request *request = calloc(1, sizeof(*request));
         if (request == NULL) {

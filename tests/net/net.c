@@ -127,6 +127,8 @@ void net_end_open(struct net_end *end, enum net_security security, bool accept,
     c.accept = accept;
     if (c.bind_host == NULL)
         c.bind_host = "127.0.0.1";
+    else if (strcmp(c.bind_host, "*") == 0)
+        c.bind_host = NULL;
     end->n = 0;
     end->ctx = net_ctx(security);
     int r = smt_ep_open(end->ctx, &c, &end->ep);

@@ -51,7 +51,8 @@ uint64_t net_now(void);
 /* A context of that kind. `log` to stderr when SMT_TEST_LOG is set. */
 struct smt_ctx *net_ctx(enum net_security security);
 
-/* An endpoint of its own context; `config` NULL: defaults, port 0, 127.0.0.1. */
+/* An endpoint of its own context; `config` NULL: defaults, port 0. bind_host NULL:
+ * 127.0.0.1, "*": all. */
 void net_end_open(struct net_end *end, enum net_security security, bool accept,
                   const struct smt_ep_config *config);
 void net_end_close(struct net_end *end);

@@ -348,6 +348,56 @@ static void test_reply_to_nobody(void **state)
     net_pair_close(&pair);
 }
 
+/* An endpoint that calls itself. */
+static void test_to_itself(void **state)
+{
+    net_end_open(&pair.client, NET_CERT, true, NULL);
+    pair.server.ep = NULL;
+    pair.server.n = 0;
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.client), NULL, 0, &pair.session),
+                     0);
+    assert_int_equal(net_call(pair.session, "me", 2, 0, NULL, NULL), 0);
+    struct smt_event req = net_expect(&pair, &pair.client, SMT_EV_REQUEST);
+    assert_ptr_not_equal(req.session, pair.session);
+    struct smt_iov iov = {req.data, req.len};
+    assert_int_equal(smt_reply(req.msg, &iov, 1, NULL), 0);
+    struct smt_event ev = net_expect(&pair, &pair.client, SMT_EV_RESPONSE);
+    assert_ptr_equal(ev.session, pair.session);
+    smt_release(ev.msg);
+    smt_release(req.msg);
+    net_end_close(&pair.client);
+}
+
+/* A user who takes events one by one, now and then: packets go on moving, nothing gets lost. */
+static void test_one_event_at_a_time(void **state)
+{
+    enum { N = 300 };
+    unsigned ended = 0, served = 0;
+    net_pair_open(&pair, NET_CERT, NULL, NULL);
+    for (unsigned i = 0; i < N; i++)
+        assert_int_equal(net_call(pair.session, "x", 1, 0, NULL, NULL), 0);
+    assert_int_equal(smt_session_close(pair.session), 0);
+    uint64_t until = net_now() + 10000000000ull;
+    bool down = false;
+    while (!down) {
+        struct smt_event ev;
+        assert_true(net_now() < until);
+        if (smt_poll(pair.server.ep, &ev, 1) == 1 && ev.type == SMT_EV_REQUEST) {
+            (void)smt_reply(ev.msg, NULL, 0, NULL);
+            smt_release(ev.msg);
+            served++;
+        }
+        if (smt_poll(pair.client.ep, &ev, served % 3 == 0) != 1)
+            continue;
+        if (ev.type == SMT_EV_RESPONSE)
+            smt_release(ev.msg);
+        ended += ev.type == SMT_EV_RESPONSE || ev.type == SMT_EV_FAILED;
+        down = ev.type == SMT_EV_SESSION_DOWN;
+    }
+    assert_int_equal(ended, N);
+    net_pair_close(&pair);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +416,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_close),
         cmocka_unit_test(test_reply_to_nobody),
+        cmocka_unit_test(test_to_itself),
+        cmocka_unit_test(test_one_event_at_a_time),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
 }

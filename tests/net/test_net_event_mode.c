@@ -62,8 +62,10 @@ static void echo_stop(struct echo_thread *t)
 static void test_sync_calls(void **state)
 {
     struct echo_thread t;
+    struct smt_ep_config config = SMT_EP_CONFIG_INIT;
+    config.accept_len = 50000; /* a response buffer is an accept given in advance */
     net_end_open(&pair.server, NET_CERT, true, NULL);
-    net_end_open(&pair.client, NET_CERT, false, NULL);
+    net_end_open(&pair.client, NET_CERT, false, &config);
     echo_start(&t, pair.server.ep);
     int r = smt_connect_wait(pair.client.ep, net_address(&pair.server), NULL, 0, 5000000000,
                              &pair.session);

@@ -2,7 +2,11 @@
  * soon. */
 #include "net.h"
 
+#include <netdb.h>
+#include <sched.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include <openssl/x509.h>
 
@@ -194,12 +198,102 @@ static void test_nobody_there(void **state)
     net_pair_close(&pair);
 }
 
+/* Makes "two.test" a name of two addresses, in a mount namespace of our own. */
+static void two_addresses_or_skip(void)
+{
+    static bool done;
+    if (done)
+        return;
+    const char *hosts = net_file("hosts");
+    FILE *f = fopen(hosts, "w");
+    assert_non_null(f);
+    fputs("127.0.0.1 localhost two.test\n::1 two.test\n", f);
+    fclose(f);
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount(hosts, "/etc/hosts", NULL, MS_BIND, NULL) < 0)
+        skip();
+    struct addrinfo *list, hints = {.ai_socktype = SOCK_DGRAM};
+    if (getaddrinfo("two.test", "1", &hints, &list) != 0)
+        skip();
+    done = list->ai_next != NULL;
+    freeaddrinfo(list);
+    if (!done)
+        skip();
+}
+
+/* The server is at one of them. What was posted before moves along. */
+static void several_addresses(const char *bind_host)
+{
+    struct smt_ep_config server = SMT_EP_CONFIG_INIT, client = SMT_EP_CONFIG_INIT;
+    server.bind_host = bind_host;
+    client.bind_host = "*";
+    client.handshake_timeout_ns = 1000000000;
+    net_end_open(&pair.server, NET_CERT, true, &server);
+    net_end_open(&pair.client, NET_CERT, false, &client);
+    char host[64];
+    snprintf(host, sizeof(host), "two.test:%u", smt_ep_port(pair.server.ep));
+    assert_int_equal(smt_connect(pair.client.ep, host, "localhost", 0, &pair.session), 0);
+    uint64_t first, second, third;
+    assert_int_equal(net_call(pair.session, "first", 5, 0, &first, &first), 0);
+    assert_int_equal(net_call(pair.session, "second", 6, 0, &second, &second), 0);
+    assert_int_equal(net_call(pair.session, "third", 5, 100000, &third, &third), 0);
+    assert_int_equal(smt_cancel(pair.session, second), 0);
+    struct smt_event ev = net_expect(&pair, &pair.client, SMT_EV_FAILED);
+    if (ev.call_id == third) /* its deadline was first */
+        ev = net_expect(&pair, &pair.client, SMT_EV_FAILED);
+    assert_int_equal(ev.call_id, second);
+    assert_int_equal(ev.error, SMT_ECANCELED);
+    assert_ptr_equal(ev.user, &second);
+    net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
+    struct smt_event req = net_expect(&pair, &pair.server, SMT_EV_REQUEST);
+    assert_memory_equal(req.data, "first", 5);
+    assert_int_equal(smt_reply(req.msg, NULL, 0, NULL), 0);
+    ev = net_expect(&pair, &pair.client, SMT_EV_RESPONSE);
+    assert_int_equal(ev.call_id, first);
+    smt_release(ev.msg);
+    smt_release(req.msg);
+    assert_int_equal(net_count(&pair.client, SMT_EV_SESSION_DOWN), 0);
+    net_pair_close(&pair);
+}
+
+static void test_several_addresses(void **state)
+{
+    two_addresses_or_skip();
+    several_addresses("127.0.0.1");
+    several_addresses("::1");
+}
+
+/* Nobody at either address: one DOWN, and every call ends once. */
+static void test_no_address_answers(void **state)
+{
+    two_addresses_or_skip();
+    struct smt_ep_config config = SMT_EP_CONFIG_INIT;
+    config.bind_host = "*";
+    config.handshake_timeout_ns = 500000000;
+    net_end_open(&pair.server, NET_CERT, false, NULL);
+    net_end_open(&pair.client, NET_CERT, false, &config);
+    char host[64];
+    snprintf(host, sizeof(host), "two.test:%u", smt_ep_port(pair.server.ep));
+    assert_int_equal(smt_connect(pair.client.ep, host, "localhost", 0, &pair.session), 0);
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(net_call(pair.session, "x", 1, 0, NULL, NULL), 0);
+    struct smt_event ev = net_expect(&pair, &pair.client, SMT_EV_SESSION_DOWN);
+    assert_int_equal(ev.error, SMT_EUNREACHABLE);
+    assert_int_equal(net_count(&pair.client, SMT_EV_FAILED), 10);
+    while (net_take(&pair.client, SMT_EV_FAILED, &ev))
+        assert_int_equal(ev.error, SMT_EUNREACHABLE);
+    net_pump_for(&pair, 20000000);
+    assert_int_equal(pair.client.n, 0);
+    net_pair_close(&pair);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_client_without_certificate),
-        cmocka_unit_test(test_what_info_says), cmocka_unit_test(test_application_tls),
-        cmocka_unit_test(test_cipher_choice),  cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_refusals),          cmocka_unit_test(test_client_without_certificate),
+        cmocka_unit_test(test_what_info_says),    cmocka_unit_test(test_application_tls),
+        cmocka_unit_test(test_cipher_choice),     cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_several_addresses), cmocka_unit_test(test_no_address_answers),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
 }
