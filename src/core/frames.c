@@ -209,6 +209,22 @@ static void on_cutoffs(const struct heard *h)
     c->cutoffs = c->own_cutoffs;
 }
 
+/* All that was granted is here and more will be granted when its turn comes. Said again, it tells a sender who waits that
+ * he is not forgotten, and makes up for a GRANT that was lost. */
+static void grant_again(struct smt_rpc *r)
+{
+    const struct smt_msg_rx *m = &r->rx;
+    uint32_t start;
+    uint32_t end;
+    if (m->data == NULL || smt_msg_rx_missing(m, 0, &start, &end))
+        return;
+    smt_ctl_add(r->conn, &(struct smt_frame){.type = SMT_FRAME_GRANT,
+                                             .id = smt_rpc_frame_id(r),
+                                             .offset = m->granted,
+                                             .length = smt_msg_rx_prefix(m),
+                                             .prio = m->grant_prio});
+}
+
 static void on_need_ack(const struct heard *h)
 {
     struct smt_conn *c = h->c;
@@ -233,6 +249,7 @@ static void on_need_ack(const struct heard *h)
     case SMT_RPC_AWAIT_REST:
     case SMT_RPC_AWAIT_REQUEST:
         smt_rpc_ask_missing(r);
+        grant_again(r);
         break;
     case SMT_RPC_AWAIT_DONE:
         refused_again(r);
