@@ -23,7 +23,7 @@ static int pool_grow(struct smt_pool *p)
     if (p->n_total == p->max)
         return SMT_ENOMEM;
     size_t len = chunk_len(p, p->n_chunks);
-    uint8_t *chunk = smt_mem_block(len);
+    uint8_t *chunk = p->secret ? smt_mem_secret(len) : smt_mem_block(len);
     if (chunk == NULL)
         return SMT_ENOMEM;
     SMT_POISON(chunk, len);
@@ -32,7 +32,8 @@ static int pool_grow(struct smt_pool *p)
     return 0;
 }
 
-int smt_pool_init(struct smt_pool *p, size_t obj_size, uint32_t first_count, uint32_t max_count)
+static int pool_init(struct smt_pool *p, size_t obj_size, uint32_t first_count, uint32_t max_count,
+                     bool secret)
 {
     assert(obj_size > 0 && obj_size <= UINT32_MAX - 7);
     assert(first_count > 0 && max_count > 0);
@@ -40,17 +41,32 @@ int smt_pool_init(struct smt_pool *p, size_t obj_size, uint32_t first_count, uin
     *p = (struct smt_pool){
         .obj_size = ((uint32_t)obj_size + 7) & ~7u,
         .max = max_count,
+        .secret = secret,
     };
     while (1u << p->first_bits < first_count)
         p->first_bits++;
     return pool_grow(p);
 }
 
+int smt_pool_init(struct smt_pool *p, size_t obj_size, uint32_t first_count, uint32_t max_count)
+{
+    return pool_init(p, obj_size, first_count, max_count, false);
+}
+
+int smt_pool_init_secret(struct smt_pool *p, size_t obj_size, uint32_t first_count,
+                         uint32_t max_count)
+{
+    return pool_init(p, obj_size, first_count, max_count, true);
+}
+
 void smt_pool_fini(struct smt_pool *p)
 {
     for (unsigned i = 0; i < p->n_chunks; i++) {
         SMT_UNPOISON(p->chunks[i], chunk_len(p, i));
-        smt_mem_block_free(p->chunks[i], chunk_len(p, i));
+        if (p->secret)
+            smt_mem_secret_free(p->chunks[i], chunk_len(p, i));
+        else
+            smt_mem_block_free(p->chunks[i], chunk_len(p, i));
     }
     *p = (struct smt_pool){0};
 }

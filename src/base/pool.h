@@ -23,6 +23,7 @@ struct smt_pool {
     uint32_t max;
     uint8_t first_bits; /* the first chunk holds 1 << first_bits */
     uint8_t n_chunks;
+    bool secret;        /* chunks are memory for keys */
     uint8_t *chunks[SMT_POOL_MAX_CHUNKS];
 };
 
@@ -31,6 +32,11 @@ struct smt_pool {
  * 0 or SMT_ENOMEM. */
 SMT_MUST_CHECK int smt_pool_init(struct smt_pool *p, size_t obj_size, uint32_t first_count,
                                  uint32_t max_count);
+
+/* The same in memory for keys (smt_mem_secret). The pool writes into free objects but does not wipe them: their user
+ * does before put. */
+SMT_MUST_CHECK int smt_pool_init_secret(struct smt_pool *p, size_t obj_size, uint32_t first_count,
+                                        uint32_t max_count);
 
 /* Every object goes, live or not; harmless on a zeroed pool. */
 void smt_pool_fini(struct smt_pool *p);

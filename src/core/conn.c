@@ -214,7 +214,7 @@ static void credit_send(struct smt_conn *c)
 
 void smt_conn_held_changed(struct smt_conn *c)
 {
-    if (c->keys.aead == NULL || c->state == SMT_CONN_CLOSED)
+    if (!smt_keys_ready(&c->keys) || c->state == SMT_CONN_CLOSED)
         return;
     uint64_t is = credit_bytes(c);
     uint64_t moved = is > c->told_bytes ? is - c->told_bytes : c->told_bytes - is;
@@ -226,7 +226,7 @@ void smt_conn_unblock(struct smt_conn *c)
 {
     struct smt_list *l;
     /* ready may put one back to `blocked` only without keys, and then nothing is unblocked. */
-    if (c->keys.aead == NULL)
+    if (!smt_keys_ready(&c->keys))
         return;
     while ((l = smt_list_pop_head(&c->blocked)) != NULL)
         smt_rpc_ready(SMT_CONTAINER_OF(l, struct smt_rpc, wait_link));
@@ -439,11 +439,10 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
         return SMT_ESTATE;
     if (c->peer_id != 0 && c->peer_id != peer->session_id)
         return SMT_EPROTO;
-    struct smt_keyring *ring = smt_engine_ring(e, aead);
-    if (ring == NULL)
+    struct smt_keys_env *env = smt_engine_keys_env(e, aead);
+    if (env == NULL)
         return SMT_ENOMEM;
-    int rc = smt_keys_install(&c->keys, aead, ring, &e->replays, secret, c->initiator,
-                              e->config.rekey_records);
+    int rc = smt_keys_install(&c->keys, env, secret, c->initiator);
     if (rc < 0)
         return rc;
     e->now = now;
@@ -485,7 +484,7 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
     e->now = now;
     if (error < 0)
         e->stats.conns_lost++;
-    if (tell && c->keys.aead != NULL) {
+    if (tell && smt_keys_ready(&c->keys)) {
         smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CLOSE, .code = (uint16_t)-error});
     } else {
         smt_ctl_fini(c);
@@ -505,7 +504,7 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
     smt_conn_set_state(c, SMT_CONN_CLOSED);
     if (!tell) {
         smt_list_remove(&c->hs_link);
-    } else if (c->hs != NULL && c->keys.aead == NULL && smt_hs_stream_is_due(c->hs, now)) {
+    } else if (c->hs != NULL && !smt_keys_ready(&c->keys) && smt_hs_stream_is_due(c->hs, now)) {
         smt_engine_hs_ready(c); /* an alert goes out once */
     }
     smt_list_remove(&c->all_link);
@@ -514,7 +513,7 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
 
 int smt_conn_rekey(struct smt_conn *c)
 {
-    if (c->keys.aead == NULL || c->state == SMT_CONN_CLOSED)
+    if (!smt_keys_ready(&c->keys) || c->state == SMT_CONN_CLOSED)
         return SMT_ESTATE;
     c->keys.want_next = true;
     /* Something must leave under the next keys for the peer to follow. */
@@ -525,7 +524,7 @@ int smt_conn_rekey(struct smt_conn *c)
 void smt_conn_stats(const struct smt_conn *c, struct smt_conn_stats *out)
 {
     *out = (struct smt_conn_stats){
-        .epoch = c->keys.aead != NULL ? c->keys.now.number : 0,
+        .epoch = smt_keys_ready(&c->keys) ? c->keys.now.number : 0,
         .mtu = c->mtu.now,
         .open_calls = c->open_calls,
         .rtt_min = c->pacer.rtt_min,

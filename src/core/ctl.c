@@ -55,7 +55,7 @@ static struct smt_ctl_buf *buf_push(struct smt_conn *c)
 
 void smt_ctl_add(struct smt_conn *c, const struct smt_frame *f)
 {
-    if (c->keys.aead == NULL || c->state == SMT_CONN_CLOSED)
+    if (!smt_keys_ready(&c->keys) || c->state == SMT_CONN_CLOSED)
         return;
     struct smt_ctl_buf *b = c->ctl.last;
     if (b == NULL || SMT_CTL_BUF_LEN - b->len < SMT_FRAME_MAX_LEN)

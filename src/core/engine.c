@@ -12,7 +12,7 @@ enum {
     BURST_PACKETS = 32, /* of one message before the order is looked at again */
     FIRST_CONNS = 16,
     FIRST_RPCS = 256,
-    DEFAULT_KEYS = 1024,
+    DEFAULT_KEYS = 512,
     MAX_RANGES = 4 << 20,
 };
 
@@ -124,12 +124,8 @@ void smt_engine_free(struct smt_engine *e)
         list_free_conns(&e->live);
         list_free_conns(&e->dead);
     }
-    for (unsigned i = 0; i < SMT_ENGINE_MAX_RINGS; i++) {
-        if (e->ring_mem[i] == NULL)
-            continue;
-        smt_keyring_fini(&e->rings[i]);
-        smt_mem_secret_free(e->ring_mem[i], e->ring_len[i]);
-    }
+    for (unsigned i = 0; i < SMT_ENGINE_MAX_CIPHERS; i++)
+        smt_keys_env_fini(&e->keys_envs[i]);
     smt_mem_free(e->scratch);
     smt_grants_fini(&e->grants);
     smt_srpt_fini(&e->srpt);
@@ -145,23 +141,15 @@ void smt_engine_free(struct smt_engine *e)
     smt_mem_free(e);
 }
 
-struct smt_keyring *smt_engine_ring(struct smt_engine *e, const struct smt_aead *aead)
+struct smt_keys_env *smt_engine_keys_env(struct smt_engine *e, const struct smt_aead *aead)
 {
-    for (unsigned i = 0; i < SMT_ENGINE_MAX_RINGS; i++) {
-        if (e->ring_mem[i] == NULL) {
-            size_t len = smt_keyring_size(aead, e->config.cached_keys);
-            void *mem = len > 0 ? smt_mem_secret(len) : NULL;
-            if (mem == NULL)
-                return NULL;
-            if (smt_keyring_init(&e->rings[i], aead, e->config.cached_keys, mem) < 0) {
-                smt_mem_secret_free(mem, len);
-                return NULL;
-            }
-            e->ring_mem[i] = mem;
-            e->ring_len[i] = len;
-        }
-        if (e->rings[i].aead == aead)
-            return &e->rings[i];
+    for (unsigned i = 0; i < SMT_ENGINE_MAX_CIPHERS; i++) {
+        struct smt_keys_env *env = &e->keys_envs[i];
+        if (env->aead == NULL && smt_keys_env_init(env, aead, &e->replays, e->config.cached_keys,
+                                                   e->config.rekey_records) < 0)
+            return NULL;
+        if (env->aead == aead)
+            return env;
     }
     return NULL;
 }
@@ -325,7 +313,7 @@ static bool tx_hs(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *
         struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, hs_link);
         if (c->hs != NULL && !smt_hs_stream_send(c, now, sink))
             return false;
-        if (c->keys.aead != NULL && smt_mtu_is_due(&c->mtu) && !smt_mtu_send(c, now, sink))
+        if (smt_keys_ready(&c->keys) && smt_mtu_is_due(&c->mtu) && !smt_mtu_send(c, now, sink))
             return false;
         smt_list_remove(&c->hs_link);
     }

@@ -101,7 +101,7 @@ void smt_handshake_receive(struct smt_engine *e, uint64_t now, const struct smt_
     e->stats.packets_rcvd_handshake++;
     if (c->hs == NULL || c->state == SMT_CONN_UP) {
         /* It repeats a flight we have: our confirmation was lost. */
-        if (c->keys.aead != NULL && !smt_ctl_is_waiting(&c->ctl))
+        if (smt_keys_ready(&c->keys) && !smt_ctl_is_waiting(&c->ctl))
             smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});
         if (c->hs == NULL)
             return;
@@ -136,7 +136,7 @@ void smt_no_session_receive(struct smt_engine *e, uint64_t now, const struct smt
 {
     struct smt_conn *c = smt_map_get(&e->peer_map, peer_key(hdr->session_id, pkt->from));
     e->stats.no_session_rcvd++;
-    if (c == NULL || c->keys.aead == NULL || !smt_addr_equal(&c->addr, pkt->from))
+    if (c == NULL || !smt_keys_ready(&c->keys) || !smt_addr_equal(&c->addr, pkt->from))
         return;
     /* A peer that has just spoken authentically knows us: the hint is old or false. */
     if (now - c->heard < SMT_MSEC)
@@ -166,7 +166,7 @@ void smt_ctrl_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *
                           NULL);
         return;
     }
-    if (c->keys.aead == NULL) {
+    if (!smt_keys_ready(&c->keys)) {
         e->stats.drop_no_keys++;
         return;
     }

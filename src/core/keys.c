@@ -3,7 +3,9 @@
  *
  * One epoch number serves both directions: whoever sees a record of epoch n+1 open under the next keys moves his
  * own sealing there too. That keeps at most three epochs alive and needs no frame to agree on. Both data and
- * CTRL keys move together. */
+ * CTRL keys move together.
+ * Raw keys and secrets lie in a pool of memory for keys, a block an epoch, so that neither a core dump nor a forked child
+ * holds them. */
 #include "core/keys.h"
 
 #include <string.h>
@@ -20,74 +22,133 @@ static const uint64_t max_failed = 1ull << 36;
 /* How long a superseded key may still open: far above any reordering, far below an idle age. */
 static const uint64_t prev_life = 2 * SMT_SEC;
 
+enum { FIRST_BLOCKS = 32, MAX_BLOCKS = 1 << 21 };
+
+int smt_keys_env_init(struct smt_keys_env *env, const struct smt_aead *aead,
+                      struct smt_pool *replays, uint32_t n_cached, uint64_t rekey_records)
+{
+    struct smt_keys_env made = {.replays = replays};
+    made.max_records = rekey_records > 0 && rekey_records < max_sealed ? rekey_records : max_sealed;
+    made.ring_len = smt_keyring_size(aead, n_cached);
+    made.ring_mem = made.ring_len > 0 ? smt_mem_secret(made.ring_len) : NULL;
+    if (made.ring_mem == NULL)
+        return SMT_ENOMEM;
+    size_t block_len = sizeof(struct smt_key_block) + 4 * aead->key_len;
+    int rc = smt_pool_init_secret(&made.blocks, block_len, FIRST_BLOCKS, MAX_BLOCKS);
+    if (rc == 0)
+        rc = smt_keyring_init(&made.ring, aead, n_cached, made.ring_mem);
+    if (rc < 0) {
+        smt_pool_fini(&made.blocks);
+        smt_mem_secret_free(made.ring_mem, made.ring_len);
+        return rc;
+    }
+    made.aead = aead;
+    *env = made;
+    return 0;
+}
+
+void smt_keys_env_fini(struct smt_keys_env *env)
+{
+    if (env->aead == NULL)
+        return;
+    smt_keyring_fini(&env->ring);
+    smt_mem_secret_free(env->ring_mem, env->ring_len);
+    smt_pool_fini(&env->blocks);
+    *env = (struct smt_keys_env){0};
+}
+
+static uint8_t *raw_key(const struct smt_keys *k, const struct smt_epoch *e, enum smt_key_use use)
+{
+    return e->block->raw + (size_t)use * k->env->aead->key_len;
+}
+
 static int epoch_make(const struct smt_keys *k, const uint8_t secret[SMT_SECRET_LEN],
                       uint32_t number, struct smt_epoch *out)
 {
     struct smt_epoch_keys keys;
-    int rc = smt_schedule_keys(secret, k->aead->key_len, &keys);
-    if (rc < 0)
+    uint32_t key_len = k->env->aead->key_len;
+    struct smt_key_block *block = smt_pool_get(&k->env->blocks);
+    if (block == NULL)
+        return SMT_ENOMEM;
+    int rc = smt_schedule_keys(secret, key_len, &keys);
+    if (rc < 0) {
+        smt_pool_put(&k->env->blocks, block);
         return rc;
-    *out = (struct smt_epoch){.number = number};
-    out->tx_data.raw = k->initiator ? keys.i_data : keys.r_data;
-    out->rx_data.raw = k->initiator ? keys.r_data : keys.i_data;
-    out->tx_ctrl.raw = k->initiator ? keys.i_ctrl : keys.r_ctrl;
-    out->rx_ctrl.raw = k->initiator ? keys.r_ctrl : keys.i_ctrl;
+    }
+    *out = (struct smt_epoch){.number = number, .block = block};
+    memcpy(block->secret, secret, SMT_SECRET_LEN);
+    const struct smt_key *by_use[4] = {
+        [SMT_TX_DATA] = k->initiator ? &keys.i_data : &keys.r_data,
+        [SMT_RX_DATA] = k->initiator ? &keys.r_data : &keys.i_data,
+        [SMT_TX_CTRL] = k->initiator ? &keys.i_ctrl : &keys.r_ctrl,
+        [SMT_RX_CTRL] = k->initiator ? &keys.r_ctrl : &keys.i_ctrl,
+    };
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(by_use); i++) {
+        memcpy(raw_key(k, out, i), by_use[i]->key, key_len);
+        memcpy(block->salt[i], by_use[i]->salt, SMT_SALT_LEN);
+    }
     smt_wipe(&keys, sizeof(keys));
     return 0;
 }
 
 static void epoch_fini(struct smt_keys *k, struct smt_epoch *e)
 {
-    struct smt_live_key *all[] = {&e->tx_data, &e->rx_data, &e->tx_ctrl, &e->rx_ctrl};
-    for (unsigned i = 0; i < SMT_ARRAY_LEN(all); i++)
-        smt_keyring_drop(k->ring, &all[i]->slot);
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(e->slot); i++)
+        smt_keyring_drop(&k->env->ring, &e->slot[i]);
     if (e->replay != NULL)
-        smt_pool_put(k->replays, e->replay);
-    smt_wipe(e, sizeof(*e));
+        smt_pool_put(k->env->replays, e->replay);
+    smt_wipe(e->block, sizeof(*e->block) + 4 * k->env->aead->key_len);
+    smt_pool_put(&k->env->blocks, e->block);
+    *e = (struct smt_epoch){0};
 }
 
-int smt_keys_install(struct smt_keys *k, const struct smt_aead *aead, struct smt_keyring *ring,
-                     struct smt_pool *replays, const uint8_t secret[SMT_SECRET_LEN],
-                     bool initiator, uint64_t max_records)
+/* For prev and next, which are not part of the conn. */
+static void epoch_free(struct smt_keys *k, struct smt_epoch **e)
 {
-    assert(k->aead == NULL);
-    struct smt_keys made = {.aead = aead, .ring = ring, .replays = replays, .initiator = initiator};
-    made.max_records = max_records > 0 && max_records < max_sealed ? max_records : max_sealed;
+    if (*e == NULL)
+        return;
+    epoch_fini(k, *e);
+    smt_mem_free(*e);
+    *e = NULL;
+}
+
+int smt_keys_install(struct smt_keys *k, struct smt_keys_env *env,
+                     const uint8_t secret[SMT_SECRET_LEN], bool initiator)
+{
+    assert(!smt_keys_ready(k));
+    struct smt_keys made = {.env = env, .initiator = initiator};
     int rc = epoch_make(&made, secret, 1, &made.now);
     if (rc < 0)
         return rc;
-    memcpy(made.secret, secret, SMT_SECRET_LEN);
     *k = made;
-    smt_wipe(&made, sizeof(made));
     return 0;
 }
 
 void smt_keys_fini(struct smt_keys *k)
 {
-    if (k->aead == NULL)
+    if (!smt_keys_ready(k))
         return;
     epoch_fini(k, &k->now);
-    if (k->prev != NULL) {
-        epoch_fini(k, k->prev);
-        smt_mem_free(k->prev);
-    }
-    smt_wipe(k, sizeof(*k));
+    epoch_free(k, &k->prev);
+    epoch_free(k, &k->next);
+    *k = (struct smt_keys){0};
 }
 
-static int record_seal(struct smt_keys *k, struct smt_live_key *key, uint64_t record_no,
+static int record_seal(struct smt_keys *k, enum smt_key_use use, uint64_t record_no,
                        uint8_t *record, const struct smt_aead_in *in, unsigned n_in,
                        size_t plain_len)
 {
-    void *ctx = smt_keyring_get(k->ring, &key->slot, key->raw.key);
+    struct smt_epoch *e = &k->now;
+    void *ctx = smt_keyring_get(&k->env->ring, &e->slot[use], raw_key(k, e, use));
     if (ctx == NULL)
         return SMT_ECRYPTO;
     uint8_t nonce[SMT_AEAD_NONCE_LEN];
     uint8_t aad[SMT_AAD_LEN];
-    smt_record_nonce(nonce, key->raw.salt, record_no);
+    smt_record_nonce(nonce, e->block->salt[use], record_no);
     smt_record_aad(aad, record_no, plain_len);
     smt_record_head_encode(record, record_no, plain_len);
     uint8_t *plain = record + SMT_RECORD_HEAD_LEN;
-    return k->aead->seal(ctx, nonce, aad, sizeof(aad), in, n_in, plain, plain + plain_len);
+    return k->env->aead->seal(ctx, nonce, aad, sizeof(aad), in, n_in, plain, plain + plain_len);
 }
 
 int smt_keys_seal_data(struct smt_keys *k, uint64_t record_no, uint8_t *record,
@@ -98,7 +159,7 @@ int smt_keys_seal_data(struct smt_keys *k, uint64_t record_no, uint8_t *record,
         return SMT_EKEYLIMIT;
     e->n_sealed++;
     e->n_blocks += (plain_len + 15) / 16 + 2;
-    return record_seal(k, &e->tx_data, record_no, record, in, n_in, plain_len);
+    return record_seal(k, SMT_TX_DATA, record_no, record, in, n_in, plain_len);
 }
 
 int smt_keys_seal_ctrl(struct smt_keys *k, uint8_t *record, size_t plain_len)
@@ -106,7 +167,7 @@ int smt_keys_seal_ctrl(struct smt_keys *k, uint8_t *record, size_t plain_len)
     if (SMT_UNLIKELY(k->now.ctrl_next >= max_sealed))
         return SMT_EKEYLIMIT;
     const struct smt_aead_in in = {record + SMT_RECORD_HEAD_LEN, plain_len};
-    return record_seal(k, &k->now.tx_ctrl, k->now.ctrl_next++, record, &in, 1, plain_len);
+    return record_seal(k, SMT_TX_CTRL, k->now.ctrl_next++, record, &in, 1, plain_len);
 }
 
 enum smt_epoch_ref smt_keys_find_epoch(const struct smt_keys *k, uint8_t epoch)
@@ -120,73 +181,68 @@ enum smt_epoch_ref smt_keys_find_epoch(const struct smt_keys *k, uint8_t epoch)
     return SMT_EPOCH_NONE;
 }
 
-static int record_open(struct smt_keys *k, struct smt_live_key *key, uint64_t record_no,
-                       const uint8_t *record, size_t plain_len, const struct smt_aead_out *out,
-                       unsigned n_out)
+static int record_open(struct smt_keys *k, struct smt_epoch *e, enum smt_key_use use,
+                       uint64_t record_no, const uint8_t *record, size_t plain_len,
+                       const struct smt_aead_out *out, unsigned n_out)
 {
-    void *ctx = smt_keyring_get(k->ring, &key->slot, key->raw.key);
+    void *ctx = smt_keyring_get(&k->env->ring, &e->slot[use], raw_key(k, e, use));
     if (ctx == NULL)
         return SMT_ECRYPTO;
     uint8_t nonce[SMT_AEAD_NONCE_LEN];
     uint8_t aad[SMT_AAD_LEN];
-    smt_record_nonce(nonce, key->raw.salt, record_no);
+    smt_record_nonce(nonce, e->block->salt[use], record_no);
     smt_record_aad(aad, record_no, plain_len);
     const uint8_t *cipher = record + SMT_RECORD_HEAD_LEN;
-    return k->aead->open(ctx, nonce, aad, sizeof(aad), cipher, plain_len, out, n_out,
-                         cipher + plain_len);
+    return k->env->aead->open(ctx, nonce, aad, sizeof(aad), cipher, plain_len, out, n_out,
+                              cipher + plain_len);
 }
 
-/* Makes `next` (made from next_secret) the current epoch, the current one the previous. */
-static int epoch_advance(struct smt_keys *k, uint64_t now, struct smt_epoch *next,
-                         const uint8_t next_secret[SMT_SECRET_LEN])
+/* Derives the next epoch's keys, once: a forger who names the next epoch costs no key schedule a packet. */
+static int next_make(struct smt_keys *k)
 {
-    struct smt_epoch *prev = k->prev;
-    if (prev == NULL) {
-        prev = smt_mem_alloc(sizeof(*prev));
-        if (prev == NULL)
-            return SMT_ENOMEM;
-    } else {
-        epoch_fini(k, prev);
+    if (k->next != NULL)
+        return 0;
+    uint8_t secret[SMT_SECRET_LEN];
+    struct smt_epoch *next = smt_mem_alloc(sizeof(*next));
+    if (next == NULL)
+        return SMT_ENOMEM;
+    int rc = smt_schedule_next(k->now.block->secret, secret);
+    if (rc == 0)
+        rc = epoch_make(k, secret, k->now.number + 1, next);
+    smt_wipe(secret, sizeof(secret));
+    if (rc < 0) {
+        smt_mem_free(next);
+        return rc;
     }
-    *prev = k->now;
-    k->prev = prev;
-    k->prev_until = now + prev_life;
-    k->now = *next;
-    smt_wipe(next, sizeof(*next));
-    memcpy(k->secret, next_secret, SMT_SECRET_LEN);
-    k->want_next = false;
+    k->next = next;
     return 0;
 }
 
-static int next_make(struct smt_keys *k, struct smt_epoch *next, uint8_t secret[SMT_SECRET_LEN])
+/* The next epoch becomes the current one, the current one the previous, whose memory goes round. */
+static void next_enter(struct smt_keys *k, uint64_t now)
 {
-    int rc = smt_schedule_next(k->secret, secret);
-    if (rc < 0)
-        return rc;
-    rc = epoch_make(k, secret, k->now.number + 1, next);
-    if (rc < 0)
-        smt_wipe(secret, SMT_SECRET_LEN);
-    return rc;
+    struct smt_epoch *entered = k->next;
+    epoch_free(k, &k->prev);
+    struct smt_epoch was = k->now;
+    k->now = *entered;
+    *entered = was;
+    k->prev = entered;
+    k->next = NULL;
+    k->prev_until = now + prev_life;
+    k->want_next = false;
 }
 
-/* A record that claims the next epoch: derive, try, and only when the tag passes move there. */
-static int next_open(struct smt_keys *k, uint64_t now, bool ctrl, uint64_t record_no,
+/* A record that claims the next epoch: try, and only when the tag passes move there. */
+static int next_open(struct smt_keys *k, uint64_t now, enum smt_key_use use, uint64_t record_no,
                      const uint8_t *record, size_t plain_len, const struct smt_aead_out *out,
                      unsigned n_out)
 {
-    /* The initiator of a step waits for our confirmation, so nothing genuine skips an epoch. */
-    struct smt_epoch next;
-    uint8_t secret[SMT_SECRET_LEN];
-    int rc = next_make(k, &next, secret);
-    if (rc < 0)
-        return rc;
-    rc = record_open(k, ctrl ? &next.rx_ctrl : &next.rx_data, record_no, record, plain_len, out,
-                     n_out);
+    /* The side that steps waits for our confirmation first, so nothing genuine skips an epoch. */
+    int rc = next_make(k);
     if (rc == 0)
-        rc = epoch_advance(k, now, &next, secret);
-    if (rc < 0)
-        epoch_fini(k, &next);
-    smt_wipe(secret, sizeof(secret));
+        rc = record_open(k, k->next, use, record_no, record, plain_len, out, n_out);
+    if (rc == 0)
+        next_enter(k, now);
     return rc;
 }
 
@@ -199,9 +255,9 @@ int smt_keys_open_data(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
     if (SMT_UNLIKELY(e->n_failed >= max_failed))
         return SMT_EAUTH;
     if (SMT_UNLIKELY(ref == SMT_EPOCH_NEXT))
-        rc = next_open(k, now, false, record_no, record, plain_len, out, n_out);
+        rc = next_open(k, now, SMT_RX_DATA, record_no, record, plain_len, out, n_out);
     else
-        rc = record_open(k, &e->rx_data, record_no, record, plain_len, out, n_out);
+        rc = record_open(k, e, SMT_RX_DATA, record_no, record, plain_len, out, n_out);
     if (SMT_LIKELY(rc == 0))
         k->confirmed = ref == SMT_EPOCH_PREV ? k->confirmed : true;
     else
@@ -221,7 +277,7 @@ static bool replay_seen(const struct smt_epoch *e, uint64_t n)
 static void replay_mark(struct smt_keys *k, struct smt_epoch *e, uint64_t n)
 {
     if (e->replay == NULL) {
-        e->replay = smt_pool_get(k->replays);
+        e->replay = smt_pool_get(k->env->replays);
         if (e->replay == NULL) {
             /* Without a window only larger numbers pass: safe, and loses reordered CTRL. */
             e->ctrl_max = n >= e->ctrl_max ? n + 1 : e->ctrl_max;
@@ -254,10 +310,10 @@ int smt_keys_open_ctrl(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
     const struct smt_aead_out out = {record + SMT_RECORD_HEAD_LEN, plain_len};
     int rc;
     if (SMT_UNLIKELY(ref == SMT_EPOCH_NEXT)) {
-        rc = next_open(k, now, true, record_no, record, plain_len, &out, 1);
+        rc = next_open(k, now, SMT_RX_CTRL, record_no, record, plain_len, &out, 1);
         e = &k->now;
     } else {
-        rc = record_open(k, &e->rx_ctrl, record_no, record, plain_len, &out, 1);
+        rc = record_open(k, e, SMT_RX_CTRL, record_no, record, plain_len, &out, 1);
     }
     if (rc < 0) {
         e->n_failed++;
@@ -272,38 +328,26 @@ int smt_keys_open_ctrl(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
 bool smt_keys_step(struct smt_keys *k, uint64_t now)
 {
     const struct smt_epoch *e = &k->now;
-    bool due = k->want_next || e->n_sealed >= k->max_records || e->n_blocks >= max_blocks / 2 ||
-               e->ctrl_next >= k->max_records;
-    if (SMT_LIKELY(!due) || !k->confirmed)
+    uint64_t max_records = k->env->max_records;
+    bool due = k->want_next || e->n_sealed >= max_records || e->n_blocks >= max_blocks / 2 ||
+               e->ctrl_next >= max_records;
+    if (SMT_LIKELY(!due) || !k->confirmed || next_make(k) < 0)
         return false;
-    struct smt_epoch next;
-    uint8_t secret[SMT_SECRET_LEN];
-    if (next_make(k, &next, secret) < 0)
-        return false;
-    bool moved = epoch_advance(k, now, &next, secret) == 0;
-    if (moved)
-        k->confirmed = false;
-    else
-        epoch_fini(k, &next);
-    smt_wipe(secret, sizeof(secret));
-    return moved;
+    next_enter(k, now);
+    k->confirmed = false;
+    return true;
 }
 
 void smt_keys_age(struct smt_keys *k, uint64_t now)
 {
-    if (k->prev == NULL || now < k->prev_until)
-        return;
-    epoch_fini(k, k->prev);
-    smt_mem_free(k->prev);
-    k->prev = NULL;
+    if (k->prev != NULL && now >= k->prev_until)
+        epoch_free(k, &k->prev);
 }
 
 void smt_keys_rest(struct smt_keys *k)
 {
-    if (k->aead == NULL)
+    if (!smt_keys_ready(k) || k->now.replay == NULL)
         return;
-    if (k->now.replay != NULL) {
-        smt_pool_put(k->replays, k->now.replay);
-        k->now.replay = NULL;
-    }
+    smt_pool_put(k->env->replays, k->now.replay);
+    k->now.replay = NULL;
 }

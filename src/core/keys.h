@@ -13,11 +13,15 @@ struct smt_replay {
     uint64_t bits[SMT_REPLAY_WINDOW / 64];
 };
 
-/* A key of one direction and purpose with its place in the ring. */
-struct smt_live_key {
-    struct smt_key raw;
-    struct smt_keyslot slot;
+/* Key material of an epoch, in memory for keys. */
+struct smt_key_block {
+    uint8_t secret[SMT_SECRET_LEN];
+    uint8_t salt[4][SMT_SALT_LEN];
+    uint8_t raw[]; /* four keys of the cipher's length */
 };
+
+/* The four keys of an epoch, by what this side does with them. */
+enum smt_key_use { SMT_TX_DATA, SMT_RX_DATA, SMT_TX_CTRL, SMT_RX_CTRL };
 
 struct smt_epoch {
     uint32_t number;
@@ -25,28 +29,46 @@ struct smt_epoch {
     uint64_t ctrl_max;     /* largest authentic CTRL record number + 1; 0 = none */
     uint64_t n_sealed, n_blocks; /* under the data key, our direction */
     uint64_t n_failed;     /* opens that failed, both rx keys */
-    struct smt_replay *replay; /* NULL: everything up to ctrl_max counts as seen */
-    struct smt_live_key tx_data, rx_data, tx_ctrl, rx_ctrl;
+    struct smt_replay *replay; /* NULL: everything below ctrl_max counts as seen */
+    struct smt_key_block *block;
+    struct smt_keyslot slot[4]; /* by enum smt_key_use */
 };
 
-struct smt_keys {
-    const struct smt_aead *aead;  /* NULL: no keys yet */
-    struct smt_keyring *ring;     /* of this cipher, lent by the engine */
-    struct smt_pool *replays;     /* of struct smt_replay, lent by the engine */
-    uint8_t secret[SMT_SECRET_LEN]; /* of the current epoch */
-    bool initiator;
-    bool confirmed;               /* the peer has sent authentic packets of the current epoch */
-    bool want_next;               /* rekey asked for */
+/* What the conns of one engine and cipher share. */
+struct smt_keys_env {
+    const struct smt_aead *aead; /* NULL: not in use */
+    struct smt_keyring ring;
+    void *ring_mem;
+    size_t ring_len;
+    struct smt_pool blocks;
+    struct smt_pool *replays;    /* lent by the engine */
     uint64_t max_records;
+};
+
+/* rekey_records 0 = the limit of docs/wire.md 7. n_cached: expanded contexts kept. */
+SMT_MUST_CHECK int smt_keys_env_init(struct smt_keys_env *env, const struct smt_aead *aead,
+                                     struct smt_pool *replays, uint32_t n_cached,
+                                     uint64_t rekey_records);
+void smt_keys_env_fini(struct smt_keys_env *env);
+
+struct smt_keys {
+    struct smt_keys_env *env; /* NULL: no keys yet */
+    bool initiator;
+    bool confirmed;           /* the peer has sent authentic packets of the current epoch */
+    bool want_next;           /* rekey asked for */
     struct smt_epoch now;
-    struct smt_epoch *prev;       /* older one that may still open; NULL = none */
+    struct smt_epoch *prev;   /* older one that may still open; NULL = none */
+    struct smt_epoch *next;   /* derived because a record claimed it; NULL = not yet */
     uint64_t prev_until;
 };
 
-SMT_MUST_CHECK int smt_keys_install(struct smt_keys *k, const struct smt_aead *aead,
-                                    struct smt_keyring *ring, struct smt_pool *replays,
-                                    const uint8_t secret[SMT_SECRET_LEN], bool initiator,
-                                    uint64_t max_records);
+static inline bool smt_keys_ready(const struct smt_keys *k)
+{
+    return k->env != NULL;
+}
+
+SMT_MUST_CHECK int smt_keys_install(struct smt_keys *k, struct smt_keys_env *env,
+                                    const uint8_t secret[SMT_SECRET_LEN], bool initiator);
 
 /* Wipes everything. Harmless on a zeroed struct. */
 void smt_keys_fini(struct smt_keys *k);

@@ -390,7 +390,7 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
                           NULL);
         return;
     }
-    if (SMT_UNLIKELY(c->keys.aead == NULL)) {
+    if (SMT_UNLIKELY(!smt_keys_ready(&c->keys))) {
         e->stats.drop_no_keys++;
         return;
     }

@@ -169,7 +169,7 @@ void smt_rpc_abandon(struct smt_rpc *r, int error)
 {
     assert(!smt_rpc_is_server(r));
     struct smt_conn *c = r->conn;
-    if (c->keys.aead == NULL || (r->tx.seal == 0 && !r->tx.empty_due)) {
+    if (!smt_keys_ready(&c->keys) || (r->tx.seal == 0 && !r->tx.empty_due)) {
         /* Nothing of it ever left: the peer need not know. */
         smt_rpc_fail(r, error);
         return;
@@ -345,7 +345,7 @@ void smt_rpc_ready(struct smt_rpc *r)
     struct smt_conn *c = r->conn;
     if (!smt_msg_tx_sendable(&r->tx) || !smt_list_is_empty(&r->wait_link))
         return;
-    if (c->keys.aead == NULL) {
+    if (!smt_keys_ready(&c->keys)) {
         smt_list_push_tail(&c->blocked, &r->wait_link);
         return;
     }
@@ -409,7 +409,7 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         smt_rpc_abandon(r, SMT_ETIMEDOUT);
         return;
     }
-    if (c->keys.aead != NULL && now >= r->heard + smt_conn_patience(c, r->n_quiet)) {
+    if (smt_keys_ready(&c->keys) && now >= r->heard + smt_conn_patience(c, r->n_quiet)) {
         if (smt_conn_is_silent(c, now)) {
             smt_conn_close(c, now, SMT_EUNREACHABLE, false);
             return;
@@ -444,7 +444,7 @@ void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
     default:
         break;
     }
-    if (c->keys.aead == NULL)
+    if (!smt_keys_ready(&c->keys))
         at = SMT_NEVER;
     if (r->deadline < at)
         at = r->deadline;

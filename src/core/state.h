@@ -14,7 +14,7 @@
 #include "core/stateless.h"
 #include "core/stats.h"
 
-enum { SMT_ENGINE_MAX_RINGS = 4 };
+enum { SMT_ENGINE_MAX_CIPHERS = 4 };
 
 struct smt_engine {
     struct smt_engine_config config;
@@ -32,9 +32,7 @@ struct smt_engine {
     struct smt_map peer_map;  /* (peer's session id, address hash): handshakes and NO_SESSION */
     struct smt_map rpc_map;   /* (conn slot, id with role) */
 
-    struct smt_keyring rings[SMT_ENGINE_MAX_RINGS];
-    void *ring_mem[SMT_ENGINE_MAX_RINGS];
-    size_t ring_len[SMT_ENGINE_MAX_RINGS];
+    struct smt_keys_env keys_envs[SMT_ENGINE_MAX_CIPHERS];
 
     struct smt_list events;    /* struct smt_evlink */
     struct smt_list live;      /* conns, by all_link */
@@ -50,8 +48,8 @@ struct smt_engine {
     uint8_t *scratch;          /* one record's plaintext, for the rare detour */
 };
 
-/* The ring of a cipher row, made at its first use. NULL: no memory or too many ciphers. */
-struct smt_keyring *smt_engine_ring(struct smt_engine *e, const struct smt_aead *aead);
+/* What conns of a cipher row share, made at its first use. NULL: no memory or too many ciphers. */
+struct smt_keys_env *smt_engine_keys_env(struct smt_engine *e, const struct smt_aead *aead);
 
 /* Everything with a time that was posted gets its timers. */
 void smt_engine_take_posted(struct smt_engine *e, uint64_t now);
