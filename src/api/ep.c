@@ -310,10 +310,10 @@ int smt_ep_close(struct smt_ep *ep)
     }
     smt_ep_transmit(ep);
 
-    sessions_free(ep, &ep->reap);
-    sessions_free(ep, &ep->sessions);
     while (!smt_list_is_empty(&ep->links))
         smt_link_free(SMT_CONTAINER_OF(ep->links.next, struct smt_link, node));
+    sessions_free(ep, &ep->reap);
+    sessions_free(ep, &ep->sessions);
     struct smt_dev *dev = ep->dev;
     ep_free(ep);
     dev->ops->close(dev);
