@@ -120,6 +120,16 @@ static void on_grant(const struct heard *h)
     smt_rpc_ready(r);
 }
 
+/* The peer asks about a call of ours that is over. */
+static void done_send(struct smt_conn *c, uint64_t id)
+{
+    if (id >= c->next_id)
+        return;
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_DONE,
+                                       .low_water = c->finished.low_water,
+                                       .bitmap = c->finished.done});
+}
+
 /* RESEND for an rpc we have no state of, or none any more. */
 static void resend_unknown(const struct heard *h)
 {
@@ -127,23 +137,14 @@ static void resend_unknown(const struct heard *h)
     uint64_t id = h->f->id & SMT_ID_MASK;
     if (h->f->id & SMT_ID_ROLE)
         smt_ctl_add_unknown(c, id, !smt_frames_id_is_new(c, id));
-    else if (id < c->next_id)
-        smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_DONE,
-                                           .low_water = c->finished.low_water,
-                                           .bitmap = c->finished.done});
+    else
+        done_send(c, id);
 }
 
 static void busy_send(struct smt_rpc *r)
 {
     r->conn->e->stats.busy_sent++;
     smt_ctl_add_id(r->conn, SMT_FRAME_BUSY, smt_rpc_frame_id(r));
-}
-
-static void refused_again(struct smt_rpc *r)
-{
-    int code = r->rx.len > r->conn->e->config.max_msg_len ? SMT_EMSGSIZE : SMT_EREFUSED;
-    smt_ctl_add(r->conn, &(struct smt_frame){
-                             .type = SMT_FRAME_ABORT, .id = smt_rpc_frame_id(r), .code = (uint16_t)-code});
 }
 
 static void on_resend(const struct heard *h)
@@ -155,7 +156,7 @@ static void on_resend(const struct heard *h)
         return;
     }
     if (r->state == SMT_RPC_AWAIT_DONE) {
-        refused_again(r);
+        smt_rpc_refuse_again(r);
         return;
     }
     struct smt_msg_tx *t = &r->tx;
@@ -252,7 +253,7 @@ static void on_need_ack(const struct heard *h)
         grant_again(r);
         break;
     case SMT_RPC_AWAIT_DONE:
-        refused_again(r);
+        smt_rpc_refuse_again(r);
         break;
     default:
         busy_send(r);
@@ -276,8 +277,11 @@ static void on_abort(const struct heard *h)
         smt_rpc_aborted(h->r, error == SMT_EMSGSIZE ? SMT_EMSGSIZE : SMT_EREFUSED);
         return;
     }
-    if (!(h->f->id & SMT_ID_ROLE))
+    if (!(h->f->id & SMT_ID_ROLE)) {
+        /* Ours, and over: he repeats it because he was not told. */
+        done_send(c, id);
         return;
+    }
     /* It must never run, even if its request is still on the way. */
     if (smt_frames_id_is_new(c, id) && smt_ranges_add(&c->accepted, id, id + 1) < 0)
         return;

@@ -134,6 +134,7 @@ static void too_long(struct smt_rpc *r)
                                        .id = smt_rpc_frame_id(r),
                                        .code = (uint16_t)-SMT_EMSGSIZE});
     smt_rpc_set_state(r, SMT_RPC_AWAIT_DONE);
+    smt_rpc_arm(r, c->e->now);
 }
 
 /* The first record of a message that counts: state, limits, memory. False: the record is not taken. */

@@ -165,6 +165,11 @@ static void abort_send(struct smt_rpc *r, int error)
                                              .code = (uint16_t)-error});
 }
 
+void smt_rpc_refuse_again(struct smt_rpc *r)
+{
+    abort_send(r, r->rx.len > r->conn->e->config.max_msg_len ? SMT_EMSGSIZE : SMT_EREFUSED);
+}
+
 void smt_rpc_abandon(struct smt_rpc *r, int error)
 {
     assert(!smt_rpc_is_server(r));
@@ -396,6 +401,9 @@ static void ask(struct smt_rpc *r)
     case SMT_RPC_AWAIT_GONE:
         abort_send(r, r->error);
         break;
+    case SMT_RPC_AWAIT_DONE:
+        smt_rpc_refuse_again(r);
+        break;
     default:
         break;
     }
@@ -422,6 +430,10 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
             smt_rpc_fail(r, SMT_EUNREACHABLE);
             return;
         }
+        if (r->state == SMT_RPC_AWAIT_DONE && ++r->n_need_ack > MAX_NEED_ACKS) {
+            smt_rpc_retire(r);
+            return;
+        }
         r->heard = now;
         smt_mtu_suspect(c, now);
         ask(r);
@@ -439,6 +451,7 @@ void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
     case SMT_RPC_AWAIT_ACK:
     case SMT_RPC_AWAIT_REQUEST:
     case SMT_RPC_AWAIT_GONE:
+    case SMT_RPC_AWAIT_DONE:
         at = r->heard + smt_conn_patience(c, r->n_quiet);
         break;
     default:

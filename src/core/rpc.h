@@ -99,6 +99,9 @@ void smt_rpc_try_free(struct smt_rpc *r);
 /* Memory for an incoming message of known length: the user's buffer, or the library's. SMT_ENOMEM. */
 SMT_MUST_CHECK int smt_rpc_take_buffer(struct smt_rpc *r);
 
+/* Tells the client once more that his call was refused, until his mark has passed it. */
+void smt_rpc_refuse_again(struct smt_rpc *r);
+
 /* Asks for what is missing of its incoming message. */
 void smt_rpc_ask_missing(struct smt_rpc *r);
 
