@@ -32,6 +32,16 @@ struct hs_side {
     bool optional, app;
 };
 
+/* The usual two, as initialisers. */
+#define HS_CLIENT                                                                                  \
+    {                                                                                              \
+        .cert = "client", .ca = "ca"                                                               \
+    }
+#define HS_SERVER                                                                                  \
+    {                                                                                              \
+        .cert = "server", .ca = "ca"                                                               \
+    }
+
 /* Aborts, as all of this does, when it cannot be made. Given. */
 struct smt_creds *hs_side_creds(const struct hs_side *side);
 SSL_CTX *hs_side_ctx(const struct hs_side *side);

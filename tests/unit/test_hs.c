@@ -14,15 +14,6 @@
 #include "hs_pair.h"
 #include "hs_sides.h"
 
-#define CLIENT                                                                                     \
-    {                                                                                              \
-        .cert = "client", .ca = "ca"                                                               \
-    }
-#define SERVER                                                                                     \
-    {                                                                                              \
-        .cert = "server", .ca = "ca"                                                               \
-    }
-
 struct scene {
     const char *name;
     struct hs_side i, r;
@@ -112,41 +103,44 @@ static void play(const struct scene *scene, size_t chunk)
 static void test_successes(void **state)
 {
     const struct scene scenes[] = {
-        {"mtls", CLIENT, SERVER, CERTS, .i_identity = "CN=server", .r_identity = "CN=client",
+        {"mtls", HS_CLIENT, HS_SERVER, CERTS, .i_identity = "CN=server", .r_identity = "CN=client",
          .alg = SMT_AEAD_AES128_GCM},
         {"aes256 preferred",
          {.cert = "client", .ca = "ca", .algs = "21", .ciphers = "21"},
-         SERVER,
+         HS_SERVER,
          CERTS,
          .alg = SMT_AEAD_AES256_GCM},
         {"aes256 only there",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "server", .ca = "ca", .algs = "2", .ciphers = "2"},
          CERTS,
          .alg = SMT_AEAD_AES256_GCM},
         {"unknown cipher first",
          {.cert = "client", .ca = "ca", .ciphers = "921"},
-         SERVER,
+         HS_SERVER,
          CERTS,
          .alg = SMT_AEAD_AES256_GCM},
-        {"chain", CLIENT, {.cert = "chain", .ca = "ca"}, CERTS, .i_identity = "CN=leaf"},
+        {"chain", HS_CLIENT, {.cert = "chain", .ca = "ca"}, CERTS, .i_identity = "CN=leaf"},
         {"trust in the middle",
          {.cert = "client", .ca = "inter"},
          {.cert = "no_chain", .ca = "ca"},
          CERTS},
-        {"rsa", CLIENT, {.cert = "rsa", .ca = "ca"}, CERTS},
+        {"rsa", HS_CLIENT, {.cert = "rsa", .ca = "ca"}, CERTS},
         {"ed25519", {.cert = "ed", .ca = "ca"}, {.cert = "ed", .ca = "ca"}, CERTS},
         {"no subject",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "nameless", .ca = "ca"},
          CERTS,
          .i_identity = "localhost, *.wild.test, 127.0.0.1, ::1"},
-        {"ipv4", CLIENT, SERVER, "127.0.0.1", CERTS},
-        {"ipv4 mapped", CLIENT, SERVER, "::ffff:127.0.0.1", CERTS},
-        {"ipv6 with zone", CLIENT, SERVER, "::1%lo", CERTS},
-        {"wildcard", CLIENT, SERVER, "a.wild.test", CERTS},
-        {"root's dot", CLIENT, SERVER, "localhost.", CERTS},
-        {"ca and pin", {.cert = "client", .ca = "ca", .pins = hs_side_pins.server}, SERVER, CERTS},
+        {"ipv4", HS_CLIENT, HS_SERVER, "127.0.0.1", CERTS},
+        {"ipv4 mapped", HS_CLIENT, HS_SERVER, "::ffff:127.0.0.1", CERTS},
+        {"ipv6 with zone", HS_CLIENT, HS_SERVER, "::1%lo", CERTS},
+        {"wildcard", HS_CLIENT, HS_SERVER, "a.wild.test", CERTS},
+        {"root's dot", HS_CLIENT, HS_SERVER, "localhost.", CERTS},
+        {"ca and pin",
+         {.cert = "client", .ca = "ca", .pins = hs_side_pins.server},
+         HS_SERVER,
+         CERTS},
         {"pins",
          {.cert = "self", .pins = hs_side_pins.self},
          {.cert = "self", .pins = hs_side_pins.two},
@@ -169,12 +163,12 @@ static void test_successes(void **state)
          .r_auth = SMT_HS_AUTH_NONE,
          .r_identity = ""},
         {"client with optional certificate",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "server", .ca = "ca", .optional = true},
          CERTS,
          .r_identity = "CN=client"},
         {"server that asks nobody",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "server", .optional = true},
          .i_auth = SMT_HS_AUTH_CERT,
          .r_auth = SMT_HS_AUTH_NONE},
@@ -210,7 +204,7 @@ static void test_successes(void **state)
          .r_auth = SMT_HS_AUTH_NONE},
         {"a second hello for another group",
          {.cert = "client", .ca = "ca", .app = true, .groups = "P-384:P-256"},
-         SERVER,
+         HS_SERVER,
          CERTS},
     };
     for (size_t k = 0; k < SMT_ARRAY_LEN(scenes); k++) {
@@ -223,14 +217,14 @@ static void test_failures(void **state)
 {
     const struct scene scenes[] = {
         {"server expired",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "expired", .ca = "ca", .app = true},
          .i_code = SMT_EEXPIRED,
          .i_text = "(CN=old) expired on 20",
          .r_code = SMT_EEXPIRED,
          .r_text = "refused our certificate: expired"},
         {"server not yet valid",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "future", .ca = "ca", .app = true},
          .i_code = SMT_EEXPIRED,
          .i_text = "(CN=new) is not valid before 20",
@@ -238,13 +232,13 @@ static void test_failures(void **state)
          .r_text = "refused our certificate"},
         {"client expired",
          {.cert = "expired", .ca = "ca", .app = true},
-         SERVER,
+         HS_SERVER,
          .i_code = SMT_EEXPIRED,
          .i_text = "refused our certificate: expired",
          .r_code = SMT_EEXPIRED,
          .r_text = "(CN=old) expired on 20"},
         {"server of another ca",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "stranger", .ca = "ca"},
          .i_code = SMT_ECERT,
          .i_text = "(CN=stranger) is not signed by an authority we trust",
@@ -252,42 +246,42 @@ static void test_failures(void **state)
          .r_text = "does not trust the authority"},
         {"client of another ca",
          {.cert = "stranger", .ca = "ca"},
-         SERVER,
+         HS_SERVER,
          .i_code = SMT_ECERT,
          .i_text = "does not trust the authority",
          .r_code = SMT_ECERT,
          .r_text = "(CN=stranger) is not signed by an authority we trust"},
         {"chain left out",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "no_chain", .ca = "ca"},
          .i_code = SMT_ECERT,
          .i_text = "not signed by an authority we trust",
          .r_code = SMT_ECERT,
          .r_text = "does not trust the authority"},
         {"self-signed",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "self", .ca = "ca"},
          .i_code = SMT_ECERT,
          .i_text = "not signed by an authority we trust",
          .r_code = SMT_ECERT,
          .r_text = "does not trust the authority"},
-        {"other name", CLIENT, SERVER, "example.org", .i_code = SMT_ENAMEMISMATCH,
+        {"other name", HS_CLIENT, HS_SERVER, "example.org", .i_code = SMT_ENAMEMISMATCH,
          .i_text = "is for localhost, *.wild.test, 127.0.0.1, ::1, not for example.org",
          .r_code = SMT_ECERT, .r_text = "for another name"},
-        {"other address", CLIENT, SERVER, "127.0.0.2", .i_code = SMT_ENAMEMISMATCH,
+        {"other address", HS_CLIENT, HS_SERVER, "127.0.0.2", .i_code = SMT_ENAMEMISMATCH,
          .i_text = "not for 127.0.0.2", .r_code = SMT_ECERT, .r_text = "for another name"},
-        {"two labels under a wildcard", CLIENT, SERVER, "a.b.wild.test",
+        {"two labels under a wildcard", HS_CLIENT, HS_SERVER, "a.b.wild.test",
          .i_code = SMT_ENAMEMISMATCH, .i_text = "not for a.b.wild.test", .r_code = SMT_ECERT,
          .r_text = "for another name"},
         {"common name is no name",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "cn_only", .ca = "ca"},
          .i_code = SMT_ENAMEMISMATCH,
          .i_text = "is for no name at all, not for localhost",
          .r_code = SMT_ECERT,
          .r_text = "for another name"},
         {"client certificate as server",
-         CLIENT,
+         HS_CLIENT,
          {.cert = "client", .ca = "ca"},
          .i_code = SMT_ECERT,
          .i_text = "may not be used by a server",
@@ -295,7 +289,7 @@ static void test_failures(void **state)
          .r_text = "not for this use"},
         {"no client certificate",
          {.ca = "ca"},
-         SERVER,
+         HS_SERVER,
          .i_code = SMT_ECERT,
          .i_text = "demands a certificate",
          .r_code = SMT_ECERT,
@@ -323,14 +317,14 @@ static void test_failures(void **state)
          .r_text = "is none of our pins"},
         {"good ca, wrong pin",
          {.cert = "client", .ca = "ca", .pins = hs_side_pins.self},
-         SERVER,
+         HS_SERVER,
          .i_code = SMT_EPIN,
          .i_text = "(CN=server) is none of our pins",
          .r_code = SMT_ECERT,
          .r_text = "not pinned there"},
         {"good pin, wrong ca",
          {.cert = "client", .ca = "other_ca", .pins = hs_side_pins.server},
-         SERVER,
+         HS_SERVER,
          .i_code = SMT_ECERT,
          .i_text = "not signed by",
          .r_code = SMT_ECERT,
@@ -358,13 +352,13 @@ static void test_failures(void **state)
          .r_text = "differs from ours (alpha)"},
         {"psk against certificates",
          {.psk = "psk"},
-         SERVER,
+         HS_SERVER,
          .i_code = SMT_EPSK,
          .i_text = "the peer identifies by certificate",
          .r_code = SMT_ECERT,
          .r_text = "refused our certificate"},
         {"certificates against psk",
-         CLIENT,
+         HS_CLIENT,
          {.psk = "psk"},
          .i_code = SMT_EAUTH,
          .i_text = "kind of credentials",
@@ -386,14 +380,14 @@ static void test_failures(void **state)
          .r_text = "no TLS cipher in common"},
         {"no group in common",
          {.cert = "client", .ca = "ca", .app = true, .groups = "P-384"},
-         SERVER,
+         HS_SERVER,
          .i_code = SMT_EAUTH,
          .i_text = "group",
          .r_code = SMT_EAUTH,
          .r_text = "group in common"},
         {"the application's, other name",
          {.cert = "client", .ca = "ca", .app = true},
-         SERVER,
+         HS_SERVER,
          "example.org",
          .i_code = SMT_ENAMEMISMATCH,
          .i_text = "not for example.org",
@@ -417,7 +411,7 @@ static void test_failures(void **state)
 
 static void test_new_refuses(void **state)
 {
-    const struct hs_side server = SERVER, pure_client = {.ca = "ca"},
+    const struct hs_side server = HS_SERVER, pure_client = {.ca = "ca"},
                          asks_nobody = {.cert = "server", .optional = true};
     struct smt_creds *creds = hs_side_creds(&server);
     struct smt_creds *client_creds = hs_side_creds(&pure_client);
@@ -471,7 +465,7 @@ static void test_new_refuses(void **state)
 /* No name to verify: any that the CA signed. */
 static void test_any_name(void **state)
 {
-    const struct hs_side client = CLIENT, server = {.cert = "cn_only", .ca = "ca"};
+    const struct hs_side client = HS_CLIENT, server = {.cert = "cn_only", .ca = "ca"};
     struct smt_creds *i_creds = hs_side_creds(&client), *r_creds = hs_side_creds(&server);
     const struct smt_hs_config i = {
         .creds = i_creds, .initiator = true, .params = hs_pair_params(1, "1")};
@@ -491,7 +485,7 @@ static void test_any_name(void **state)
  * initiator's. */
 static void test_order_of_done(void **state)
 {
-    const struct hs_side client = CLIENT, server = SERVER;
+    const struct hs_side client = HS_CLIENT, server = HS_SERVER;
     struct smt_creds *i = hs_side_creds(&client), *r = hs_side_creds(&server);
     struct hs_pair pair;
     hs_pair_open_simple(&pair, i, r);
@@ -516,50 +510,10 @@ static void test_order_of_done(void **state)
     smt_creds_free(r);
 }
 
-/* The application's SSL_CTX: given twice, and still good for connections that are not ours. */
-static void test_app_ctx_shared(void **state)
-{
-    const struct hs_side side = {.cert = "server", .ca = "ca"};
-    SSL_CTX *tls = hs_side_ctx(&side);
-    const struct smt_creds_config config = {.ssl_ctx = tls};
-    struct smt_creds *a = NULL, *b = NULL;
-    assert_int_equal(smt_creds_new(&config, &a), 0);
-    assert_int_equal(smt_creds_new(&config, &b), 0);
-    for (int round = 0; round < 2; round++) {
-        struct hs_pair pair;
-        hs_pair_open_simple(&pair, a, b);
-        hs_pair_run(&pair);
-        assert_int_equal(pair.i_rc, SMT_HS_DONE);
-        assert_int_equal(pair.r_rc, SMT_HS_DONE);
-        hs_pair_close(&pair);
-    }
-    SSL *c = SSL_new(tls), *s = SSL_new(tls);
-    BIO *c_bio, *s_bio;
-    assert_int_equal(BIO_new_bio_pair(&c_bio, 0, &s_bio, 0), 1);
-    SSL_set_bio(c, c_bio, c_bio);
-    SSL_set_bio(s, s_bio, s_bio);
-    SSL_set_connect_state(c);
-    SSL_set_accept_state(s);
-    assert_int_equal(SSL_set_alpn_protos(c, (const unsigned char *)"\x02h2", 3), 0);
-    int c_rc = 0, s_rc = 0;
-    for (int k = 0; k < 8 && (c_rc != 1 || s_rc != 1); k++) {
-        c_rc = SSL_do_handshake(c);
-        s_rc = SSL_do_handshake(s);
-    }
-    assert_int_equal(c_rc, 1);
-    assert_int_equal(s_rc, 1);
-    SSL_free(c);
-    SSL_free(s);
-    smt_creds_free(a);
-    smt_creds_free(b);
-    SSL_CTX_free(tls);
-    ERR_clear_error();
-}
-
 /* Each allocation of ours that fails ends in a code, and everything is given back. */
 static void test_out_of_memory(void **state)
 {
-    const struct hs_side client = CLIENT, server = SERVER, psk = {.psk = "psk"};
+    const struct hs_side client = HS_CLIENT, server = HS_SERVER, psk = {.psk = "psk"};
     struct smt_mem_stats before = smt_mem_live();
     bool struck = true;
     for (long n = 0; struck; n++) {
@@ -603,7 +557,7 @@ static void context_of(const struct smt_hs *hs, uint8_t out[32])
 /* Whatever the two sides may disagree on changes the exporter's context, and so the secret. */
 static void test_context_binds(void **state)
 {
-    const struct hs_side client = CLIENT, server = SERVER;
+    const struct hs_side client = HS_CLIENT, server = HS_SERVER;
     struct smt_creds *i = hs_side_creds(&client), *r = hs_side_creds(&server);
     struct hs_pair pair;
     hs_pair_open_simple(&pair, i, r);
@@ -655,7 +609,7 @@ static void *handshakes(void *arg)
 /* Credentials serve several threads at once. */
 static void test_threads(void **state)
 {
-    const struct hs_side client = CLIENT, server = SERVER, psk = {.psk = "psk"};
+    const struct hs_side client = HS_CLIENT, server = HS_SERVER, psk = {.psk = "psk"};
     struct smt_creds *i = hs_side_creds(&client), *r = hs_side_creds(&server);
     struct smt_creds *k = hs_side_creds(&psk);
     struct shared shared[4] = {{i, r, 0}, {k, k, 0}, {i, r, 0}, {k, k, 0}};
@@ -674,7 +628,7 @@ static void test_threads(void **state)
 /* Errors of the application's own, in the queue before a call, do no harm. */
 static void test_error_queue(void **state)
 {
-    const struct hs_side client = CLIENT, server = SERVER;
+    const struct hs_side client = HS_CLIENT, server = HS_SERVER;
     struct smt_creds *i = hs_side_creds(&client), *r = hs_side_creds(&server);
     struct hs_pair pair;
     hs_pair_open_simple(&pair, i, r);
@@ -699,9 +653,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_successes),     cmocka_unit_test(test_failures),
         cmocka_unit_test(test_new_refuses),   cmocka_unit_test(test_any_name),
-        cmocka_unit_test(test_order_of_done), cmocka_unit_test(test_app_ctx_shared),
-        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_context_binds),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_error_queue),
+        cmocka_unit_test(test_order_of_done), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_context_binds), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_error_queue),
     };
     return cmocka_run_group_tests_name("hs", tests, hs_sides_setup, hs_sides_teardown);
 }

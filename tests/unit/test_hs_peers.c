@@ -12,15 +12,6 @@
 #include "hs_pair.h"
 #include "hs_sides.h"
 
-#define CLIENT                                                                                     \
-    {                                                                                              \
-        .cert = "client", .ca = "ca"                                                               \
-    }
-#define SERVER                                                                                     \
-    {                                                                                              \
-        .cert = "server", .ca = "ca"                                                               \
-    }
-
 /* ---- peers that are not smt2 ---- */
 
 /* One end of plain OpenSSL, with the extension's bytes as told. */
@@ -162,7 +153,7 @@ static void sha256_add(EVP_MD_CTX *md, const void *bytes, size_t len)
 /* The exporter of docs/wire.md 7, written down a second time over plain OpenSSL. */
 static void test_secret_as_in_the_document(void **state)
 {
-    const struct hs_side side = SERVER;
+    const struct hs_side side = HS_SERVER;
     struct smt_creds *creds = hs_side_creds(&side);
     struct smt_hs *hs = hs_open(creds, false);
     struct raw raw;
@@ -208,7 +199,7 @@ static void test_secret_as_in_the_document(void **state)
 static void check_raw_client(struct raw *raw, const char *alpn, int code, const char *words,
                              int alert)
 {
-    const struct hs_side side = SERVER;
+    const struct hs_side side = HS_SERVER;
     struct smt_creds *creds = hs_side_creds(&side);
     struct smt_hs *hs = hs_open(creds, false);
     raw_open(raw, true, alpn);
@@ -258,7 +249,7 @@ static void test_responder_demands(void **state)
 
 static void test_tls12_refused(void **state)
 {
-    const struct hs_side side = SERVER;
+    const struct hs_side side = HS_SERVER;
     struct smt_creds *creds = hs_side_creds(&side);
     struct smt_hs *hs = hs_open(creds, false);
     struct raw raw;
@@ -284,7 +275,7 @@ static void test_tls12_refused(void **state)
 static void check_raw_server(struct raw *raw, const char *alpn, int code, const char *words,
                              int alert)
 {
-    const struct hs_side side = CLIENT;
+    const struct hs_side side = HS_CLIENT;
     struct smt_creds *creds = hs_side_creds(&side);
     struct smt_hs *hs = hs_open(creds, true);
     raw_open(raw, false, alpn);
@@ -326,7 +317,7 @@ static void test_initiator_demands(void **state)
  * which it should not send, are no harm. */
 static void test_bytes_after_the_end(void **state)
 {
-    const struct hs_side server = SERVER, client = CLIENT;
+    const struct hs_side server = HS_SERVER, client = HS_CLIENT;
     uint8_t bytes[4096];
     for (int initiator = 0; initiator < 2; initiator++) {
         struct smt_creds *creds = hs_side_creds(initiator ? &client : &server);
@@ -349,10 +340,38 @@ static void test_bytes_after_the_end(void **state)
     }
 }
 
+/* A peer that closes: before the end it is no handshake, after it the session is refused. */
+static void test_peer_closes(void **state)
+{
+    const struct hs_side client = HS_CLIENT;
+    struct smt_creds *creds = hs_side_creds(&client);
+    static const uint8_t close_notify[] = {21, 3, 3, 0, 2, 1, 0};
+    struct smt_hs *hs = hs_open(creds, true);
+    assert_int_equal(smt_hs_input(hs, NULL, 0), SMT_HS_RUNNING);
+    assert_true(smt_hs_input(hs, close_notify, sizeof(close_notify)) < 0);
+    assert_true(strlen(smt_hs_error_text(hs)) > 0);
+    smt_hs_free(hs);
+
+    hs = hs_open(creds, true);
+    struct raw raw;
+    raw_ext_usual(&raw, HS_PAIR_R_ID);
+    raw_open(&raw, false, "smt/2");
+    assert_int_equal(raw_run(&raw, hs, true), SMT_HS_DONE);
+    uint8_t bytes[256];
+    SSL_shutdown(raw.ssl);
+    int n = BIO_read(raw.out, bytes, sizeof(bytes));
+    assert_true(n > 0);
+    assert_int_equal(smt_hs_input(hs, bytes, (size_t)n), SMT_ECLOSED);
+    assert_string_equal(smt_hs_error_text(hs), "the peer ended the handshake");
+    raw_close(&raw);
+    smt_hs_free(hs);
+    smt_creds_free(creds);
+}
+
 static void test_input_limit(void **state)
 {
     static uint8_t zeros[65536];
-    const struct hs_side side = SERVER;
+    const struct hs_side side = HS_SERVER;
     struct smt_creds *creds = hs_side_creds(&side);
     struct smt_hs *hs = hs_open(creds, false);
     /* A ClientHello that never ends: records of 16 KB that begin a message of 16 MB. */
@@ -440,7 +459,7 @@ static void check_damaged(const struct hs_side *i_side, const struct hs_side *r_
 
 static void test_damage_certificates(void **state)
 {
-    check_damaged(&(const struct hs_side)CLIENT, &(const struct hs_side)SERVER);
+    check_damaged(&(const struct hs_side)HS_CLIENT, &(const struct hs_side)HS_SERVER);
 }
 
 static void test_damage_psk(void **state)
@@ -456,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_tls12_refused),
         cmocka_unit_test(test_initiator_demands),
         cmocka_unit_test(test_bytes_after_the_end),
+        cmocka_unit_test(test_peer_closes),
         cmocka_unit_test(test_input_limit),
         cmocka_unit_test(test_damage_certificates),
         cmocka_unit_test(test_damage_psk),
