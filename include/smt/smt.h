@@ -47,9 +47,11 @@ struct smt_ctx_config {
     const char *key_file;    /* PEM */
     const char *ca_file;     /* PEM; whom to trust */
     const char *psk_file;    /* one line "identity:hex key" (at least 16 bytes of key) */
-    const char *pins;        /* "sha256//BASE64[;...]" of peers' public keys (SPKI), may replace ca */
+    /* "sha256//BASE64[;...]" of peers' public keys (SPKI), may replace ca */
+    const char *pins;
     const char *cipher;      /* "aes-128-gcm" (default) or "aes-256-gcm"; comma list, best first */
-    const char *cipher_impl; /* "auto" (default), "openssl", "ipsec-mb"; else SMT_CIPHER_IMPL decides */
+    /* "auto" (default), "openssl", "ipsec-mb"; else SMT_CIPHER_IMPL decides */
+    const char *cipher_impl;
     int plaintext;           /* 1: no security at all, both sides must ask for it */
     int client_cert_optional; /* 1: a server accepts clients without a certificate */
     /* Decorator around the device for tests and traces (tests/README): "drop=0.05,dup=0.05,
@@ -118,10 +120,10 @@ enum smt_connect_flags {
 };
 
 /* Connects to host:port ("10.0.0.1:18515", "[::1]:18515", "name", port 18515 if missing). The same
- * peer and credentials return the existing session unless SMT_NEW_SESSION. Asynchronous: calls may be
- * posted at once; SMT_EV_SESSION_UP or SMT_EV_SESSION_DOWN follows. `verify_name`: the name or IP the
- * certificate must carry; NULL = the host given. Borrowed strings; *out lives until the endpoint
- * closes or smt_session_close. Resolving a name may block. */
+ * peer and credentials return the existing session unless SMT_NEW_SESSION. Asynchronous: calls may
+ * be posted at once; SMT_EV_SESSION_UP or SMT_EV_SESSION_DOWN follows. `verify_name`: the name or
+ * IP the certificate must carry; NULL = the host given. Borrowed strings; *out lives until the
+ * endpoint closes or smt_session_close. Resolving a name may block. */
 SMT_API int smt_connect(struct smt_ep *ep, const char *host, const char *verify_name,
                         unsigned flags, struct smt_session **out);
 
@@ -166,7 +168,8 @@ enum smt_call_flags {
 
 struct smt_call_args {
     size_t size;            /* sizeof(struct smt_call_args) */
-    const struct smt_iov *iov; /* array borrowed; the bytes are lent until RESPONSE, SENT or FAILED */
+    /* array borrowed; the bytes are lent until RESPONSE, SENT or FAILED */
+    const struct smt_iov *iov;
     unsigned n_iov;         /* 0 … SMT_MAX_IOV; total 0 … 2^30 bytes */
     unsigned flags;         /* enum smt_call_flags */
     uint64_t deadline_ns;   /* from now; 0 = none. Passing it ends the call FAILED SMT_ETIMEDOUT */
@@ -175,8 +178,9 @@ struct smt_call_args {
     size_t resp_cap;        /* a longer response ends the call FAILED SMT_EMSGSIZE */
 };
 
-/* Sends a request. *call_id (optional) names the call until its RESPONSE or FAILED event; it is never
- * used again. SMT_EAGAIN: a limit of open calls or bytes is reached, SMT_EV_WRITABLE follows. */
+/* Sends a request. *call_id (optional) names the call until its RESPONSE or FAILED event; it is
+ * never used again. SMT_EAGAIN: a limit of open calls or bytes is reached, SMT_EV_WRITABLE
+ * follows. */
 SMT_API int smt_call(struct smt_session *session, const struct smt_call_args *args,
                      uint64_t *call_id);
 
@@ -185,8 +189,8 @@ SMT_API int smt_call(struct smt_session *session, const struct smt_call_args *ar
 SMT_API int smt_send(struct smt_session *session, const struct smt_call_args *args,
                      uint64_t *call_id);
 
-/* Ends a call early; it then ends in exactly one event, FAILED with SMT_ECANCELED unless its end was
- * already queued. Lent memory stays lent until that event. SMT_EINVAL when it is not open. */
+/* Ends a call early; it then ends in exactly one event, FAILED with SMT_ECANCELED unless its end
+ * was already queued. Lent memory stays lent until that event. SMT_EINVAL when it is not open. */
 SMT_API int smt_cancel(struct smt_session *session, uint64_t call_id);
 
 /* A received request or message, or a response in library memory. Opaque handle; the bytes stay
@@ -202,9 +206,9 @@ SMT_API int smt_reply(struct smt_msg *request, const struct smt_iov *iov, unsign
 /* Refuses a request: its caller gets FAILED SMT_EREFUSED. */
 SMT_API int smt_reject(struct smt_msg *request);
 
-/* Accepts a message announced by SMT_EV_INCOMING into `buf` (lent until its REQUEST, MESSAGE or RESPONSE
- * event, or FAILED with `data` = buf) of at least the announced length, or into library memory when buf
- * is NULL. SMT_ECLOSED: its sender has gone, and with it the handle. */
+/* Accepts a message announced by SMT_EV_INCOMING into `buf` (lent until its REQUEST, MESSAGE or
+ * RESPONSE event, or FAILED with `data` = buf) of at least the announced length, or into library
+ * memory when buf is NULL. SMT_ECLOSED: its sender has gone, and with it the handle. */
 SMT_API int smt_accept(struct smt_msg *incoming, void *buf, size_t cap);
 
 /* Gives a message back. For a request not yet replied to, only its bytes: the handle stays valid

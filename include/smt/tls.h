@@ -1,4 +1,5 @@
-/* Credentials from an application's own OpenSSL context. The only public header that knows OpenSSL. */
+/* Credentials from an application's own OpenSSL context. The only public header that knows
+ * OpenSSL. */
 #ifndef SMT_TLS_H
 #define SMT_TLS_H
 

@@ -33,8 +33,8 @@ struct smt_pool {
 SMT_MUST_CHECK int smt_pool_init(struct smt_pool *p, size_t obj_size, uint32_t first_count,
                                  uint32_t max_count);
 
-/* The same in memory for keys (smt_mem_secret). The pool writes into free objects but does not wipe them: their user
- * does before put. */
+/* The same in memory for keys (smt_mem_secret). The pool writes into free objects but does not wipe
+ * them: their user does before put. */
 SMT_MUST_CHECK int smt_pool_init_secret(struct smt_pool *p, size_t obj_size, uint32_t first_count,
                                         uint32_t max_count);
 

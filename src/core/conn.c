@@ -1,8 +1,9 @@
-/* The life of a conn: from the first handshake packet to the last farewell. It owns identity, credit, liveness and the one
- * timer behind which everything periodic of a conn stands; keys.c, pacer.c, mtu.c and hs_stream.c do their parts when it
- * calls them.
+/* The life of a conn: from the first handshake packet to the last farewell. It owns identity,
+ * credit, liveness and the one timer behind which everything periodic of a conn stands; keys.c,
+ * pacer.c, mtu.c and hs_stream.c do their parts when it calls them.
  *
- * A conn that has no work costs no timer traffic: liveness is judged only while something is awaited. */
+ * A conn that has no work costs no timer traffic: liveness is judged only while something is
+ * awaited. */
 #include "core/conn.h"
 
 #include "base/mem.h"
@@ -234,7 +235,8 @@ void smt_conn_unblock(struct smt_conn *c)
 
 void smt_conn_call_finished(struct smt_conn *c, uint64_t id)
 {
-    /* Without memory the mark stays below this id for the life of the conn: safe, and the peer keeps state longer. */
+    /* Without memory the mark stays below this id for the life of the conn: safe, and the peer
+     * keeps state longer. */
     if (smt_finished_add(&c->finished, id) < 0)
         return;
     if (c->tell_at == SMT_NEVER) {
@@ -463,7 +465,8 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
         smt_evlink_raise(&e->events, &c->ev, SMT_EE_UP);
         credit_send(c);
     } else {
-        /* The responder's first CTRL may be lost, and he does not know: ask until something authentic comes. */
+        /* The responder's first CTRL may be lost, and he does not know: ask until something
+         * authentic comes. */
         c->n_quiet = 0;
         c->credit_at = now + credit_wait;
     }

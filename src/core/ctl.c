@@ -1,6 +1,6 @@
-/* Control frames of a conn on their way out. They are encoded when they arise and leave together in the next CTRL packet;
- * what a frame says is only ever more true later, so nothing is kept for retransmission: whoever needs an answer asks
- * again by his own timer. */
+/* Control frames of a conn on their way out. They are encoded when they arise and leave together in
+ * the next CTRL packet; what a frame says is only ever more true later, so nothing is kept for
+ * retransmission: whoever needs an answer asks again by his own timer. */
 #include "core/ctl.h"
 
 #include "core/state.h"

@@ -27,7 +27,8 @@ struct smt_ctl {
 void smt_ctl_init(struct smt_ctl *t);
 void smt_ctl_fini(struct smt_conn *c);
 
-/* Queues a frame. When there is no room or no memory it is lost, counted: all frames are made for that. */
+/* Queues a frame. When there is no room or no memory it is lost, counted: all frames are made for
+ * that. */
 void smt_ctl_add(struct smt_conn *c, const struct smt_frame *f);
 
 /* Shorthands for the frames that name an rpc (`id` as it goes into the frame). */

@@ -1,6 +1,6 @@
-/* The engine's entry points: it hands packets to who understands them, time to the timers, and the sink to who has something to
- * send, in that order of urgency: answers to strangers, control, handshakes and probes, then messages by SRPT. Everything else is in
- * the files it calls. */
+/* The engine's entry points: it hands packets to who understands them, time to the timers, and the
+ * sink to who has something to send, in that order of urgency: answers to strangers, control,
+ * handshakes and probes, then messages by SRPT. Everything else is in the files it calls. */
 #include "core/engine.h"
 
 #include "base/mem.h"
@@ -133,7 +133,8 @@ void smt_engine_free(struct smt_engine *e)
     smt_map_fini(&e->peer_map);
     smt_map_fini(&e->conn_map);
     smt_ranges_pool_fini(&e->ranges);
-    struct smt_pool *pools[] = {&e->flights, &e->replays, &e->ctl_bufs, &e->iov_blocks, &e->rpcs, &e->conns};
+    struct smt_pool *pools[] = {&e->flights,    &e->replays, &e->ctl_bufs,
+                                &e->iov_blocks, &e->rpcs,    &e->conns};
     for (unsigned i = 0; i < SMT_ARRAY_LEN(pools); i++)
         smt_pool_fini(pools[i]);
     smt_bufpool_fini(&e->bufs);
@@ -182,7 +183,8 @@ void smt_engine_take_posted(struct smt_engine *e, uint64_t now)
     }
 }
 
-/* Closed conns go when their farewell has left, DOWN was taken and the user holds nothing of them. */
+/* Closed conns go when their farewell has left, DOWN was taken and the user holds nothing of
+ * them. */
 static void reap(struct smt_engine *e)
 {
     SMT_LIST_FOREACH_SAFE(l, tmp, &e->dead) {

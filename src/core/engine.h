@@ -1,9 +1,11 @@
-/* The engine: one endpoint's protocol, without I/O. Packets, time and random bytes go in; packets, events and
- * the next deadline come out. It never reads a clock, never allocates per packet (its pools grow in chunks), never
- * calls back into the application. One engine belongs to one thread. Driven by api/, the simulator and unit tests
- * alike: the same calls in the same order give the same packets and events, byte for byte.
+/* The engine: one endpoint's protocol, without I/O. Packets, time and random bytes go in; packets,
+ * events and the next deadline come out. It never reads a clock, never allocates per packet (its
+ * pools grow in chunks), never calls back into the application. One engine belongs to one thread.
+ * Driven by api/, the simulator and unit tests alike: the same calls in the same order give the
+ * same packets and events, byte for byte.
  *
- * A *conn* is one secured wire session (docs/wire.md 6), a *rpc* one call, one-way message or received request. */
+ * A *conn* is one secured wire session (docs/wire.md 6), a *rpc* one call, one-way message or
+ * received request. */
 #ifndef SMT_CORE_ENGINE_H
 #define SMT_CORE_ENGINE_H
 
@@ -54,8 +56,9 @@ void smt_engine_free(struct smt_engine *e);
 
 /* ---- packets and time ---- */
 
-/* Where packets to send go. reserve gives the place for exactly len bytes, filled before the next call on the
- * sink, or NULL when full; unreserve takes the last one back; mtu is the local link's largest packet. */
+/* Where packets to send go. reserve gives the place for exactly len bytes, filled before the next
+ * call on the sink, or NULL when full; unreserve takes the last one back; mtu is the local link's
+ * largest packet. */
 struct smt_tx_sink {
     void *arg;
     uint8_t *(*reserve)(void *arg, const struct smt_addr *to, size_t len, uint8_t prio);
@@ -69,8 +72,8 @@ void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt
 /* Runs every timer that is due. */
 void smt_engine_tick(struct smt_engine *e, uint64_t now);
 
-/* Writes what may be sent now: control first, then short messages, then by SRPT. Returns the number of packets;
- * stops when nothing is left or the sink is full. */
+/* Writes what may be sent now: control first, then short messages, then by SRPT. Returns the number
+ * of packets; stops when nothing is left or the sink is full. */
 unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink);
 
 /* True when tx would have something to try right now. */
@@ -87,12 +90,16 @@ enum smt_engine_event_type {
     SMT_EE_HS_DATA,    /* conn: TLS bytes wait in hs_peek */
     SMT_EE_NO_SESSION, /* conn: the peer says it does not know us (a hint) */
     SMT_EE_UP,         /* conn: keys installed and the peer confirmed them */
-    SMT_EE_DOWN,       /* conn, error: over; the handle dies with the first engine call after this was taken */
+    /* conn, error: over; the handle dies with the first engine call after this was taken */
+    SMT_EE_DOWN,
     SMT_EE_REQUEST,    /* conn, rpc, data, len */
-    SMT_EE_RESPONSE,   /* conn, id, user, data, len; rpc to release or NULL when it went to resp_buf */
+    /* conn, id, user, data, len; rpc to release or NULL when it went to resp_buf */
+    SMT_EE_RESPONSE,
     SMT_EE_MESSAGE,    /* conn, rpc, data, len */
     SMT_EE_SENT,       /* conn, id (0 for replies), user */
-    SMT_EE_FAILED,     /* conn, id (0 for replies), user, error; data: the buffer of an accepted message whose sender has gone */
+    /* conn, id (0 for replies), user, error; data: the buffer of an accepted message whose sender
+     * has gone */
+    SMT_EE_FAILED,
     SMT_EE_INCOMING,   /* conn, rpc, len, of */
     SMT_EE_WRITABLE,   /* conn */
 };
@@ -131,10 +138,12 @@ bool smt_conn_is_initiator(const struct smt_conn *c);
 void smt_conn_set_user(struct smt_conn *c, void *user);
 void *smt_conn_user(const struct smt_conn *c);
 
-/* Our transport parameters for this conn (session id, limits, mtu filled in; ciphers left to the caller). */
+/* Our transport parameters for this conn (session id, limits, mtu filled in; ciphers left to the
+ * caller). */
 void smt_conn_params(const struct smt_conn *c, struct smt_params *out);
 
-/* Appends TLS bytes to send (copied, retransmitted until acknowledged). SMT_ENOMEM beyond 64 KB unacknowledged. */
+/* Appends TLS bytes to send (copied, retransmitted until acknowledged). SMT_ENOMEM beyond 64 KB
+ * unacknowledged. */
 SMT_MUST_CHECK int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len);
 
 /* TLS bytes of the peer, in order: how many wait at *p (borrowed until consume). */
@@ -146,8 +155,8 @@ SMT_MUST_CHECK int smt_conn_install(struct smt_conn *c, uint64_t now, const stru
                                     const uint8_t secret[SMT_SECRET_LEN],
                                     const struct smt_params *peer);
 
-/* Ends a conn: open calls FAILED with `error` (0: SMT_ECLOSED), then DOWN with `error`. With `tell` the peer gets
- * CLOSE (or, before keys, pending TLS bytes such as an alert are sent once more). */
+/* Ends a conn: open calls FAILED with `error` (0: SMT_ECLOSED), then DOWN with `error`. With `tell`
+ * the peer gets CLOSE (or, before keys, pending TLS bytes such as an alert are sent once more). */
 void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell);
 
 /* Starts the next epoch as soon as the protocol allows. */
@@ -183,8 +192,8 @@ struct smt_post {
     size_t resp_cap;
 };
 
-/* Posts a request or one-way message. SMT_EAGAIN at a limit (WRITABLE follows), SMT_EMSGSIZE, SMT_ENOMEM, SMT_ECLOSED.
- * May be called before the conn is up. */
+/* Posts a request or one-way message. SMT_EAGAIN at a limit (WRITABLE follows), SMT_EMSGSIZE,
+ * SMT_ENOMEM, SMT_ECLOSED. May be called before the conn is up. */
 SMT_MUST_CHECK int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id);
 
 /* Ends a call early: exactly one final event follows. SMT_EINVAL when `id` is not open. */
@@ -198,12 +207,14 @@ SMT_MUST_CHECK int smt_rpc_reject(struct smt_rpc *r);
 SMT_MUST_CHECK int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap);
 void smt_rpc_release(struct smt_rpc *r);
 
-/* The `user` of its engine's config, also when its conn has gone: the way from a message back to the endpoint. */
+/* The `user` of its engine's config, also when its conn has gone: the way from a message back to
+ * the endpoint. */
 void *smt_rpc_engine_user(const struct smt_rpc *r);
 
 /* ---- counters ---- */
 
-/* Names and values of all counters, wire drops by reason included: up to n; returns how many there are. */
+/* Names and values of all counters, wire drops by reason included: up to n; returns how many there
+ * are. */
 struct smt_engine_counter {
     const char *name;
     uint64_t value;
@@ -211,7 +222,8 @@ struct smt_engine_counter {
 unsigned smt_engine_counters(const struct smt_engine *e, struct smt_engine_counter *out,
                              unsigned n);
 
-/* True when all pools are full again: no conn work, no rpc, no buffer, no timer but idle ones. For tests. */
+/* True when all pools are full again: no conn work, no rpc, no buffer, no timer but idle ones. For
+ * tests. */
 bool smt_engine_is_at_rest(const struct smt_engine *e);
 
 /* Bytes of memory held now by buffers, rpcs and conns. For tests and statistics. */

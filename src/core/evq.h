@@ -1,4 +1,5 @@
-/* The queue of what happened. Its links live in conns and rpcs: an event needs no memory of its own and cannot be lost. */
+/* The queue of what happened. Its links live in conns and rpcs: an event needs no memory of its own
+ * and cannot be lost. */
 #ifndef SMT_CORE_EVQ_H
 #define SMT_CORE_EVQ_H
 

@@ -1,5 +1,6 @@
-/* The low-water mark and done bitmap of one side. Ids finish in any order but mostly near the mark, so the 64 ids behind
- * it are bits and only stragglers' successors beyond that go to a range set. */
+/* The low-water mark and done bitmap of one side. Ids finish in any order but mostly near the mark,
+ * so the 64 ids behind it are bits and only stragglers' successors beyond that go to a range
+ * set. */
 #include "core/finished.h"
 
 #include "base/mem.h"
@@ -40,7 +41,8 @@ void smt_finished_fini(struct smt_finished *f)
     later_drop(f);
 }
 
-/* The mark's own id is finished: the mark moves by one. True if the new mark's id is finished too. */
+/* The mark's own id is finished: the mark moves by one. True if the new mark's id is finished
+ * too. */
 static bool mark_step(struct smt_finished *f)
 {
     bool next = f->done & 1;

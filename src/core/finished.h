@@ -1,5 +1,5 @@
-/* Which of a side's own RPCs are finished: a low-water mark and a bitmap of the 64 ids behind it, kept so that
- * telling it costs two stores (docs/wire.md 3.1), and the peer's view of the same. */
+/* Which of a side's own RPCs are finished: a low-water mark and a bitmap of the 64 ids behind it,
+ * kept so that telling it costs two stores (docs/wire.md 3.1), and the peer's view of the same. */
 #ifndef SMT_CORE_FINISHED_H
 #define SMT_CORE_FINISHED_H
 
@@ -23,8 +23,9 @@ struct smt_finished_seen {
     uint64_t low_water, done;
 };
 
-/* The peer told (low_water, done). Calls fn(arg, id) for each id that is newly known to be finished, at most `span` of
- * those the mark passed (a larger step: fn(arg, 0) once, "look through all you have"). Old news is ignored. */
+/* The peer told (low_water, done). Calls fn(arg, id) for each id that is newly known to be
+ * finished, at most `span` of those the mark passed (a larger step: fn(arg, 0) once, "look through
+ * all you have"). Old news is ignored. */
 void smt_finished_told(struct smt_finished_seen *s, uint64_t low_water, uint64_t done,
                        uint32_t span, void (*fn)(void *arg, uint64_t id), void *arg);
 

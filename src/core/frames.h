@@ -6,7 +6,8 @@
 
 struct smt_conn;
 
-/* Hears a run of authentic frames that came in a packet of packet_len bytes. The conn may be closed afterwards. */
+/* Hears a run of authentic frames that came in a packet of packet_len bytes. The conn may be closed
+ * afterwards. */
 void smt_frames_hear(struct smt_conn *c, uint64_t now, const uint8_t *in, size_t len,
                      uint32_t packet_len);
 

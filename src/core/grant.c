@@ -1,8 +1,10 @@
-/* The receiver's side of Homa's scheduling (SIGCOMM'18 section 3.5), in its plain form: up to eight messages with the
- * fewest missing bytes are granted at once, each a window of max_incoming / (active + 1) beyond what it has; more wait in a heap. A newcomer with
- * less to come takes the place of the active message with most to come. Run once per batch of packets, not per packet.
+/* The receiver's side of Homa's scheduling (SIGCOMM'18 section 3.5), in its plain form: up to eight
+ * messages with the fewest missing bytes are granted at once, each a window of max_incoming /
+ * (active + 1) beyond what it has; more wait in a heap. A newcomer with less to come takes the
+ * place of the active message with most to come. Run once per batch of packets, not per packet.
  *
- * Left to the full congestion layer: one message per peer first, FIFO share, windows from measured RTT, silent senders. */
+ * Left to the full congestion layer: one message per peer first, FIFO share, windows from measured
+ * RTT, silent senders. */
 #include "core/grant.h"
 
 #include "core/state.h"

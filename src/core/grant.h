@@ -21,7 +21,8 @@ struct smt_grants {
 SMT_MUST_CHECK int smt_grants_init(struct smt_grants *g, uint32_t max_incoming);
 void smt_grants_fini(struct smt_grants *g);
 
-/* A message that needs grants has memory now. SMT_ENOMEM: it stays without (the sender's timer brings it back). */
+/* A message that needs grants has memory now. SMT_ENOMEM: it stays without (the sender's timer
+ * brings it back). */
 SMT_MUST_CHECK int smt_grants_add(struct smt_engine *e, struct smt_rpc *r);
 
 /* It is whole, over, or lost its memory. */

@@ -1,8 +1,9 @@
-/* Packets that no data key protects, and CTRL packets. Nothing here changes a live conn before something authentic came: a
- * HANDSHAKE packet moves TLS bytes only, RETRY only restarts a hello that nobody has answered, NO_SESSION is a hint for the
- * api (docs/wire.md 6.3).
+/* Packets that no data key protects, and CTRL packets. Nothing here changes a live conn before
+ * something authentic came: a HANDSHAKE packet moves TLS bytes only, RETRY only restarts a hello
+ * that nobody has answered, NO_SESSION is a hint for the api (docs/wire.md 6.3).
  *
- * A stranger's first packet leaves no trace: only when it repeats our cookie from its own address a conn is made. */
+ * A stranger's first packet leaves no trace: only when it repeats our cookie from its own address a
+ * conn is made. */
 #include "core/handshake.h"
 
 #include "core/frames.h"

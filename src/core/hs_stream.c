@@ -1,6 +1,7 @@
-/* Carrying TLS bytes over lossy packets (docs/wire.md 2.2, 6.1): the out stream is kept until acknowledged and sent again from
- * the acknowledged offset; the in stream is put together by offset. It neither understands TLS nor times the handshake
- * as a whole (conn.c). Everything is bounded by SMT_HS_STREAM_MAX each way; before the cookie there is no stream at all. */
+/* Carrying TLS bytes over lossy packets (docs/wire.md 2.2, 6.1): the out stream is kept until
+ * acknowledged and sent again from the acknowledged offset; the in stream is put together by
+ * offset. It neither understands TLS nor times the handshake as a whole (conn.c). Everything is
+ * bounded by SMT_HS_STREAM_MAX each way; before the cookie there is no stream at all. */
 #include "core/hs_stream.h"
 
 #include "base/mem.h"
@@ -94,13 +95,15 @@ bool smt_hs_stream_got(struct smt_hs_stream *s, uint64_t now, uint32_t offset, c
     if (len > SMT_HS_STREAM_MAX || offset > SMT_HS_STREAM_MAX - len ||
         smt_ranges_overlaps(&s->in_got, offset, offset + len))
         return false;
-    if (bytes_grow(&s->in, offset + len) < 0 || smt_ranges_add(&s->in_got, offset, offset + len) < 0)
+    if (bytes_grow(&s->in, offset + len) < 0 ||
+        smt_ranges_add(&s->in_got, offset, offset + len) < 0)
         return false;
     memcpy(s->in.p + offset, bytes, len);
     return smt_hs_stream_ready(s, &p) + s->in_taken > before;
 }
 
-void smt_hs_stream_retry(struct smt_hs_stream *s, uint64_t now, const uint8_t cookie[SMT_COOKIE_LEN])
+void smt_hs_stream_retry(struct smt_hs_stream *s, uint64_t now,
+                         const uint8_t cookie[SMT_COOKIE_LEN])
 {
     if (!s->hello_pending)
         return;
@@ -123,7 +126,8 @@ static bool packet_send(struct smt_conn *c, const struct smt_tx_sink *sink, uint
     struct smt_hs_stream *s = c->hs;
     const uint8_t *p;
     size_t used = SMT_HS_HDR_LEN + s->cookie_len + len;
-    size_t packet_len = c->peer_id == 0 && used < SMT_HS_MIN_FIRST_LEN ? SMT_HS_MIN_FIRST_LEN : used;
+    size_t packet_len =
+        c->peer_id == 0 && used < SMT_HS_MIN_FIRST_LEN ? SMT_HS_MIN_FIRST_LEN : used;
     uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, 7);
     if (pkt == NULL)
         return false;

@@ -1,4 +1,5 @@
-/* The TLS byte streams of a handshake over lossy packets: both directions by offset and cumulative acknowledgement. */
+/* The TLS byte streams of a handshake over lossy packets: both directions by offset and cumulative
+ * acknowledgement. */
 #ifndef SMT_CORE_HS_STREAM_H
 #define SMT_CORE_HS_STREAM_H
 
@@ -21,7 +22,8 @@ struct smt_hs_stream {
     uint32_t in_taken;           /* consumed by the handshake */
     struct smt_ranges in_got;
     bool ack_due;
-    bool hello_pending;          /* initiator: nothing came back yet, packets are padded and carry the cookie */
+    /* initiator: nothing came back yet, packets are padded and carry the cookie */
+    bool hello_pending;
     uint8_t cookie_len;
     uint8_t cookie[SMT_COOKIE_LEN];
     uint8_t rounds;              /* retransmissions without progress */
@@ -50,7 +52,8 @@ bool smt_hs_stream_got(struct smt_hs_stream *s, uint64_t now, uint32_t offset, c
                        uint32_t len, uint32_t ack);
 
 /* The responder asked for the cookie: start over with it. */
-void smt_hs_stream_retry(struct smt_hs_stream *s, uint64_t now, const uint8_t cookie[SMT_COOKIE_LEN]);
+void smt_hs_stream_retry(struct smt_hs_stream *s, uint64_t now,
+                         const uint8_t cookie[SMT_COOKIE_LEN]);
 
 /* Something to send now? */
 bool smt_hs_stream_is_due(const struct smt_hs_stream *s, uint64_t now);

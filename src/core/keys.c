@@ -1,11 +1,12 @@
-/* Key epochs of one conn (docs/wire.md 3 and 7). It owns raw keys, counters of use and the replay windows of CTRL
- * records; expanded contexts live in the engine's ring, so that a conn at rest holds raw keys only.
+/* Key epochs of one conn (docs/wire.md 3 and 7). It owns raw keys, counters of use and the replay
+ * windows of CTRL records; expanded contexts live in the engine's ring, so that a conn at rest
+ * holds raw keys only.
  *
- * One epoch number serves both directions: whoever sees a record of epoch n+1 open under the next keys moves his
- * own sealing there too. That keeps at most three epochs alive and needs no frame to agree on. Both data and
- * CTRL keys move together.
- * Raw keys and secrets lie in a pool of memory for keys, a block an epoch, so that neither a core dump nor a forked child
- * holds them. */
+ * One epoch number serves both directions: whoever sees a record of epoch n+1 open under the next
+ * keys moves his own sealing there too. That keeps at most three epochs alive and needs no frame to
+ * agree on. Both data and CTRL keys move together.
+ * Raw keys and secrets lie in a pool of memory for keys, a block an epoch, so that neither a core
+ * dump nor a forked child holds them. */
 #include "core/keys.h"
 
 #include <string.h>
@@ -197,7 +198,8 @@ static int record_open(struct smt_keys *k, struct smt_epoch *e, enum smt_key_use
                               cipher + plain_len);
 }
 
-/* Derives the next epoch's keys, once: a forger who names the next epoch costs no key schedule a packet. */
+/* Derives the next epoch's keys, once: a forger who names the next epoch costs no key schedule a
+ * packet. */
 static int next_make(struct smt_keys *k)
 {
     if (k->next != NULL)

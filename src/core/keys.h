@@ -73,8 +73,9 @@ SMT_MUST_CHECK int smt_keys_install(struct smt_keys *k, struct smt_keys_env *env
 /* Wipes everything. Harmless on a zeroed struct. */
 void smt_keys_fini(struct smt_keys *k);
 
-/* Seals a data record of the current epoch: the n_in pieces, plain_len bytes together, become head ‖ ciphertext ‖ tag at `record`.
- * The first piece may lie at its place, record + 13 (sealed in place). 0, SMT_EKEYLIMIT, SMT_ECRYPTO. */
+/* Seals a data record of the current epoch: the n_in pieces, plain_len bytes together, become head
+ * ‖ ciphertext ‖ tag at `record`. The first piece may lie at its place, record + 13 (sealed in
+ * place). 0, SMT_EKEYLIMIT, SMT_ECRYPTO. */
 SMT_MUST_CHECK int smt_keys_seal_data(struct smt_keys *k, uint64_t record_no, uint8_t *record,
                                       const struct smt_aead_in *in, unsigned n_in,
                                       size_t plain_len);
@@ -86,17 +87,20 @@ SMT_MUST_CHECK int smt_keys_seal_ctrl(struct smt_keys *k, uint8_t *record, size_
 enum smt_epoch_ref { SMT_EPOCH_NONE, SMT_EPOCH_NOW, SMT_EPOCH_PREV, SMT_EPOCH_NEXT };
 enum smt_epoch_ref smt_keys_find_epoch(const struct smt_keys *k, uint8_t epoch);
 
-/* Opens a whole record (head, ciphertext, tag: record_len bytes) into the pieces of `out`, together plain_len bytes.
- * For SMT_EPOCH_NEXT the next keys are tried and, when the tag passes, become current. 0, SMT_EAUTH, SMT_ECRYPTO. */
+/* Opens a whole record (head, ciphertext, tag: record_len bytes) into the pieces of `out`, together
+ * plain_len bytes. For SMT_EPOCH_NEXT the next keys are tried and, when the tag passes, become
+ * current. 0, SMT_EAUTH, SMT_ECRYPTO. */
 SMT_MUST_CHECK int smt_keys_open_data(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
                                       uint64_t record_no, const uint8_t *record, size_t plain_len,
                                       const struct smt_aead_out *out, unsigned n_out);
 
-/* The same for CTRL, in place, with the replay check before and its mark after. SMT_EAGAIN: seen before or too old. */
+/* The same for CTRL, in place, with the replay check before and its mark after. SMT_EAGAIN: seen
+ * before or too old. */
 SMT_MUST_CHECK int smt_keys_open_ctrl(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
                                       uint64_t record_no, uint8_t *record, size_t plain_len);
 
-/* Moves to the next epoch if it is time (limits, wish) and allowed (the peer confirmed this one). True if moved. */
+/* Moves to the next epoch if it is time (limits, wish) and allowed (the peer confirmed this one).
+ * True if moved. */
 bool smt_keys_step(struct smt_keys *k, uint64_t now);
 
 /* Drops previous keys that are no longer needed. */

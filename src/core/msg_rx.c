@@ -1,6 +1,7 @@
-/* Receiving side of a message: a set of accepted ranges over a buffer. Ranges are exact, cut as the sender liked; a
- * record counts whole or not at all, so what is missing is asked for by its exact bounds and any change of cut or MTU
- * in the middle is harmless. Gaps are bounded: a record that would open one too many is dropped and comes again. */
+/* Receiving side of a message: a set of accepted ranges over a buffer. Ranges are exact, cut as the
+ * sender liked; a record counts whole or not at all, so what is missing is asked for by its exact
+ * bounds and any change of cut or MTU in the middle is harmless. Gaps are bounded: a record that
+ * would open one too many is dropped and comes again. */
 #include "core/msg_rx.h"
 
 enum { MAX_GOT_RANGES = 1024 };

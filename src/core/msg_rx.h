@@ -1,4 +1,5 @@
-/* The receiving side of one message: where its bytes go, which have been accepted, how much was granted. */
+/* The receiving side of one message: where its bytes go, which have been accepted, how much was
+ * granted. */
 #ifndef SMT_CORE_MSG_RX_H
 #define SMT_CORE_MSG_RX_H
 
@@ -45,7 +46,8 @@ static inline bool smt_msg_rx_wants(const struct smt_msg_rx *m, uint32_t offset,
     return !smt_ranges_overlaps(&m->got, offset, (uint64_t)offset + len);
 }
 
-/* The bytes of [offset, offset + len) are in place and authentic. SMT_ENOMEM: too many gaps, as if never come. */
+/* The bytes of [offset, offset + len) are in place and authentic. SMT_ENOMEM: too many gaps, as if
+ * never come. */
 SMT_MUST_CHECK int smt_msg_rx_accept(struct smt_msg_rx *m, uint32_t offset, uint32_t len);
 
 /* The next missing range at or after `from` among what was granted. False when none. */

@@ -1,8 +1,9 @@
-/* Sending side of a message, as two offsets (sent, granted) and a set of ranges to send again. Which message sends next
- * is srpt.c's matter, how much may be in flight pacer.c's, what a packet looks like record.c's.
+/* Sending side of a message, as two offsets (sent, granted) and a set of ranges to send again.
+ * Which message sends next is srpt.c's matter, how much may be in flight pacer.c's, what a packet
+ * looks like record.c's.
  *
- * The seal counter lives here because it must never go back whatever happens to the message: each record, new or
- * again, takes the next value (docs/wire.md 3). */
+ * The seal counter lives here because it must never go back whatever happens to the message: each
+ * record, new or again, takes the next value (docs/wire.md 3). */
 #include "core/msg_tx.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The sending side of one message: which bytes are new, granted, lost; where the user's bytes are; seal counters.
- * It never sees a packet or a clock. */
+/* The sending side of one message: which bytes are new, granted, lost; where the user's bytes are;
+ * seal counters. It never sees a packet or a clock. */
 #ifndef SMT_CORE_MSG_TX_H
 #define SMT_CORE_MSG_TX_H
 

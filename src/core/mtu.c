@@ -1,7 +1,8 @@
-/* Datagram path MTU discovery (RFC 8899) for one conn. The size that link and peer allow is used from the first byte and
- * tested at once: on a clean path that costs one probe and no delay. If three probes of a size stay unanswered, or data
- * stop arriving while the size is unproven, the conn falls back to the size that passes everywhere and searches upward.
- * A message in flight needs nothing: its next record is cut smaller (docs/wire.md 3). */
+/* Datagram path MTU discovery (RFC 8899) for one conn. The size that link and peer allow is used
+ * from the first byte and tested at once: on a clean path that costs one probe and no delay. If
+ * three probes of a size stay unanswered, or data stop arriving while the size is unproven, the
+ * conn falls back to the size that passes everywhere and searches upward. A message in flight needs
+ * nothing: its next record is cut smaller (docs/wire.md 3). */
 #include "core/mtu.h"
 
 #include "core/state.h"
@@ -36,7 +37,8 @@ void smt_mtu_start(struct smt_conn *c, uint64_t now, uint32_t target)
     struct smt_mtu *m = &c->mtu;
     if (target > UINT16_MAX)
         target = UINT16_MAX;
-    *m = (struct smt_mtu){.now = (uint16_t)target, .low = (uint16_t)target, .high = (uint16_t)target};
+    *m = (struct smt_mtu){
+        .now = (uint16_t)target, .low = (uint16_t)target, .high = (uint16_t)target};
     if (target <= SMT_MTU_BASE) {
         m->state = SMT_MTU_OFF;
         m->confirmed = true;

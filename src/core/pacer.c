@@ -1,10 +1,12 @@
-/* A byte window per conn over UDP. Homa's grants protect the receiver's link; the default device is a UDP socket whose
- * buffer must not overflow either, and unscheduled bytes are not granted. So the sender marks its stream now and then (MARK:
- * totals sent so far) and the receiver answers what had come by then (SEEN). Everything before an answered mark is either
- * delivered or lost: bytes after it are in flight. The same answers measure RTT, delivery rate and loss.
+/* A byte window per conn over UDP. Homa's grants protect the receiver's link; the default device is
+ * a UDP socket whose buffer must not overflow either, and unscheduled bytes are not granted. So the
+ * sender marks its stream now and then (MARK: totals sent so far) and the receiver answers what had
+ * come by then (SEEN). Everything before an answered mark is either delivered or lost: bytes after
+ * it are in flight. The same answers measure RTT, delivery rate and loss.
  *
- * The window starts at what the peer can buffer, falls to 0.7 of itself at loss above 1 % and grows back by an eighth of itself a mark. The full
- * congestion layer replaces only this file's window_update. */
+ * The window starts at what the peer can buffer, falls to 0.7 of itself at loss above 1 % and grows
+ * back by an eighth of itself a mark. The full congestion layer replaces only this file's
+ * window_update. */
 #include "core/pacer.h"
 
 #include "core/state.h"
@@ -89,8 +91,9 @@ static void window_update(struct smt_pacer *p, uint32_t sent, uint32_t lost, uin
     p->window = more < p->max_window ? more : p->max_window;
 }
 
-/* Packets newly known to be lost. Control may overtake data (it has the highest priority), so what is missing is judged by
- * the mark before: whatever left before that one and is not there now has had a round trip to come. */
+/* Packets newly known to be lost. Control may overtake data (it has the highest priority), so what
+ * is missing is judged by the mark before: whatever left before that one and is not there now has
+ * had a round trip to come. */
 static uint32_t losses_new(struct smt_pacer *p, uint32_t got_packets)
 {
     int32_t missing = (int32_t)(p->flight->acked_packets - got_packets);

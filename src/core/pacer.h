@@ -1,4 +1,5 @@
-/* How many bytes of a conn may be in flight, by the peer's own counts (MARK and SEEN, docs/wire.md 4). */
+/* How many bytes of a conn may be in flight, by the peer's own counts (MARK and SEEN, docs/wire.md
+ * 4). */
 #ifndef SMT_CORE_PACER_H
 #define SMT_CORE_PACER_H
 

@@ -1,5 +1,6 @@
-/* What the application does with messages: post, cancel, reply, refuse, accept, release (engine.h). Each checks limits and
- * changes nothing when it fails. Time comes with the next engine call: what is posted waits in the engine's list until then. */
+/* What the application does with messages: post, cancel, reply, refuse, accept, release (engine.h).
+ * Each checks limits and changes nothing when it fails. Time comes with the next engine call: what
+ * is posted waits in the engine's list until then. */
 #include "core/state.h"
 
 static const uint64_t credit_wait = 20 * SMT_MSEC;

@@ -11,8 +11,9 @@ struct smt_tx_sink;
 
 enum smt_sent { SMT_SENT_ONE, SMT_SENT_BLOCKED, SMT_SENT_FULL, SMT_SENT_NOTHING };
 
-/* Sends the next packet of an rpc's outgoing message: sealed straight into the sink. BLOCKED: the pacer holds it; FULL: the sink does;
- * NOTHING: there was nothing to send, or the rpc has failed. */
+/* Sends the next packet of an rpc's outgoing message: sealed straight into the sink. BLOCKED: the
+ * pacer holds it; FULL: the sink does; NOTHING: there was nothing to send, or the rpc has
+ * failed. */
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
 
 /* Takes a DATA packet whose header has been decoded. */

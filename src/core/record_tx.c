@@ -1,8 +1,9 @@
-/* Building DATA packets: one record per packet, sealed in the sink's memory. Small data are copied behind their head and
- * sealed in place; from GATHER_MIN on the cipher gathers from the user's memory, so that encrypting is the copy.
+/* Building DATA packets: one record per packet, sealed in the sink's memory. Small data are copied
+ * behind their head and sealed in place; from GATHER_MIN on the cipher gathers from the user's
+ * memory, so that encrypting is the copy.
  *
- * All packets of a message are of one size but the last: the cut spreads head and data evenly, so that packets of many
- * messages fit one super-frame of equal segments with little padding. */
+ * All packets of a message are of one size but the last: the cut spreads head and data evenly, so
+ * that packets of many messages fit one super-frame of equal segments with little padding. */
 #include "core/record.h"
 
 #include "core/state.h"

@@ -1,6 +1,7 @@
-/* The sender's order: SRPT over all outgoing messages of an engine (Homa, SIGCOMM'18 section 3.4). Messages that fit one
- * packet skip the heap: among themselves they are served in order of arrival, which for one packet each is the same
- * order to within a packet and costs nothing. It knows nothing of windows or grants: rpc.c queues only what may send. */
+/* The sender's order: SRPT over all outgoing messages of an engine (Homa, SIGCOMM'18 section 3.4).
+ * Messages that fit one packet skip the heap: among themselves they are served in order of arrival,
+ * which for one packet each is the same order to within a packet and costs nothing. It knows
+ * nothing of windows or grants: rpc.c queues only what may send. */
 #include "core/srpt.h"
 
 #include "core/rpc.h"

@@ -1,4 +1,5 @@
-/* Who sends next: short messages first come first served, then the message with the fewest bytes left. */
+/* Who sends next: short messages first come first served, then the message with the fewest bytes
+ * left. */
 #ifndef SMT_CORE_SRPT_H
 #define SMT_CORE_SRPT_H
 

@@ -1,4 +1,5 @@
-/* What an engine is made of. Fields of a part belong to that part's file; what is loose here belongs to engine.c. */
+/* What an engine is made of. Fields of a part belong to that part's file; what is loose here
+ * belongs to engine.c. */
 #ifndef SMT_CORE_STATE_H
 #define SMT_CORE_STATE_H
 

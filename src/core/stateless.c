@@ -1,5 +1,5 @@
-/* Stateless answers (docs/wire.md 6). A bucket of tokens bounds them: RETRY is worth more (a client waits for it) than
- * NO_SESSION and VERSION, which are hints, so those leave a reserve. */
+/* Stateless answers (docs/wire.md 6). A bucket of tokens bounds them: RETRY is worth more (a client
+ * waits for it) than NO_SESSION and VERSION, which are hints, so those leave a reserve. */
 #include "core/stateless.h"
 
 #include "core/state.h"

@@ -1,4 +1,5 @@
-/* Answers to packets that belong to no conn: RETRY, NO_SESSION, VERSION. Nothing is remembered of whom they go to. */
+/* Answers to packets that belong to no conn: RETRY, NO_SESSION, VERSION. Nothing is remembered of
+ * whom they go to. */
 #ifndef SMT_CORE_STATELESS_H
 #define SMT_CORE_STATELESS_H
 
@@ -27,7 +28,8 @@ struct smt_stateless {
 
 void smt_stateless_init(struct smt_stateless *s);
 
-/* Queues an answer; dropped when the rate limit or the queue is used up. `cookie` for RETRY, else NULL. */
+/* Queues an answer; dropped when the rate limit or the queue is used up. `cookie` for RETRY, else
+ * NULL. */
 void smt_stateless_add(struct smt_engine *e, uint64_t now, const struct smt_addr *to,
                        uint16_t dport, uint8_t kind, uint64_t session_id, const uint8_t *cookie);
 

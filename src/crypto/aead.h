@@ -80,7 +80,8 @@ const struct smt_aead *smt_aead_list(unsigned *n);
 
 /* The row for `alg`; impl NULL or "auto" picks the fastest that may be used (only OpenSSL when a
  * FIPS provider is active). An impl asked for by name is given, FIPS or not. SMT_AEAD_NONE has one
- * row whatever `impl` says; nothing else ever gives it. NULL when there is none. The environment is not read here: api does. */
+ * row whatever `impl` says; nothing else ever gives it. NULL when there is none. The environment is
+ * not read here: api does. */
 const struct smt_aead *smt_aead_find(enum smt_aead_alg alg, const char *impl);
 
 /* The row by the algorithm's name ("aes-128-gcm", "aes-256-gcm"). NULL when unknown. */

@@ -1,11 +1,13 @@
-/* Instruction counts of the engine: two engines in one process over the in-memory device, `n` RPCs of `size` bytes, `depth` in
- * flight. Run it under callgrind and collect one side only:
+/* Instruction counts of the engine: two engines in one process over the in-memory device, `n` RPCs
+ * of `size` bytes, `depth` in flight. Run it under callgrind and collect one side only:
  *
- *   valgrind --tool=callgrind --toggle-collect=client_turn --toggle-collect=... bench_loop 64 1 10000 aes-128-gcm
+ *   valgrind --tool=callgrind --toggle-collect=client_turn --toggle-collect=... bench_loop 64 1
+ *   10000 aes-128-gcm
  *
- * client_turn and server_turn hold everything that a side does for its RPCs, device included, application excluded as far
- * as posting and releasing go. scripts/count-instructions does this for the table in docs/performance.md. Without
- * valgrind it prints RPCs per second of one thread that does both sides. */
+ * client_turn and server_turn hold everything that a side does for its RPCs, device included,
+ * application excluded as far as posting and releasing go. scripts/count-instructions does this for
+ * the table in docs/performance.md. Without valgrind it prints RPCs per second of one thread that
+ * does both sides. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,7 +173,8 @@ static uint64_t clock_ns(void)
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: bench_loop SIZE DEPTH N [none|aes-128-gcm|aes-256-gcm] [MTU] [IMPL]\n");
+        fprintf(stderr,
+                "usage: bench_loop SIZE DEPTH N [none|aes-128-gcm|aes-256-gcm] [MTU] [IMPL]\n");
         return 1;
     }
     size = strtoull(argv[1], NULL, 0);
@@ -207,9 +210,10 @@ int main(int argc, char **argv)
         server_turn(&b, now);
     }
     uint64_t ns = clock_ns() - t0;
-    printf("{\"size\":%zu,\"depth\":%u,\"cipher\":\"%s\",\"rpcs\":%llu,\"all_rpcs\":%llu,\"ns_per_rpc\":%.1f}\n",
-           size, depth, aead->name, (unsigned long long)(done - first), (unsigned long long)done,
-           (double)ns / (double)(done - first));
+    printf(
+        "{\"size\":%zu,\"depth\":%u,\"cipher\":\"%s\",\"rpcs\":%llu,\"all_rpcs\":%llu,\"ns_per_rpc\":%.1f}\n",
+        size, depth, aead->name, (unsigned long long)(done - first), (unsigned long long)done,
+        (double)ns / (double)(done - first));
     smt_engine_free(a.e);
     smt_engine_free(b.e);
     da->ops->close(da);

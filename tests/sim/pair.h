@@ -33,7 +33,8 @@ enum { KEPT_BYTES = (64 << 20) + (1 << 20) };
 static const struct sim_link clean_link = {.delay = 10 * SMT_USEC};
 
 /* Hosts are made, not started: change their configs, then pair_start. */
-static inline struct pair pair_new(uint64_t seed, const struct sim_link *link, enum checking_cipher cipher)
+static inline struct pair pair_new(uint64_t seed, const struct sim_link *link,
+                                   enum checking_cipher cipher)
 {
     struct simnet_config config = {.seed = seed,
                                    .n_hosts = 2,

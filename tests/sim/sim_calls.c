@@ -1,5 +1,5 @@
-/* Calls and one-way messages in their ordinary life: one direction, both at once, cancelled, with deadlines,
- * many at once. */
+/* Calls and one-way messages in their ordinary life: one direction, both at once, cancelled, with
+ * deadlines, many at once. */
 #include "pair.h"
 
 static void sim_oneway(void **state)

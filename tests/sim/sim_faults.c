@@ -28,8 +28,8 @@ static void revive(void *arg, struct simnet *net)
         simnet_at(net, net->now + smt_prng_below(&net->rng, 30 * SMT_MSEC), kill_server, r);
 }
 
-/* The server dies and comes back again and again: every call ends once, none runs twice, the client gets
- * on with new sessions. With `follow` it acts on NO_SESSION, else only on silence. */
+/* The server dies and comes back again and again: every call ends once, none runs twice, the client
+ * gets on with new sessions. With `follow` it acts on NO_SESSION, else only on silence. */
 static void restart_run(uint64_t seed, const struct sim_link *link, bool follow)
 {
     struct pair p = pair_new(seed, link, CHECKING_FAST);
@@ -52,7 +52,8 @@ static void restart_run(uint64_t seed, const struct sim_link *link, bool follow)
     simnet_at(p.net, p.net->now + SMT_MSEC, kill_server, &r);
     sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
     const struct sim_app_stats *s = sim_app_stats(p.app);
-    SIM_CHECK(p.net, s->maybe + s->other_errors > 0, "no call was lost in %u restarts", RESTARTS - r.left);
+    SIM_CHECK(p.net, s->maybe + s->other_errors > 0, "no call was lost in %u restarts",
+              RESTARTS - r.left);
     SIM_CHECK(p.net, s->responses + s->sent > config.n_calls / 2, "only %llu calls worked",
               (unsigned long long)(s->responses + s->sent));
     SIM_CHECK(p.net, !follow || s->hints > 0, "no NO_SESSION came");
@@ -147,8 +148,11 @@ static void sim_slow_server_is_not_dead(void **state)
     struct pair p = pair_new(sim_seed(47), &lossy_link, CHECKING_FAST);
     p.a->config.peer_timeout = p.b->config.peer_timeout = 100 * SMT_MSEC;
     pair_start(&p);
-    struct sim_load_config config = {
-        .n_calls = 100, .window = 20, .max_len = 1 << 16, .max_resp = 1 << 16, .serve_ns = 3 * SMT_SEC};
+    struct sim_load_config config = {.n_calls = 100,
+                                     .window = 20,
+                                     .max_len = 1 << 16,
+                                     .max_resp = 1 << 16,
+                                     .serve_ns = 3 * SMT_SEC};
     sim_app_load(p.app, p.a, p.b, &config);
     sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
     SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 0, "failures");
@@ -168,8 +172,8 @@ static enum sim_verdict drop_nth(void *arg, struct simnet *net, struct sim_packe
 }
 
 /* Comes up and carries a call both ways, within `limit`. How many packets it took. */
-static uint64_t handshake_run(uint64_t seed, const struct sim_link *link, uint32_t pad, uint64_t drop,
-                              uint64_t limit)
+static uint64_t handshake_run(uint64_t seed, const struct sim_link *link, uint32_t pad,
+                              uint64_t drop, uint64_t limit)
 {
     struct pair p = pair_new(seed, link, CHECKING_FAST);
     p.net->hs_pad = pad;
@@ -228,13 +232,15 @@ static void handshake_fails(bool there)
     if (!there)
         simnet_kill(p.b);
     uint64_t from = p.net->now;
-    struct sim_load_config config = {.n_calls = 10, .window = 10, .max_len = 1 << 16, .may_fail = true};
+    struct sim_load_config config = {
+        .n_calls = 10, .window = 10, .max_len = 1 << 16, .may_fail = true};
     sim_app_load(p.app, p.a, p.b, &config);
     bool gone = simnet_run(p.net, from + SMT_SEC, conn_gone, p.a);
     SIM_CHECK(p.net, gone, "conn never goes DOWN");
     SIM_CHECK(p.net, p.net->now <= from + 310 * SMT_MSEC, "DOWN after %llu us",
               (unsigned long long)((p.net->now - from) / 1000));
-    SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 10 && sim_app_stats(p.app)->down >= 1, "events");
+    SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 10 && sim_app_stats(p.app)->down >= 1,
+              "events");
     simnet_settle(p.net, p.net->now + SMT_SEC);
     pair_free(&p);
 }

@@ -1,5 +1,5 @@
-/* Bytes that nobody meant: noise, damaged and cut copies of real packets, replays of all of a run, packets of
- * one session under the id of another. Nothing may come of them but counters. */
+/* Bytes that nobody meant: noise, damaged and cut copies of real packets, replays of all of a run,
+ * packets of one session under the id of another. Nothing may come of them but counters. */
 #include <stdio.h>
 
 #include "base/bytes.h"
@@ -55,7 +55,8 @@ static void watch(void *arg, struct sim_host *host, const struct smt_engine_even
 {
     struct garbage *g = arg;
     g->n_events++;
-    SIM_CHECK(host->net, !g->watching || ev->type == SMT_EE_NO_SESSION, "event %d came of garbage", ev->type);
+    SIM_CHECK(host->net, !g->watching || ev->type == SMT_EE_NO_SESSION, "event %d came of garbage",
+              ev->type);
 }
 
 static const struct sim_load_config small_load = {
@@ -66,8 +67,9 @@ static const struct sim_load_config small_load = {
 static void noise(void *arg, struct simnet *net)
 {
     struct garbage *g = arg;
-    static const uint8_t kinds[] = {SMT_KIND_DATA,  SMT_KIND_EARLY,      SMT_KIND_CTRL,   SMT_KIND_HANDSHAKE,
-                                    SMT_KIND_RETRY, SMT_KIND_NO_SESSION, SMT_KIND_VERSION};
+    static const uint8_t kinds[] = {SMT_KIND_DATA,      SMT_KIND_EARLY, SMT_KIND_CTRL,
+                                    SMT_KIND_HANDSHAKE, SMT_KIND_RETRY, SMT_KIND_NO_SESSION,
+                                    SMT_KIND_VERSION};
     uint8_t bytes[2000];
     size_t len = smt_prng_below(&net->rng, sizeof(bytes));
     smt_prng_bytes(&net->rng, bytes, len);
@@ -88,7 +90,8 @@ static void noise(void *arg, struct simnet *net)
         if (smt_prng_below(&net->rng, 4) != 0)
             smt_put_be64(bytes + 20, g->session_ids[to]);
         if (wide) {
-            smt_put_be64(bytes + 28, smt_prng_below(&net->rng, 500) | (bytes[15] & 1 ? SMT_ID_ROLE : 0));
+            smt_put_be64(bytes + 28,
+                         smt_prng_below(&net->rng, 500) | (bytes[15] & 1 ? SMT_ID_ROLE : 0));
             smt_put_be32(bytes + 4, (uint32_t)smt_prng_below(&net->rng, 3) * 1400);
             smt_put_be32(bytes + 8, 1 << smt_prng_below(&net->rng, 31));
             smt_put_be32(bytes + 36, (uint32_t)smt_prng_below(&net->rng, 50));
@@ -98,9 +101,9 @@ static void noise(void *arg, struct simnet *net)
         /* Half of them get as far as the tag. */
         size_t hdr_len = wide ? SMT_DATA_HDR_LEN : SMT_CTRL_HDR_LEN;
         if (len >= hdr_len + SMT_RECORD_OVERHEAD && smt_prng_below(&net->rng, 2) == 0) {
-            uint64_t no = kind == SMT_KIND_DATA
-                              ? smt_data_record_no(smt_get_be64(bytes + 28), smt_get_be32(bytes + 36))
-                              : smt_prng_below(&net->rng, 100000);
+            uint64_t no = kind == SMT_KIND_DATA ? smt_data_record_no(smt_get_be64(bytes + 28),
+                                                                     smt_get_be32(bytes + 36))
+                                                : smt_prng_below(&net->rng, 100000);
             smt_record_head_encode(bytes + hdr_len, no, len - hdr_len - SMT_RECORD_OVERHEAD);
         }
     }
@@ -124,7 +127,9 @@ static void sim_garbage_noise(void **state)
     sim_app_finish(p.app, p.net->now + 60 * SMT_SEC);
     SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 0, "failures");
     SIM_CHECK(p.net, simnet_n_conns(p.a) == 1 && simnet_n_conns(p.b) == 1, "conns came of noise");
-    SIM_CHECK(p.net, sim_counter(p.a->engine, "drop_auth") > 0 && sim_counter(p.b->engine, "drop_auth") > 0,
+    SIM_CHECK(p.net,
+              sim_counter(p.a->engine, "drop_auth") > 0 &&
+                  sim_counter(p.b->engine, "drop_auth") > 0,
               "forgeries not counted");
     SIM_CHECK(p.net, sim_counter(p.b->engine, "drop_malformed") > 0, "malformed not counted");
     pair_free(&p);
@@ -144,8 +149,10 @@ static enum sim_verdict damaged_copies(void *arg, struct simnet *net, struct sim
         else if (what == 1)
             len = (uint32_t)smt_prng_below(&net->rng, len);
         else /* in the header, where it hurts */
-            copy[smt_prng_below(&net->rng, len < 60 ? len : 60)] ^= (uint8_t)(1 + smt_prng_below(&net->rng, 255));
-        simnet_inject(net, &pkt->source, pkt->to, copy, len, smt_prng_below(&net->rng, 30 * SMT_USEC));
+            copy[smt_prng_below(&net->rng, len < 60 ? len : 60)] ^=
+                (uint8_t)(1 + smt_prng_below(&net->rng, 255));
+        simnet_inject(net, &pkt->source, pkt->to, copy, len,
+                      smt_prng_below(&net->rng, 30 * SMT_USEC));
     }
     return SIM_PASS;
 }
@@ -173,11 +180,13 @@ static void replay_all(struct garbage *g, uint64_t gap)
 {
     struct simnet *net = g->p->net;
     for (size_t i = 0; i < g->n; i++)
-        simnet_inject(net, &g->all[i].source, g->all[i].to, g->all[i].data, g->all[i].len, 1 + i * gap);
+        simnet_inject(net, &g->all[i].source, g->all[i].to, g->all[i].data, g->all[i].len,
+                      1 + i * gap);
     simnet_sleep(net, g->n * gap + 100 * SMT_MSEC);
 }
 
-/* Every packet of a finished run comes again, then once more with all in disorder: no event, no memory. */
+/* Every packet of a finished run comes again, then once more with all in disorder: no event, no
+ * memory. */
 static void sim_garbage_replay_of_a_whole_run(void **state)
 {
     struct pair p = pair_new(sim_seed(82), &clean_link, CHECKING_FAST);
@@ -208,7 +217,8 @@ static void sim_garbage_replay_of_a_whole_run(void **state)
     SIM_CHECK(p.net, simnet_n_conns(p.a) == 1 && simnet_n_conns(p.b) == 1, "conns came of replays");
     SIM_CHECK(p.net, smt_engine_memory(p.a->engine) <= memory[0] + 4096, "memory a");
     SIM_CHECK(p.net, smt_engine_memory(p.b->engine) <= memory[1] + 4096, "memory b");
-    uint64_t drops = sim_counter(p.b->engine, "drop_replay") + sim_counter(p.b->engine, "drop_finished") +
+    uint64_t drops = sim_counter(p.b->engine, "drop_replay") +
+                     sim_counter(p.b->engine, "drop_finished") +
                      sim_counter(p.b->engine, "drop_duplicate");
     SIM_CHECK(p.net, drops > g.n / 4, "%llu drops for %zu packets", (unsigned long long)drops, g.n);
 
@@ -298,7 +308,8 @@ static enum sim_verdict splice(void *arg, struct simnet *net, struct sim_packet 
         if (id != s->ids[i][pkt->to])
             continue;
         smt_put_be64(copy + 20, s->ids[1 - i][pkt->to]);
-        simnet_inject(net, &pkt->source, pkt->to, copy, pkt->len, smt_prng_below(&net->rng, 40 * SMT_USEC));
+        simnet_inject(net, &pkt->source, pkt->to, copy, pkt->len,
+                      smt_prng_below(&net->rng, 40 * SMT_USEC));
     }
     return SIM_PASS;
 }

@@ -1,5 +1,5 @@
-/* Limits and who waits for whom: open calls, unreleased bytes, a send queue that is full, messages that have
- * to be accepted first. None of them may end in a standstill. */
+/* Limits and who waits for whom: open calls, unreleased bytes, a send queue that is full, messages
+ * that have to be accepted first. None of them may end in a standstill. */
 #include "pair.h"
 
 struct limits {
@@ -134,7 +134,8 @@ static void sim_backpressure_of_the_device(void **state)
 
 /* ---- INCOMING ---- */
 
-static struct sim_app_stats incoming_run(uint64_t seed, const struct sim_link *link, enum sim_incoming policy)
+static struct sim_app_stats incoming_run(uint64_t seed, const struct sim_link *link,
+                                         enum sim_incoming policy)
 {
     struct pair p = pair_new(seed, link, CHECKING_FAST);
     p.a->config.accept_len = p.b->config.accept_len = 20000;

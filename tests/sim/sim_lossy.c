@@ -1,5 +1,6 @@
-/* The promise of issue 2: under 5 % loss, 5 % duplicates, 20 % reordering and 1 % corruption every call runs
- * exactly once, byte for byte, everything comes to rest, and the same seed gives the same run. */
+/* The promise of issue 2: under 5 % loss, 5 % duplicates, 20 % reordering and 1 % corruption every
+ * call runs exactly once, byte for byte, everything comes to rest, and the same seed gives the same
+ * run. */
 #include <stdio.h>
 
 #include "pair.h"
@@ -43,8 +44,8 @@ static uint64_t lossy_run(const struct lossy *l)
     struct sim_host *hosts[2] = {p.a, p.b};
     for (int i = 0; i < 2; i++) {
         uint64_t now = smt_engine_memory(hosts[i]->engine);
-        SIM_CHECK(p.net, now <= memory[i] + KEPT_BYTES, "memory %llu, was %llu", (unsigned long long)now,
-                  (unsigned long long)memory[i]);
+        SIM_CHECK(p.net, now <= memory[i] + KEPT_BYTES, "memory %llu, was %llu",
+                  (unsigned long long)now, (unsigned long long)memory[i]);
     }
     printf("    %u calls each way up to %u bytes: %.1f GB, %.2f M packets, %.2f s of virtual time, "
            "%.2f M seals\n",

@@ -39,11 +39,13 @@ static void sim_many_conns_and_calls_in_flight(void **state)
             sim_app_load_on(p.app, p.a, conns[i], &config);
         sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
         SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 0, "failures");
-        SIM_CHECK(p.net, sim_app_stats(p.app)->responses == (uint64_t)n * 50 * (round + 1), "responses");
+        SIM_CHECK(p.net, sim_app_stats(p.app)->responses == (uint64_t)n * 50 * (round + 1),
+                  "responses");
         for (unsigned i = 0; i < 2; i++) {
             uint64_t now = smt_engine_memory(p.net->hosts[i].engine);
-            SIM_CHECK(p.net, round == 0 || now <= used[i] + (2 << 20), "memory of host %u: %llu, was %llu", i,
-                      (unsigned long long)now, (unsigned long long)used[i]);
+            SIM_CHECK(p.net, round == 0 || now <= used[i] + (2 << 20),
+                      "memory of host %u: %llu, was %llu", i, (unsigned long long)now,
+                      (unsigned long long)used[i]);
             used[i] = now;
         }
     }

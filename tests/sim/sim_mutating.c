@@ -1,5 +1,5 @@
-/* Things that change while a message is under way: the lent bytes, the path's packet limit, the keys. The
- * checking cipher fails the run when a (key, nonce) seals two byte strings. */
+/* Things that change while a message is under way: the lent bytes, the path's packet limit, the
+ * keys. The checking cipher fails the run when a (key, nonce) seals two byte strings. */
 #include "pair.h"
 
 static void sim_mutating_buffers_never_reuse_a_nonce(void **state)
@@ -69,7 +69,8 @@ static void sim_mtu_changes_under_way(void **state)
     mtu_run(sim_seed(32), &lossy_link);
 }
 
-/* A path that takes 9,000 bytes is used as such; one that takes less than the device says is found out. */
+/* A path that takes 9,000 bytes is used as such; one that takes less than the device says is found
+ * out. */
 static void mtu_found(uint32_t device, uint32_t path, uint32_t at_least)
 {
     struct sim_link link = clean_link;
@@ -78,15 +79,18 @@ static void mtu_found(uint32_t device, uint32_t path, uint32_t at_least)
     p.a->mtu = p.b->mtu = device;
     pair_start(&p);
     struct smt_conn *conn = pair_connect(&p, NULL);
-    struct sim_load_config config = {
-        .n_calls = 20, .window = 2, .fixed_len = 1 << 20, .max_resp = 64, .serve_ns = 20 * SMT_MSEC};
+    struct sim_load_config config = {.n_calls = 20,
+                                     .window = 2,
+                                     .fixed_len = 1 << 20,
+                                     .max_resp = 64,
+                                     .serve_ns = 20 * SMT_MSEC};
     sim_app_load_on(p.app, p.a, conn, &config);
     sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
     simnet_sleep(p.net, 5 * SMT_SEC);
     struct smt_conn_stats stats;
     smt_conn_stats(conn, &stats);
-    SIM_CHECK(p.net, stats.mtu >= at_least && stats.mtu <= path, "mtu %u on a path of %u, device %u",
-              stats.mtu, path, device);
+    SIM_CHECK(p.net, stats.mtu >= at_least && stats.mtu <= path,
+              "mtu %u on a path of %u, device %u", stats.mtu, path, device);
     pair_free(&p);
 }
 
@@ -131,7 +135,8 @@ static void ask_rekey(void *arg, struct simnet *net)
         if (smt_prng_below(&net->rng, 3) == 0)
             continue;
         int err = smt_conn_rekey(ends[i]);
-        SIM_CHECK(net, err == 0 || err == SMT_EAGAIN || err == SMT_ESTATE, "smt_conn_rekey: %d", err);
+        SIM_CHECK(net, err == 0 || err == SMT_EAGAIN || err == SMT_ESTATE, "smt_conn_rekey: %d",
+                  err);
         simnet_poke(&net->hosts[i]);
     }
     struct smt_conn_stats stats;
@@ -146,7 +151,8 @@ static void sim_rekey_past_256_epochs(void **state)
     pair_start(&p);
     struct smt_conn *ends[2];
     ends[0] = pair_connect(&p, &ends[1]);
-    struct sim_load_config config = {.n_calls = 20000, .window = 8, .max_len = 1 << 12, .max_resp = 1 << 12};
+    struct sim_load_config config = {
+        .n_calls = 20000, .window = 8, .max_len = 1 << 12, .max_resp = 1 << 12};
     sim_app_load_on(p.app, p.a, ends[0], &config);
     sim_app_load_on(p.app, p.b, ends[1], &config);
     simnet_at(p.net, p.net->now, ask_rekey, ends);

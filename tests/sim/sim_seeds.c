@@ -1,5 +1,6 @@
-/* Many seeds, each a short run with its own mix of links, limits, applications and misfortunes; and runs in
- * which the n-th allocation fails. SMT_SIM_SEEDS says how many (default 100), SMT_SIM_SEED runs one. */
+/* Many seeds, each a short run with its own mix of links, limits, applications and misfortunes; and
+ * runs in which the n-th allocation fails. SMT_SIM_SEEDS says how many (default 100), SMT_SIM_SEED
+ * runs one. */
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -108,7 +109,8 @@ static uint64_t seed_run(uint64_t seed)
     struct smt_prng rng;
     smt_prng_seed(&rng, seed ^ 0x5eed);
     struct sim_link link = random_link(&rng);
-    struct pair p = pair_new(seed, &link, smt_prng_below(&rng, 4) == 0 ? CHECKING_AES128_GCM : CHECKING_FAST);
+    struct pair p =
+        pair_new(seed, &link, smt_prng_below(&rng, 4) == 0 ? CHECKING_AES128_GCM : CHECKING_FAST);
     random_host(&rng, p.a);
     random_host(&rng, p.b);
     p.net->hs_pad = maybe_up_to(&rng, 5000);
@@ -153,7 +155,8 @@ static void sim_seeds(void **state)
     }
 }
 
-/* One run, the n-th allocation fails: whatever comes of it, no crash, no leak, no call without its end. */
+/* One run, the n-th allocation fails: whatever comes of it, no crash, no leak, no call without its
+ * end. */
 static bool nomem_run(long n)
 {
     struct pair p = pair_new(sim_seed(90), &lossy_link, CHECKING_FAST);

@@ -137,7 +137,8 @@ static void fast_pattern(const struct fast_ctx *c, const uint8_t *nonce, uint8_t
     memcpy(out + PATTERN, out, PATTERN);
 }
 
-static void fast_xor(uint8_t *dst, const uint8_t *src, size_t len, const uint8_t *pattern, size_t pos)
+static void fast_xor(uint8_t *dst, const uint8_t *src, size_t len, const uint8_t *pattern,
+                     size_t pos)
 {
     const uint8_t *k = pattern + pos % PATTERN;
     for (; len >= PATTERN; len -= PATTERN, dst += PATTERN, src += PATTERN) {
@@ -299,9 +300,10 @@ static struct smt_aead rows[] = {
 
 const struct smt_aead *checking_aead(enum checking_cipher cipher)
 {
-    const struct smt_aead *inner = cipher == CHECKING_FAST         ? &fast_row
-                                   : cipher == CHECKING_AES128_GCM ? smt_aead_find(SMT_AEAD_AES128_GCM, NULL)
-                                                                   : smt_aead_find(SMT_AEAD_AES256_GCM, NULL);
+    const struct smt_aead *inner = cipher == CHECKING_FAST ? &fast_row
+                                   : cipher == CHECKING_AES128_GCM
+                                       ? smt_aead_find(SMT_AEAD_AES128_GCM, NULL)
+                                       : smt_aead_find(SMT_AEAD_AES256_GCM, NULL);
     assert_non_null(inner);
     struct smt_aead *row = &rows[cipher];
     if (row->name == NULL) {

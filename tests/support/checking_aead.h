@@ -1,8 +1,8 @@
 /* Ciphers that watch their user: rows of the smt_aead table which remember every (key, nonce) ever
  * sealed and fail the running test when one of them seals a second, different byte string.
  *
- * Behind them stands either a stand-in cipher, quick and not secret but with a keyed 16-byte tag, so
- * that corruption is found, or a real row. One book for the process, one thread. */
+ * Behind them stands either a stand-in cipher, quick and not secret but with a keyed 16-byte tag,
+ * so that corruption is found, or a real row. One book for the process, one thread. */
 #ifndef SMT_TESTS_CHECKING_AEAD_H
 #define SMT_TESTS_CHECKING_AEAD_H
 

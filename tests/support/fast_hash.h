@@ -1,5 +1,5 @@
-/* A fast 64-bit hash for the tests' own book-keeping: traces, contents, stand-in tags. Not secret, not
- * attack-proof; the same bytes give the same value on every little-endian machine. */
+/* A fast 64-bit hash for the tests' own book-keeping: traces, contents, stand-in tags. Not secret,
+ * not attack-proof; the same bytes give the same value on every little-endian machine. */
 #ifndef SMT_TESTS_FAST_HASH_H
 #define SMT_TESTS_FAST_HASH_H
 

@@ -47,7 +47,8 @@ static void engine_random(void *arg, void *out, size_t len)
     smt_prng_bytes(&h->rng, out, len);
 }
 
-static void cookie_make(void *arg, uint64_t now, const struct smt_addr *from, uint64_t id, uint8_t out[32])
+static void cookie_make(void *arg, uint64_t now, const struct smt_addr *from, uint64_t id,
+                        uint8_t out[32])
 {
     memset(out, 0x5a, 32);
     memcpy(out, &id, sizeof(id));
@@ -73,7 +74,8 @@ struct hand *hand_new(bool hand_is_initiator)
     h->polite = true;
     h->initiator = hand_is_initiator;
     h->id = 0x0700000000000077;
-    h->addr = (struct smt_addr){.ip = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 2}, .port = HAND_PORT};
+    h->addr =
+        (struct smt_addr){.ip = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 2}, .port = HAND_PORT};
     smt_prng_seed(&h->rng, 7);
     smt_engine_config_init(&h->config);
     h->config.port = ENGINE_PORT;
@@ -111,7 +113,8 @@ static void hear_frames(struct hand_pkt *p, const uint8_t *at, size_t len)
     }
 }
 
-static void open_record(struct hand *h, struct hand_pkt *p, unsigned which, uint64_t record_no, size_t len)
+static void open_record(struct hand *h, struct hand_pkt *p, unsigned which, uint64_t record_no,
+                        size_t len)
 {
     uint8_t nonce[12], aad[SMT_AAD_LEN], plain[2048];
     uint64_t explicit_no;
@@ -165,7 +168,8 @@ static void take_pending(struct hand *h)
         assert_int_equal(p->hdr.session_id, h->id);
         h->got_packets++;
         h->got_bytes += p->len;
-        open_record(h, p, THEIRS_DATA, smt_data_record_no(p->hdr.rpc_id, p->hdr.seal), p->hdr.record_len);
+        open_record(h, p, THEIRS_DATA, smt_data_record_no(p->hdr.rpc_id, p->hdr.seal),
+                    p->hdr.record_len);
     } else if (p->hdr.kind == SMT_KIND_CTRL) {
         assert_int_equal(p->hdr.session_id, h->id);
         open_record(h, p, THEIRS_CTRL, 0, p->len - p->hdr.header_len);
@@ -216,7 +220,10 @@ static void give_ctrl(struct hand *h, const uint8_t *plain, size_t len)
 {
     uint8_t pkt[HAND_MTU];
     assert_non_null(h->conn);
-    struct smt_hdr hdr = {.sport = HAND_PORT, .dport = ENGINE_PORT, .kind = SMT_KIND_CTRL, .epoch = 1,
+    struct smt_hdr hdr = {.sport = HAND_PORT,
+                          .dport = ENGINE_PORT,
+                          .kind = SMT_KIND_CTRL,
+                          .epoch = 1,
                           .session_id = smt_conn_id(h->conn)};
     size_t at = smt_hdr_encode(&hdr, pkt);
     at += seal_record(h, MINE_CTRL, h->ctrl_no++, plain, len, pkt + at);
@@ -231,10 +238,13 @@ static void answer(struct hand *h)
         for (unsigned i = 0; h->polite && h->conn != NULL && i < p->n_frames; i++) {
             struct smt_frame f = p->frames[i];
             if (f.type == SMT_FRAME_MARK)
-                f = (struct smt_frame){.type = SMT_FRAME_SEEN, .seq = f.seq, .packets = h->got_packets,
+                f = (struct smt_frame){.type = SMT_FRAME_SEEN,
+                                       .seq = f.seq,
+                                       .packets = h->got_packets,
                                        .bytes = h->got_bytes};
             else if (f.type == SMT_FRAME_PROBE)
-                f = (struct smt_frame){.type = SMT_FRAME_PROBE_ACK, .token = f.token, .code = (uint16_t)p->len};
+                f = (struct smt_frame){
+                    .type = SMT_FRAME_PROBE_ACK, .token = f.token, .code = (uint16_t)p->len};
             else if (f.type == SMT_FRAME_PING)
                 f.type = SMT_FRAME_PONG;
             else
@@ -256,7 +266,8 @@ void hand_run(struct hand *h)
             smt_engine_tick(h->e, h->now);
             busy = true;
         }
-        while (h->n_events < HAND_MAX_EVENTS && smt_engine_next_event(h->e, &h->events[h->n_events])) {
+        while (h->n_events < HAND_MAX_EVENTS &&
+               smt_engine_next_event(h->e, &h->events[h->n_events])) {
             if (h->events[h->n_events].type == SMT_EE_DOWN)
                 h->conn = NULL;
             h->n_events++;
@@ -308,7 +319,8 @@ void hand_rx_many(struct hand *h, struct hand_bytes *pkts, unsigned n)
     struct smt_pkt all[32];
     assert_true(n <= SMT_ARRAY_LEN(all));
     for (unsigned i = 0; i < n; i++)
-        all[i] = (struct smt_pkt){.data = pkts[i].bytes, .len = (uint32_t)pkts[i].len, .from = &h->addr};
+        all[i] =
+            (struct smt_pkt){.data = pkts[i].bytes, .len = (uint32_t)pkts[i].len, .from = &h->addr};
     smt_engine_rx(h->e, h->now, all, n);
     hand_run(h);
 }
@@ -322,7 +334,8 @@ static size_t seal_record(struct hand *h, unsigned which, uint64_t record_no, co
     smt_record_aad(aad, record_no, plain_len);
     struct smt_aead_in in = {plain, plain_len};
     uint8_t *text = out + SMT_RECORD_HEAD_LEN;
-    int err = fast_aead()->seal(h->ctx[which], nonce, aad, sizeof(aad), &in, 1, text, text + plain_len);
+    int err =
+        fast_aead()->seal(h->ctx[which], nonce, aad, sizeof(aad), &in, 1, text, text + plain_len);
     assert_int_equal(err, 0);
     return plain_len + SMT_RECORD_OVERHEAD;
 }
@@ -359,9 +372,15 @@ void hand_frame(struct hand *h, struct smt_frame f)
 size_t hand_data_encode(struct hand *h, struct hand_data d, uint8_t *out)
 {
     uint8_t plain[HAND_MTU];
-    struct smt_hdr hdr = {.sport = HAND_PORT, .dport = ENGINE_PORT, .kind = SMT_KIND_DATA, .epoch = 1,
-                          .session_id = engine_id(h), .rpc_id = d.id, .offset = d.offset,
-                          .message_len = d.message_len, .seal = d.seal != 0 ? d.seal : next_seal++};
+    struct smt_hdr hdr = {.sport = HAND_PORT,
+                          .dport = ENGINE_PORT,
+                          .kind = SMT_KIND_DATA,
+                          .epoch = 1,
+                          .session_id = engine_id(h),
+                          .rpc_id = d.id,
+                          .offset = d.offset,
+                          .message_len = d.message_len,
+                          .seal = d.seal != 0 ? d.seal : next_seal++};
     struct smt_inner inner = {.what = (uint8_t)d.what, .flags = d.flags, .offset = d.offset,
                               .message_len = d.message_len, .id_high = (uint32_t)(d.id >> 32)};
     if (d.offset == 0) {
@@ -373,7 +392,8 @@ size_t hand_data_encode(struct hand *h, struct hand_data d, uint8_t *out)
     uint8_t frames[512];
     size_t frames_len = 0;
     for (unsigned i = 0; i < d.n_frames; i++)
-        frames_len += smt_frame_encode(&d.frames[i], frames + frames_len, sizeof(frames) - frames_len);
+        frames_len +=
+            smt_frame_encode(&d.frames[i], frames + frames_len, sizeof(frames) - frames_len);
     inner.frames_len = (uint16_t)frames_len;
     size_t len = smt_inner_encode(&inner, plain);
     memcpy(plain + len, frames, frames_len);
@@ -419,7 +439,8 @@ static void install_keys(struct hand *h)
     memset(secret, 0x42, sizeof(secret));
     struct smt_epoch_keys k;
     assert_int_equal(smt_schedule_keys(secret, 16, &k), 0);
-    const struct smt_key *mine[2] = {h->initiator ? &k.i_data : &k.r_data, h->initiator ? &k.i_ctrl : &k.r_ctrl};
+    const struct smt_key *mine[2] = {h->initiator ? &k.i_data : &k.r_data,
+                                     h->initiator ? &k.i_ctrl : &k.r_ctrl};
     const struct smt_key *theirs[2] = {h->initiator ? &k.r_data : &k.i_data,
                                        h->initiator ? &k.r_ctrl : &k.i_ctrl};
     const struct smt_key *all[4] = {mine[0], mine[1], theirs[0], theirs[1]};
@@ -429,7 +450,8 @@ static void install_keys(struct hand *h)
         assert_int_equal(fast_aead()->init(h->ctx[i], all[i]->key), 0);
         memcpy(h->salt[i], all[i]->salt, SMT_SALT_LEN);
     }
-    assert_int_equal(smt_conn_install(h->conn, h->now, checking_aead(CHECKING_FAST), secret, &h->params), 0);
+    assert_int_equal(
+        smt_conn_install(h->conn, h->now, checking_aead(CHECKING_FAST), secret, &h->params), 0);
 }
 
 static void eat_hs(struct hand *h)
@@ -471,7 +493,8 @@ void hand_connect(struct hand *h)
         install_keys(h);
         hand_run(h);
     }
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_CREDIT, .length = 4096, .low_water = 64 << 20});
+    hand_frame(h,
+               (struct smt_frame){.type = SMT_FRAME_CREDIT, .length = 4096, .low_water = 64 << 20});
     assert_int_equal(hand_n_events(h, SMT_EE_UP), 1);
     hand_sleep(h, 100 * SMT_MSEC);
     hand_clear(h);
@@ -545,7 +568,8 @@ uint32_t hand_data_end(const struct hand *h, uint64_t id)
     return end;
 }
 
-const struct smt_engine_event *hand_event_n(const struct hand *h, enum smt_engine_event_type type, unsigned n)
+const struct smt_engine_event *hand_event_n(const struct hand *h, enum smt_engine_event_type type,
+                                            unsigned n)
 {
     for (unsigned i = 0; i < h->n_events; i++) {
         if (h->events[i].type == type && n-- == 0)

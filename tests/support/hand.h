@@ -1,5 +1,6 @@
-/* One engine against a peer played by hand: the test writes each packet with keys it knows, and reads each
- * packet of the engine opened. Time stands still except in hand_sleep. For tests of single behaviours. */
+/* One engine against a peer played by hand: the test writes each packet with keys it knows, and
+ * reads each packet of the engine opened. Time stands still except in hand_sleep. For tests of
+ * single behaviours. */
 #ifndef SMT_TESTS_HAND_H
 #define SMT_TESTS_HAND_H
 
@@ -80,8 +81,8 @@ void hand_ctrl(struct hand *h, const uint8_t *plain, size_t len);
 void hand_frames(struct hand *h, const struct smt_frame *frames, unsigned n);
 void hand_frame(struct hand *h, struct smt_frame f);
 
-/* A DATA packet: bytes [offset, offset + len) of message `id` (bit 63 as in the header: 0 the hand started the
- * RPC), contents from hand_byte. Zeros: seal picked anew, message all unscheduled. */
+/* A DATA packet: bytes [offset, offset + len) of message `id` (bit 63 as in the header: 0 the hand
+ * started the RPC), contents from hand_byte. Zeros: seal picked anew, message all unscheduled. */
 struct hand_data {
     enum smt_what what;
     uint64_t id;
@@ -102,7 +103,8 @@ size_t hand_data_encode(struct hand *h, struct hand_data d, uint8_t *out);
 uint8_t hand_byte(uint64_t id, uint32_t i);
 void hand_fill(uint8_t *p, uint64_t id, uint32_t len);
 
-/* What the engine sent: n-th (from 0) frame of a type about an id (UINT64_MAX: any), NULL if none. */
+/* What the engine sent: n-th (from 0) frame of a type about an id (UINT64_MAX: any), NULL if
+ * none. */
 const struct smt_frame *hand_frame_n(const struct hand *h, uint8_t type, uint64_t id, unsigned n);
 unsigned hand_n_frames(const struct hand *h, uint8_t type, uint64_t id);
 /* n-th DATA packet of an id as in the header. */
@@ -111,12 +113,13 @@ unsigned hand_n_data(const struct hand *h, uint64_t id);
 /* End of the furthest byte that was sent of an id. */
 uint32_t hand_data_end(const struct hand *h, uint64_t id);
 /* n-th event of a type, NULL if none. */
-const struct smt_engine_event *hand_event_n(const struct hand *h, enum smt_engine_event_type type, unsigned n);
+const struct smt_engine_event *hand_event_n(const struct hand *h, enum smt_engine_event_type type,
+                                            unsigned n);
 unsigned hand_n_events(const struct hand *h, enum smt_engine_event_type type);
 uint64_t hand_counter(const struct hand *h, const char *name);
 
-/* The engine posts a call or one-way message of `len` bytes (its hand_byte contents are made and kept until
- * hand_free); the id. Fails the test on an error. */
+/* The engine posts a call or one-way message of `len` bytes (its hand_byte contents are made and
+ * kept until hand_free); the id. Fails the test on an error. */
 uint64_t hand_post(struct hand *h, uint32_t len, bool one_way);
 /* The engine replies to a request it got. */
 void hand_reply(struct hand *h, struct smt_rpc *r, uint32_t len);

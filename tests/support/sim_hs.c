@@ -1,7 +1,7 @@
 /* The stand-in handshake of simnet: three messages of type u8, length u16, payload.
  *
- * 1 initiator's parameter block, 2 responder's, 3 "finished". The initiator sends 3 and installs; the
- * responder installs when 3 has come. */
+ * 1 initiator's parameter block, 2 responder's, 3 "finished". The initiator sends 3 and installs;
+ * the responder installs when 3 has come. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -61,7 +61,8 @@ void sim_secret(uint64_t initiator_id, uint64_t responder_id, uint8_t out[SMT_SE
     }
 }
 
-static void say(struct sim_host *h, struct smt_conn *c, uint8_t type, const uint8_t *body, size_t len)
+static void say(struct sim_host *h, struct smt_conn *c, uint8_t type, const uint8_t *body,
+                size_t len)
 {
     uint8_t *msg = calloc(1, MSG_MAX);
     assert_non_null(msg);
@@ -104,7 +105,8 @@ static void install(struct sim_host *h, struct sim_conn *r)
 }
 
 /* One message of the peer. Anything unexpected ends the conn, as a TLS alert would. */
-static void hear(struct sim_host *h, struct sim_conn *r, uint8_t type, const uint8_t *body, size_t len)
+static void hear(struct sim_host *h, struct sim_conn *r, uint8_t type, const uint8_t *body,
+                 size_t len)
 {
     bool wants_params = type == (r->initiator ? MSG_ANSWER : MSG_HELLO) && !r->has_peer;
     if (wants_params && smt_params_decode(body, len, &r->peer) == 0) {

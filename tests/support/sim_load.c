@@ -1,5 +1,5 @@
-/* The applications of sim_load.h. Every promise of engine.h that an application can see is checked where it
- * shows: final events once and with the right user and id, bytes, lengths, lifetimes. */
+/* The applications of sim_load.h. Every promise of engine.h that an application can see is checked
+ * where it shows: final events once and with the right user and id, bytes, lengths, lifetimes. */
 #include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -235,7 +235,8 @@ static int call_post(struct sim_load *load, struct sim_call *call)
         struct cancel_timer *t = malloc(sizeof(*t));
         assert_non_null(t);
         *t = (struct cancel_timer){call, load->client->state->life};
-        simnet_at(app->net, app->net->now + smt_prng_below(&app->rng, c->cancel_ns + 1), cancel_now, t);
+        simnet_at(app->net, app->net->now + smt_prng_below(&app->rng, c->cancel_ns + 1), cancel_now,
+                  t);
     }
     return 0;
 }
@@ -309,7 +310,8 @@ static void note_error(struct sim_app *app, struct sim_call *call, int error)
     switch (error) {
     case SMT_ECANCELED:
         app->stats.cancelled++;
-        SIM_CHECK(net, call->cancelled || app->incoming != SIM_ACCEPT_LIB, "ECANCELED for a call nobody cancelled");
+        SIM_CHECK(net, call->cancelled || app->incoming != SIM_ACCEPT_LIB,
+                  "ECANCELED for a call nobody cancelled");
         break;
     case SMT_ETIMEDOUT:
         app->stats.timed_out++;
@@ -377,7 +379,8 @@ static uint8_t *accepted_take(struct sim_app *app, const struct smt_rpc *rpc, co
     for (uint32_t i = 0; i < app->n_accepted; i++) {
         const struct accepted *a = &app->accepted[i];
         if ((rpc != NULL && a->rpc == rpc) || (data != NULL && a->buf == data)) {
-            SIM_CHECK(app->net, data == NULL || data == a->buf, "not in the buffer it was accepted into");
+            SIM_CHECK(app->net, data == NULL || data == a->buf,
+                      "not in the buffer it was accepted into");
             uint8_t *buf = app->accepted[i].buf;
             app->accepted[i] = app->accepted[--app->n_accepted];
             return buf;
@@ -468,7 +471,8 @@ static void serve_now(void *arg, struct simnet *net)
 }
 
 /* Enters a received request or message into the books; the call when it can say who it is. */
-static struct sim_call *executed(struct sim_app *app, const struct smt_engine_event *ev, bool one_way)
+static struct sim_call *executed(struct sim_app *app, const struct smt_engine_event *ev,
+                                 bool one_way)
 {
     struct simnet *net = app->net;
     if (ev->len < TAG_LEN) {
@@ -486,7 +490,8 @@ static struct sim_call *executed(struct sim_app *app, const struct smt_engine_ev
     struct sim_call *call = &app->loads[load]->calls[index];
     SIM_CHECK(net, call->posted && call->len == ev->len, "tag %llx: %zu bytes of %u",
               (unsigned long long)tag, ev->len, call->len);
-    SIM_CHECK(net, call->one_way == one_way, "tag %llx: request or one-way?", (unsigned long long)tag);
+    SIM_CHECK(net, call->one_way == one_way, "tag %llx: request or one-way?",
+              (unsigned long long)tag);
     call->executed++;
     SIM_CHECK(net, call->executed == 1, "tag %llx EXECUTED %u TIMES", (unsigned long long)tag,
               call->executed);
@@ -499,7 +504,8 @@ static struct sim_call *executed(struct sim_app *app, const struct smt_engine_ev
     return call;
 }
 
-static void on_request(struct sim_app *app, struct sim_host *host, const struct smt_engine_event *ev)
+static void on_request(struct sim_app *app, struct sim_host *host,
+                       const struct smt_engine_event *ev)
 {
     app->stats.requests++;
     app->stats.serving++;
@@ -531,20 +537,23 @@ static void on_request(struct sim_app *app, struct sim_host *host, const struct 
         release(app, host, ev);
 }
 
-static void on_message(struct sim_app *app, struct sim_host *host, const struct smt_engine_event *ev)
+static void on_message(struct sim_app *app, struct sim_host *host,
+                       const struct smt_engine_event *ev)
 {
     app->stats.messages++;
     (void)executed(app, ev, true);
     release(app, host, ev);
 }
 
-static void on_response(struct sim_app *app, struct sim_host *host, const struct smt_engine_event *ev)
+static void on_response(struct sim_app *app, struct sim_host *host,
+                        const struct smt_engine_event *ev)
 {
     struct simnet *net = app->net;
     struct sim_call *call = call_of(app, ev);
     app->stats.responses++;
     SIM_CHECK(net, !call->one_way, "RESPONSE to a one-way message");
-    SIM_CHECK(net, ev->len == call->resp_len, "response of %zu bytes, want %u", ev->len, call->resp_len);
+    SIM_CHECK(net, ev->len == call->resp_len, "response of %zu bytes, want %u", ev->len,
+              call->resp_len);
     if (call->resp_buf != NULL)
         SIM_CHECK(net, ev->data == call->resp_buf && ev->rpc == NULL, "response not in our buffer");
     SIM_CHECK(net, call->len < TAG_LEN || call->executed == 1, "response without execution");
@@ -647,7 +656,8 @@ static void announced_forget(struct sim_call *call)
     }
 }
 
-static void on_incoming(struct sim_app *app, struct sim_host *host, const struct smt_engine_event *ev)
+static void on_incoming(struct sim_app *app, struct sim_host *host,
+                        const struct smt_engine_event *ev)
 {
     app->stats.incoming++;
     SIM_CHECK(app->net, ev->len > host->config.accept_len, "INCOMING for %zu bytes", ev->len);
@@ -664,7 +674,8 @@ static void on_incoming(struct sim_app *app, struct sim_host *host, const struct
         *t = (struct late_accept){app, host, ev->rpc, call, ev->len, host->state->life};
         if (call != NULL)
             call->late = t;
-        simnet_at(app->net, app->net->now + smt_prng_below(&app->rng, app->late_ns + 1), accept_late, t);
+        simnet_at(app->net, app->net->now + smt_prng_below(&app->rng, app->late_ns + 1),
+                  accept_late, t);
     } else {
         accept_rpc(app, host, ev->rpc, call, ev->len, policy == SIM_ACCEPT_OWN);
     }
@@ -845,8 +856,8 @@ struct sim_load *sim_app_load(struct sim_app *app, struct sim_host *client, stru
     return load;
 }
 
-struct sim_load *sim_app_load_on(struct sim_app *app, struct sim_host *client, struct smt_conn *conn,
-                                 const struct sim_load_config *config)
+struct sim_load *sim_app_load_on(struct sim_app *app, struct sim_host *client,
+                                 struct smt_conn *conn, const struct sim_load_config *config)
 {
     struct sim_load *load = load_new(app, client, config);
     load->conn = conn;

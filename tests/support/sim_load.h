@@ -1,9 +1,10 @@
-/* Applications for the simulator: clients that post calls and one-way messages, servers that answer them, and
- * the books that tell whether each ran exactly once and came over byte for byte.
+/* Applications for the simulator: clients that post calls and one-way messages, servers that answer
+ * them, and the books that tell whether each ran exactly once and came over byte for byte.
  *
- * A message of 8 bytes or more begins with its call's tag; the rest is made from the tag, so nothing has to be
- * kept to check it. Shorter messages cannot say who they are and are counted by length. One sim_app serves all
- * hosts of a network; a sim_load is one client's stream of calls on one conn. */
+ * A message of 8 bytes or more begins with its call's tag; the rest is made from the tag, so
+ * nothing has to be kept to check it. Shorter messages cannot say who they are and are counted by
+ * length. One sim_app serves all hosts of a network; a sim_load is one client's stream of calls on
+ * one conn. */
 #ifndef SMT_TESTS_SIM_LOAD_H
 #define SMT_TESTS_SIM_LOAD_H
 
@@ -62,19 +63,20 @@ void sim_app_set_watch(struct sim_app *app, sim_event_fn *watch, void *arg);
 struct sim_load *sim_app_load(struct sim_app *app, struct sim_host *client, struct sim_host *server,
                               const struct sim_load_config *config);
 /* The same over a conn that is there, of either role. */
-struct sim_load *sim_app_load_on(struct sim_app *app, struct sim_host *client, struct smt_conn *conn,
-                                 const struct sim_load_config *config);
+struct sim_load *sim_app_load_on(struct sim_app *app, struct sim_host *client,
+                                 struct smt_conn *conn, const struct sim_load_config *config);
 struct smt_conn *sim_load_conn(const struct sim_load *load);
 uint32_t sim_load_done(const struct sim_load *load);
 
 /* All calls of all loads have had their final event. Fits simnet_run. */
 bool sim_app_done(void *app);
 
-/* Runs to the end and checks everything: exactly one final event each, executed once (at most once where
- * it failed), no reply open, engines at rest. Fails the test at `until`. */
+/* Runs to the end and checks everything: exactly one final event each, executed once (at most once
+ * where it failed), no reply open, engines at rest. Fails the test at `until`. */
 void sim_app_finish(struct sim_app *app, uint64_t until);
 
-/* Opens every call of the host to failure and forgets its servers' state: call beside simnet_kill. */
+/* Opens every call of the host to failure and forgets its servers' state: call beside
+ * simnet_kill. */
 void sim_app_host_killed(struct sim_app *app, struct sim_host *host);
 
 #endif

@@ -1,5 +1,6 @@
-/* The virtual network of simnet.h: clock, queues, links with faults, hosts. The stand-in handshake is in
- * sim_hs.c. All memory is malloc's, not the library's, so that the library's books show engines only. */
+/* The virtual network of simnet.h: clock, queues, links with faults, hosts. The stand-in handshake
+ * is in sim_hs.c. All memory is malloc's, not the library's, so that the library's books show
+ * engines only. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -129,7 +130,8 @@ static void pcap_begin(struct simnet_state *s, const char *path)
 static void pcap_packet(struct simnet *net, const struct sim_packet *p)
 {
     uint32_t total = 28 + p->len;
-    uint32_t head[4] = {(uint32_t)(net->now / SMT_SEC), (uint32_t)(net->now % SMT_SEC), total, total};
+    uint32_t head[4] = {(uint32_t)(net->now / SMT_SEC), (uint32_t)(net->now % SMT_SEC), total,
+                        total};
     uint8_t ip[28] = {0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17};
     const struct smt_addr *to = &net->hosts[p->to].addr;
     smt_put_be16(ip + 2, (uint16_t)total);
@@ -149,8 +151,8 @@ static bool chance(struct simnet *net, uint32_t rate)
     return rate > 0 && smt_prng_below(&net->rng, SIM_ALWAYS) < rate;
 }
 
-/* False: it is lost. Packets that no tag protects (handshakes, NO_SESSION …) die of the UDP checksum, as TLS dies of
- * one wrong byte; what a forger can do to them is sim_garbage's matter. */
+/* False: it is lost. Packets that no tag protects (handshakes, NO_SESSION …) die of the UDP
+ * checksum, as TLS dies of one wrong byte; what a forger can do to them is sim_garbage's matter. */
 static bool damage(struct simnet *net, struct sim_packet *p)
 {
     if (p->len > 13 && p->data[13] >= SMT_KIND_HANDSHAKE)
@@ -208,8 +210,8 @@ static void launch(struct simnet *net, struct sim_packet *p, uint64_t at)
         pcap_packet(net, p);
 
     const struct sim_link *l = &net->state->links[p->from][p->to];
-    bool lost = (l->mtu > 0 && p->len > l->mtu) || p->len > from->mtu || (at >= l->dark_from && at < l->dark_until) ||
-                chance(net, l->drop);
+    bool lost = (l->mtu > 0 && p->len > l->mtu) || p->len > from->mtu ||
+                (at >= l->dark_from && at < l->dark_until) || chance(net, l->drop);
     if (lost) {
         net->n_dropped++;
         packet_free(net, p);
@@ -221,7 +223,8 @@ static void launch(struct simnet *net, struct sim_packet *p, uint64_t at)
         *twin = *p;
         twin->data = data;
         memcpy(twin->data, p->data, p->len);
-        schedule(net, twin, at + l->delay + p->extra_delay + smt_prng_below(&net->rng, l->delay + 1));
+        schedule(net, twin,
+                 at + l->delay + p->extra_delay + smt_prng_below(&net->rng, l->delay + 1));
     }
     if (chance(net, l->corrupt) && !damage(net, p)) {
         net->n_dropped++;
@@ -287,7 +290,8 @@ static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, u
     struct sim_host *h = arg;
     struct sim_host_state *s = h->state;
     commit(h);
-    SIM_CHECK(h->net, len > 0 && len <= s->mtu_said, "packet of %zu bytes, device takes %u", len, h->mtu);
+    SIM_CHECK(h->net, len > 0 && len <= s->mtu_said, "packet of %zu bytes, device takes %u", len,
+              h->mtu);
     SIM_CHECK(h->net, prio < 8, "priority %u", prio);
     if (h->queue_len > 0 && h->rate > 0 && backlog(h) + len > h->queue_len) {
         s->tx_full = true;
@@ -374,7 +378,8 @@ static void host_run(struct sim_host *h)
             return;
         if (smt_engine_tx_pending(h->engine)) {
             busy |= host_tx(h);
-            SIM_CHECK(net, turn < STUCK_LIMIT / 2 || !smt_engine_tx_pending(h->engine) || s->tx_full,
+            SIM_CHECK(net,
+                      turn < STUCK_LIMIT / 2 || !smt_engine_tx_pending(h->engine) || s->tx_full,
                       "tx_pending stays true though the sink has room");
         } else if ((net->n_steps & 31) == 0) {
             s->tx_full = false;
@@ -401,7 +406,8 @@ static void deliver(struct simnet *net, struct sim_packet *first)
     struct sim_packet *batch[RX_BATCH] = {first};
     struct smt_pkt pkts[RX_BATCH];
     unsigned n = 1;
-    while (n < RX_BATCH && s->n > 0 && s->heap[0].at == net->now && s->heap[0].kind == THING_PACKET &&
+    while (n < RX_BATCH && s->n > 0 && s->heap[0].at == net->now &&
+           s->heap[0].kind == THING_PACKET &&
            ((struct sim_packet *)s->heap[0].what)->to == first->to)
         batch[n++] = heap_pop(s).what;
     for (unsigned i = 0; i < n; i++)
@@ -608,8 +614,9 @@ struct simnet *simnet_new(const struct simnet_config *config)
         h->state = calloc(1, sizeof(*h->state));
         assert_non_null(h->state);
         h->state->wake = SMT_NEVER;
-        h->addr = (struct smt_addr){.ip = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = (uint8_t)(i + 1)},
-                                    .port = (uint16_t)(20000 + i)};
+        h->addr =
+            (struct smt_addr){.ip = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = (uint8_t)(i + 1)},
+                              .port = (uint16_t)(20000 + i)};
         h->mtu = 1472;
         h->state->mtu_said = SMT_HS_MIN_FIRST_LEN + 32;
         h->rate = 3125000000;

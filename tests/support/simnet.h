@@ -1,13 +1,14 @@
-/* A network of engines in virtual time: the same seed and the same calls give the same run, byte for byte.
+/* A network of engines in virtual time: the same seed and the same calls give the same run, byte
+ * for byte.
  *
- * A host is one engine behind a device-like send queue; each ordered pair of hosts has a link with delay,
- * packet limit and faults. simnet_step moves to the earliest of packet arrivals, engine deadlines, send
- * queues with room again and the test's own timers; ties go by order of creation. Everything that is sent
- * and every event goes into one trace hash.
+ * A host is one engine behind a device-like send queue; each ordered pair of hosts has a link with
+ * delay, packet limit and faults. simnet_step moves to the earliest of packet arrivals, engine
+ * deadlines, send queues with room again and the test's own timers; ties go by order of creation.
+ * Everything that is sent and every event goes into one trace hash.
  *
- * Handshakes run without TLS: the initiator sends its parameter block, the responder answers with its own,
- * the initiator's "finished" ends it; both install a secret made from the two session ids. The responder
- * installs only after "finished", as the real one does. */
+ * Handshakes run without TLS: the initiator sends its parameter block, the responder answers with
+ * its own, the initiator's "finished" ends it; both install a secret made from the two session ids.
+ * The responder installs only after "finished", as the real one does. */
 #ifndef SMT_TESTS_SIMNET_H
 #define SMT_TESTS_SIMNET_H
 
@@ -51,7 +52,8 @@ enum sim_verdict { SIM_PASS, SIM_DROP };
 /* Sees every packet as it is sent, before the link's faults. */
 typedef enum sim_verdict sim_hook(void *arg, struct simnet *net, struct sim_packet *pkt);
 
-/* An event that is not of the handshake; conn's user pointer belongs to simnet, see sim_conn_user. */
+/* An event that is not of the handshake; conn's user pointer belongs to simnet, see
+ * sim_conn_user. */
 typedef void sim_event_fn(void *arg, struct sim_host *host, const struct smt_engine_event *ev);
 
 typedef void sim_timer_fn(void *arg, struct simnet *net);
@@ -62,7 +64,8 @@ struct sim_host {
     struct smt_addr addr;
     struct smt_engine_config config; /* change before simnet_start or a restart */
     struct smt_engine *engine;       /* NULL while the host is down */
-    uint32_t mtu;                    /* what the send queue says; longer packets of before are lost */
+    /* what the send queue says; longer packets of before are lost */
+    uint32_t mtu;
     uint64_t rate;                   /* bytes a second out of it, 0 = at once */
     uint64_t queue_len;              /* bytes that wait before it is full, 0 = endless */
     uint64_t poll_ns;                /* packets are taken at multiples of this, 0 = at once */
@@ -93,7 +96,8 @@ struct simnet {
     const struct smt_aead *aead;
     sim_hook *hook;
     void *hook_arg;
-    uint32_t hs_pad;                 /* extra bytes in each handshake message, as certificates make */
+    /* extra bytes in each handshake message, as certificates make */
+    uint32_t hs_pad;
     struct simnet_state *state;
 };
 

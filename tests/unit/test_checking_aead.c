@@ -1,4 +1,5 @@
-/* The watching ciphers themselves: they find a nonce used twice, and the stand-in behaves like a cipher. */
+/* The watching ciphers themselves: they find a nonce used twice, and the stand-in behaves like a
+ * cipher. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -33,8 +34,8 @@ static void cipher_free(struct cipher *c)
     free(c->ctx);
 }
 
-static void seal(struct cipher *c, uint8_t nonce_byte, uint8_t aad_byte, const uint8_t *text, size_t len,
-                 uint8_t *out)
+static void seal(struct cipher *c, uint8_t nonce_byte, uint8_t aad_byte, const uint8_t *text,
+                 size_t len, uint8_t *out)
 {
     uint8_t nonce[12] = {nonce_byte}, aad[13] = {aad_byte};
     struct smt_aead_in in[2] = {{text, len / 3}, {text + len / 3, len - len / 3}};
