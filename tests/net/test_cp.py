@@ -267,6 +267,27 @@ class Copy(Case):
         self.assertEqual(describe(self.dst / "src"), describe(self.src))
         (self.dst / "src/d2").chmod(0o700)
 
+    def capture(self, creds, target):
+        """The bytes on the wire of a copy, as the sender's tap wrote them."""
+        target.mkdir()
+        server = self.serve("smt_cp", target, creds=creds[0])
+        done = run("smt_cp", "send", *creds[1], "--tap", f"pcap={self.dir / 'wire.pcap'}",
+                   self.src, f"127.0.0.1:{server.port}:")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return (self.dir / "wire.pcap").read_bytes()
+
+    def test_capture_holds_no_plaintext(self):
+        known = b"nobody on the path may read this line\n"
+        (self.src / "small-file-name").write_bytes(known * 3)
+        (self.src / "large-file-name").write_bytes(known * 30000)
+        secrets = (known[:16], known[10:26], b"small-file-name", b"large-file-name")
+        sealed = self.capture((self.server_args, self.client_args), self.dir / "sealed")
+        self.assertGreater(len(sealed), len(known) * 30000)
+        self.assertEqual([x for x in secrets if x in sealed], [])
+        # The same look at an endpoint without security finds all of it, so it would find a leak.
+        plain = self.capture((["--plaintext"], ["--plaintext"]), self.dir / "open")
+        self.assertEqual([x for x in secrets if x not in plain], [])
+
     def test_bad_input(self):
         for args, code, words in (
                 ([], 1, ["serve", "send"]), (["send", "x"], 1, ["send"]),

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """smt_lat, smt_bw and smt_info as processes: every mode, the JSON, and each wrong input's one line."""
+import random
 import socket
 import subprocess
 import time
 
 import tool_runs
-from tool_runs import Case, cert_args, load, make_certs, make_short_cert, plain_env, run
+from tool_runs import Case, cert_args, load, make_certs, make_short_cert, plain_env, run, tool
 
 RESULT_KEYS = ["size", "resp_size", "depth", "sessions", "threads", "iterations", "seconds",
                "min_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us", "avg_us", "rpc_per_s",
@@ -291,6 +292,24 @@ class BadInput(Case):
         (self.dir / "served").mkdir()
         server = self.serve("smt_cp", self.dir / "served")
         self.assert_fails(self.client(port=server.port, deadline=20), 2, "not a server")
+
+    def test_clients_killed(self):
+        """A server outlives clients that are killed at any point, and serves the next one."""
+        server = self.serve("smt_bw", "-e")
+        rng = random.Random(5)
+        for _ in range(20):
+            client = subprocess.Popen(
+                [tool("smt_bw"), "-p", str(server.port), *map(str, self.client_args), "-e", "-D",
+                 "30", "-s", str(rng.choice([1, 1000, 100000])), "127.0.0.1"], env=plain_env(),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(rng.random() * 0.4)
+            client.kill()
+            client.wait()
+        done = run("smt_bw", "-p", server.port, *self.client_args, "-e", "-n", 50, "--verify",
+                   "--deadline", 60, "--json", "127.0.0.1")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(load(done.stdout)["results"][0]["errors"], 0)
+        self.assertIsNone(server.process.poll())
 
     def test_server_killed(self):
         server = self.serve("smt_lat", "-e")
