@@ -49,8 +49,10 @@ struct smt_ctx {
     struct smt_list bufs; /* struct smt_api_buf of buf.c */
 };
 
-/* Who the peer of a link proved to be. One allocation. */
+/* Who the peer of a link proved to be. One allocation, shared by links: peer.c. */
 struct smt_peer {
+    uint32_t refs;
+    bool in_map;
     enum smt_session_auth auth;
     uint8_t key_sha256[32];
     uint32_t identity_len, cert_len;
@@ -152,6 +154,7 @@ struct smt_ep {
     struct smt_list node; /* ctx->eps */
     struct smt_list links, sessions, dialing;
     struct smt_pool link_pool, session_pool, kept_pool;
+    struct smt_map peers;   /* by key: struct smt_peer */
     struct smt_map by_peer; /* initiator sessions */
     uint64_t handshake_timeout;
     struct smt_cookie_key *cookie; /* secret memory */
@@ -238,6 +241,14 @@ SMT_MUST_CHECK int smt_ep_open_on(struct smt_ctx *ctx, const struct smt_ep_confi
 
 /* CLOCK_MONOTONIC in ns. */
 uint64_t smt_api_clock(void);
+
+/* ---- peer.c ---- */
+
+/* What a complete handshake says of the peer, shared with other links where it is the same. NULL:
+ * no memory. smt_peer_put gives it back; NULL allowed there. */
+struct smt_peer *smt_peer_get(struct smt_ep *ep, const struct smt_hs *hs,
+                              const struct smt_hs_result *result);
+void smt_peer_put(struct smt_ep *ep, struct smt_peer *peer);
 
 /* ---- handshake.c, plain.c ---- */
 

@@ -161,6 +161,8 @@ static int pools_init(struct smt_ep *ep)
     ep_random(ep, seed, sizeof(seed));
     int r = smt_map_init(&ep->by_peer, seed, 0);
     if (r == 0)
+        r = smt_map_init(&ep->peers, seed, 0);
+    if (r == 0)
         r = smt_pool_init(&ep->link_pool, sizeof(struct smt_link), FIRST_SESSIONS, MAX_SESSIONS);
     if (r == 0)
         r = smt_pool_init(&ep->session_pool, sizeof(struct smt_session), FIRST_SESSIONS,
@@ -178,6 +180,7 @@ static void ep_free(struct smt_ep *ep)
     smt_pool_fini(&ep->session_pool);
     smt_pool_fini(&ep->link_pool);
     smt_map_fini(&ep->by_peer);
+    smt_map_fini(&ep->peers);
     if (ep->cookie != NULL)
         smt_mem_secret_free(ep->cookie, sizeof(*ep->cookie));
     smt_wipe(ep->random_buf, sizeof(ep->random_buf));

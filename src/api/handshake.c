@@ -31,7 +31,7 @@ void smt_link_free(struct smt_link *link)
     if (link->session != NULL)
         link->session->n_links--;
     smt_hs_free(link->hs);
-    smt_mem_free(link->peer);
+    smt_peer_put(link->ep, link->peer);
     smt_mem_free(link->text);
     smt_list_remove(&link->node);
     smt_pool_put(&link->ep->link_pool, link);
@@ -64,41 +64,6 @@ int smt_link_install(struct smt_link *link, enum smt_aead_alg alg,
     return smt_conn_install(link->conn, link->ep->now, aead, secret, peer);
 }
 
-static enum smt_session_auth auth_of(enum smt_hs_auth auth)
-{
-    static const enum smt_session_auth table[] = {
-        [SMT_HS_AUTH_NONE] = SMT_AUTH_NONE,
-        [SMT_HS_AUTH_CERT] = SMT_AUTH_CERT,
-        [SMT_HS_AUTH_PIN] = SMT_AUTH_PIN,
-        [SMT_HS_AUTH_PSK] = SMT_AUTH_PSK,
-    };
-    return table[auth];
-}
-
-/* Keeps the certificate as DER: a tenth of what a parsed one takes, for thousands of idle sessions.
- */
-static struct smt_peer *peer_new(const struct smt_hs *hs, const struct smt_hs_result *result)
-{
-    X509 *cert = smt_hs_peer_cert(hs);
-    int cert_len = cert != NULL ? i2d_X509(cert, NULL) : 0;
-    if (cert_len < 0)
-        cert_len = 0;
-    size_t identity_len = strlen(result->identity);
-    struct smt_peer *peer = smt_mem_alloc(sizeof(*peer) + identity_len + 1 + (size_t)cert_len);
-    if (peer != NULL) {
-        peer->auth = auth_of(result->auth);
-        memcpy(peer->key_sha256, result->peer_key_sha256, sizeof(peer->key_sha256));
-        peer->identity_len = (uint32_t)identity_len;
-        peer->cert_len = (uint32_t)cert_len;
-        memcpy(peer->bytes, result->identity, identity_len + 1);
-        unsigned char *der = (unsigned char *)peer->bytes + identity_len + 1;
-        if (cert_len > 0)
-            i2d_X509(cert, &der);
-    }
-    X509_free(cert);
-    return peer;
-}
-
 /* Moves what hs wants to say into the conn. */
 static int output_pump(struct smt_link *link)
 {
@@ -117,7 +82,7 @@ static int handshake_done(struct smt_link *link)
     struct smt_hs_result result;
     int r = smt_hs_result(link->hs, &result);
     if (r == 0) {
-        link->peer = peer_new(link->hs, &result);
+        link->peer = smt_peer_get(link->ep, link->hs, &result);
         r = link->peer == NULL ? SMT_ENOMEM
                                : smt_link_install(link, result.alg, result.secret, &result.peer);
     }

@@ -32,7 +32,7 @@ int smt_ep_progress(struct smt_ep *ep)
     uint64_t now = smt_api_clock();
     ep->now = now;
     smt_ep_transmit(ep);
-    int n = ep->dev->ops->rx(ep->dev, ep->pkts, SMT_DEV_RX_BATCH);
+    int n = ep->dev->ops->rx(ep->dev, ep->pkts, 256);
     if (SMT_UNLIKELY(n < 0))
         return smt_fail(ep->ctx, n, "device \"%s\": %s", ep->ctx->device, smt_strerror(n));
     if (n > 0)

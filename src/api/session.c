@@ -317,6 +317,7 @@ static bool link_promote(struct smt_session *s, struct smt_link *link)
 static bool tell_up(struct smt_session *s, struct smt_event *out)
 {
     s->was_up = true;
+    s->announce = false;
     *out = (struct smt_event){.type = SMT_EV_SESSION_UP, .session = s};
     return true;
 }
@@ -456,10 +457,8 @@ bool smt_session_link_down(struct smt_link *link, int error, struct smt_event *o
     smt_link_free(link);
     if (s->target != NULL && s->link != NULL)
         smt_kept_repost(s);
-    if (s->announce && s->link != NULL && s->link->up) {
-        s->announce = false;
+    if (s->announce && !s->closing && s->link != NULL && s->link->up)
         return tell_up(s, out);
-    }
     return down_tell(s);
 }
 

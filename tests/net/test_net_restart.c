@@ -23,11 +23,11 @@ static void client_open(enum net_security security, uint64_t peer_timeout)
         fail_msg("connect: %s: %s", smt_error_name(r), smt_error_text(pair.client.ctx));
 }
 
-static void server_restart(void)
+static void server_restart(enum net_security security)
 {
     uint16_t port = server.port;
     net_process_kill(&server);
-    net_process_start(&server, port, NET_CERT);
+    net_process_start(&server, port, security);
 }
 
 static int call_flagged(const void *p, size_t len, unsigned flags, void *user, uint64_t *id)
@@ -58,7 +58,7 @@ static void test_replaced(void **state)
     expect_echo("one", before);
     smt_session_set_user(pair.session, &pair);
     for (unsigned round = 0; round < 3; round++) {
-        server_restart();
+        server_restart(NET_CERT);
         uint64_t plain, repeated, later;
         assert_int_equal(call_flagged("plain", 5, 0, &server, &plain), 0);
         assert_int_equal(call_flagged("again", 5, SMT_IDEMPOTENT, &pair, &repeated), 0);
@@ -171,6 +171,31 @@ static void test_deadline_across(void **state)
     net_end_close(&pair.client);
 }
 
+/* Somebody else at the server's port cannot take the session over: it ends, and says why. */
+static void impostor(enum net_security security, int code)
+{
+    client_open(NET_CERT, 500000000);
+    server_restart(security);
+    uint64_t plain, repeated;
+    assert_int_equal(call_flagged("plain", 5, 0, NULL, &plain), 0);
+    assert_int_equal(call_flagged("again", 5, SMT_IDEMPOTENT, NULL, &repeated), 0);
+    struct smt_event ev = net_expect(&pair, &pair.client, SMT_EV_SESSION_DOWN);
+    assert_int_equal(ev.error, code);
+    assert_true(strlen(smt_error_text(pair.client.ctx)) > 30);
+    assert_int_equal(net_count(&pair.client, SMT_EV_FAILED), 2);
+    assert_int_equal(net_count(&pair.client, SMT_EV_RESPONSE), 0);
+    assert_int_equal(net_count(&pair.client, SMT_EV_SESSION_UP), 0);
+    assert_int_equal(net_counter(pair.client.ep, "sessions_replaced"), 0);
+    net_end_close(&pair.client);
+    net_process_kill(&server);
+}
+
+static void test_impostors(void **state)
+{
+    impostor(NET_PLAIN, SMT_EAUTH);
+    impostor(NET_CERT_STRANGER, SMT_ECERT);
+}
+
 /* A server that says goodbye: the session ends in order and is not dialled again. */
 static void test_goodbye(void **state)
 {
@@ -187,7 +212,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replaced),      cmocka_unit_test(test_away_for_a_while),
         cmocka_unit_test(test_gone_for_good), cmocka_unit_test(test_deadline_across),
-        cmocka_unit_test(test_goodbye),
+        cmocka_unit_test(test_goodbye),       cmocka_unit_test(test_impostors),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
 }

@@ -1,0 +1,295 @@
+/* Strangers and eavesdroppers throw datagrams at both ports while calls run: noise, packets of this
+ * very run again, cut short, lengthened or damaged, from another port and, as root, under the
+ * peer's own address. Nothing happens but counters. */
+#include "load.h"
+
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/prng.h"
+
+enum {
+    N_KEPT = 4096, /* packets of the run at hand for another use */
+    FRAME_MAX = 2048,
+    ETHER_LEN = 14,
+    IPV4_LEN = 20,
+    UDP_LEN = 8,
+    HEADERS_LEN = ETHER_LEN + IPV4_LEN + UDP_LEN,
+};
+
+static struct net_pair pair;
+
+struct packet {
+    uint16_t sport, dport, len;
+    uint8_t data[FRAME_MAX];
+};
+
+struct thrower {
+    struct smt_prng rng;
+    FILE *capture; /* what the client's tap wrote so far */
+    bool has_begun;
+    struct packet *kept; /* a ring */
+    uint64_t n_read;
+    int fd;            /* an ordinary socket, a stranger's */
+    int raw_fd;        /* forges source addresses; -1 without privilege */
+    uint16_t ports[2]; /* client, server */
+    uint64_t n_noise, n_replayed, n_cut, n_flipped, n_forged;
+    uint32_t n_left; /* datagrams still to throw */
+};
+
+static bool capture_begins(struct thrower *t)
+{
+    uint8_t head[24];
+    t->has_begun = fread(head, 1, sizeof(head), t->capture) == sizeof(head);
+    if (!t->has_begun)
+        rewind(t->capture);
+    return t->has_begun;
+}
+
+/* Takes the packets that were added to the capture. Records are written whole. */
+static void capture_follow(struct thrower *t)
+{
+    uint8_t head[16], frame[HEADERS_LEN + FRAME_MAX];
+    clearerr(t->capture);
+    while (t->has_begun || capture_begins(t)) {
+        long at = ftell(t->capture);
+        uint32_t len;
+        if (fread(head, 1, sizeof(head), t->capture) != sizeof(head)) {
+            fseek(t->capture, at, SEEK_SET);
+            return;
+        }
+        memcpy(&len, head + 8, 4);
+        assert_in_range(len, HEADERS_LEN, sizeof(frame));
+        if (fread(frame, 1, len, t->capture) != len) {
+            fseek(t->capture, at, SEEK_SET);
+            return;
+        }
+        struct packet *p = &t->kept[t->n_read++ % N_KEPT];
+        p->sport = smt_get_be16(frame + ETHER_LEN + IPV4_LEN);
+        p->dport = smt_get_be16(frame + ETHER_LEN + IPV4_LEN + 2);
+        p->len = (uint16_t)(len - HEADERS_LEN);
+        memcpy(p->data, frame + HEADERS_LEN, p->len);
+    }
+}
+
+static struct sockaddr_in address_of(uint16_t port)
+{
+    return (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+/* IPv4 and UDP headers of our own; the kernel fills in the IP checksum and id. */
+static void send_forged(struct thrower *t, uint16_t sport, uint16_t dport, const uint8_t *p,
+                        size_t len)
+{
+    uint8_t frame[IPV4_LEN + UDP_LEN + FRAME_MAX + 64] = {0x45};
+    smt_put_be16(frame + 2, (uint16_t)(IPV4_LEN + UDP_LEN + len));
+    frame[8] = 64;
+    frame[9] = IPPROTO_UDP;
+    smt_put_be32(frame + 12, INADDR_LOOPBACK);
+    smt_put_be32(frame + 16, INADDR_LOOPBACK);
+    smt_put_be16(frame + 20, sport);
+    smt_put_be16(frame + 22, dport);
+    smt_put_be16(frame + 24, (uint16_t)(UDP_LEN + len));
+    memcpy(frame + IPV4_LEN + UDP_LEN, p, len);
+    struct sockaddr_in to = address_of(0);
+    t->n_forged += sendto(t->raw_fd, frame, IPV4_LEN + UDP_LEN + len, MSG_DONTWAIT,
+                          (struct sockaddr *)&to, sizeof(to)) > 0;
+}
+
+static void throw_at(struct thrower *t, uint16_t sport, uint16_t dport, const uint8_t *p,
+                     size_t len)
+{
+    if (t->raw_fd >= 0 && smt_prng_below(&t->rng, 2) == 0) {
+        send_forged(t, sport, dport, p, len);
+        return;
+    }
+    struct sockaddr_in to = address_of(dport);
+    (void)sendto(t->fd, p, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to));
+}
+
+/* Bytes of chance; half of the time behind a plausible begin. */
+static void throw_noise(struct thrower *t)
+{
+    static const uint8_t kinds[] = {0x10, 0x11, 0x20, 0x30, 0x31, 0x32, 0x33};
+    unsigned to = (unsigned)smt_prng_below(&t->rng, 2);
+    uint8_t p[1500];
+    size_t len = smt_prng_below(&t->rng, sizeof(p) + 1);
+    smt_prng_bytes(&t->rng, p, len);
+    if (len >= 28 && smt_prng_below(&t->rng, 2) == 0) {
+        smt_put_be16(p, t->ports[1 - to]);
+        smt_put_be16(p + 2, t->ports[to]);
+        p[13] = kinds[smt_prng_below(&t->rng, sizeof(kinds))];
+        p[12] = p[13] == 0x10 || p[13] == 0x11 || p[13] == 0x30 ? 0xb0 : 0x70;
+        p[14] = 2;
+    }
+    t->n_noise++;
+    throw_at(t, t->ports[1 - to], t->ports[to], p, len);
+}
+
+/* A packet of this run, as it was, cut, lengthened, or with bits changed. */
+static void throw_known(struct thrower *t)
+{
+    uint64_t n = t->n_read < N_KEPT ? t->n_read : N_KEPT;
+    if (n == 0)
+        return;
+    struct packet p = t->kept[smt_prng_below(&t->rng, n)];
+    switch (smt_prng_below(&t->rng, 4)) {
+    case 0:
+        p.len = (uint16_t)smt_prng_below(&t->rng, p.len);
+        t->n_cut++;
+        break;
+    case 1:
+    case 2:
+        for (uint64_t i = 1 + smt_prng_below(&t->rng, 3); i > 0; i--) {
+            /* Headers are a small part of a packet and the most interesting one. */
+            uint64_t range = smt_prng_below(&t->rng, 2) == 0 && p.len > 60 ? 60 : p.len;
+            p.data[smt_prng_below(&t->rng, range)] ^= 1u << smt_prng_below(&t->rng, 8);
+        }
+        t->n_flipped++;
+        break;
+    default:
+        t->n_replayed++;
+        break;
+    }
+    /* Some go to the wrong end. */
+    bool back = smt_prng_below(&t->rng, 8) == 0;
+    throw_at(t, back ? p.dport : p.sport, back ? p.sport : p.dport, p.data, p.len);
+}
+
+static void throw_some(void *arg)
+{
+    struct thrower *t = arg;
+    capture_follow(t);
+    for (unsigned i = 0; i < 4 && t->n_left > 0; i++) {
+        t->n_left--;
+        if (smt_prng_below(&t->rng, 4) == 0)
+            throw_noise(t);
+        else
+            throw_known(t);
+    }
+}
+
+static void thrower_init(struct thrower *t, const char *capture, uint64_t seed)
+{
+    *t = (struct thrower){.ports = {smt_ep_port(pair.client.ep), smt_ep_port(pair.server.ep)}};
+    smt_prng_seed(&t->rng, seed);
+    t->capture = fopen(capture, "rb");
+    t->kept = malloc(N_KEPT * sizeof(t->kept[0]));
+    assert_non_null(t->capture);
+    t->fd = socket(AF_INET, SOCK_DGRAM, 0);
+    assert_true(t->fd >= 0);
+    t->raw_fd = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+    t->n_left = load_scale(100000);
+}
+
+static void thrower_fini(struct thrower *t)
+{
+    printf("# %" PRIu64 " of noise, %" PRIu64 " replayed, %" PRIu64 " cut, %" PRIu64
+           " with bits changed; %" PRIu64 " of them under the peer's address\n",
+           t->n_noise, t->n_replayed, t->n_cut, t->n_flipped, t->n_forged);
+    assert_true(t->n_replayed > 100 && t->n_cut > 100 && t->n_flipped > 100);
+    fclose(t->capture);
+    free(t->kept);
+    close(t->fd);
+    if (t->raw_fd >= 0)
+        close(t->raw_fd);
+}
+
+static void drops_expect(struct smt_ep *ep)
+{
+    static const char *const names[] = {"drop_malformed", "drop_no_session", "drop_auth",
+                                        "drop_replay"};
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        printf("# %s %" PRIu64 "\n", names[i], net_counter(ep, names[i]));
+        assert_in_range(net_counter(ep, names[i]), 1, UINT64_MAX);
+    }
+    assert_int_equal(net_counter(ep, "rpcs_failed"), 0);
+    assert_int_equal(net_counter(ep, "conns_lost"), 0);
+    assert_int_equal(net_counter(ep, "sessions"), 1);
+    assert_int_equal(net_counter(ep, "sessions_replaced"), 0);
+}
+
+static void pair_open(const char *capture, const char *faults)
+{
+    char tap[256];
+    struct smt_ep_config config = SMT_EP_CONFIG_INIT;
+    config.mtu = 1472;
+    config.peer_timeout_ns = 20000000000;
+    config.handshake_timeout_ns = 20000000000;
+    net_end_open(&pair.server, NET_CERT, true, &config);
+    snprintf(tap, sizeof(tap), "%spcap=%s", faults, capture);
+    setenv("SMT_TEST_TAP", tap, 1);
+    net_end_open(&pair.client, NET_CERT, false, &config);
+    unsetenv("SMT_TEST_TAP");
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
+    net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
+    pair.peer = net_expect(&pair, &pair.server, SMT_EV_SESSION_UP).session;
+}
+
+static void hostile_run(const char *faults, uint32_t n_calls)
+{
+    uint64_t seed = load_seed(1);
+    char capture[200];
+    snprintf(capture, sizeof(capture), "%s", net_file("hostile.pcap"));
+    pair_open(capture, faults);
+    struct smt_session_info before = {.size = sizeof(before)}, after = {.size = sizeof(after)};
+    assert_int_equal(smt_session_get_info(pair.peer, &before), 0);
+    struct load_config config = {
+        .seed = seed,
+        .n_calls = load_scale(n_calls),
+        .depth = 16,
+        .max_len = 256 << 10,
+        .max_resp = 64 << 10,
+        .one_way = 20,
+    };
+    struct load l;
+    struct thrower t;
+    thrower_init(&t, capture, seed);
+    load_init(&l, &config, &pair, &pair.session, 1, &pair.peer);
+    load_run(&l, 250, throw_some, &t);
+    /* What the run was too short for. */
+    while (t.n_left > 0) {
+        throw_some(&t);
+        (void)load_step(&l);
+    }
+    load_rest(&pair);
+    thrower_fini(&t);
+    drops_expect(pair.client.ep);
+    drops_expect(pair.server.ep);
+    /* The session still runs to where it ran before. */
+    assert_int_equal(smt_session_get_info(pair.peer, &after), 0);
+    assert_string_equal(after.peer, before.peer);
+    load_fini(&l);
+    net_pair_close(&pair);
+    unlink(capture);
+}
+
+static void test_hostile(void **state)
+{
+    hostile_run("", 3000);
+}
+
+/* Packets that the client sent and the network lost are in the capture as well: an eavesdropper
+ * brings genuine packets that nobody has seen, late and from elsewhere. */
+static void test_first_by_the_eavesdropper(void **state)
+{
+    hostile_run("dir=rx,drop=0.1,", 1500);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_first_by_the_eavesdropper),
+    };
+    return cmocka_run_group_tests(tests, net_setup, net_teardown);
+}
