@@ -16,6 +16,7 @@
 #include "base/prng.h"
 
 enum {
+    N_THROWN = 100000,
     N_KEPT = 4096, /* packets of the run at hand for another use */
     FRAME_MAX = 2048,
     ETHER_LEN = 14,
@@ -168,7 +169,7 @@ static void throw_some(void *arg)
 {
     struct thrower *t = arg;
     capture_follow(t);
-    for (unsigned i = 0; i < 4 && t->n_left > 0; i++) {
+    for (unsigned i = 0; i < 32 && t->n_left > 0; i++) {
         t->n_left--;
         if (smt_prng_below(&t->rng, 4) == 0)
             throw_noise(t);
@@ -187,7 +188,7 @@ static void thrower_init(struct thrower *t, const char *capture, uint64_t seed)
     t->fd = socket(AF_INET, SOCK_DGRAM, 0);
     assert_true(t->fd >= 0);
     t->raw_fd = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
-    t->n_left = load_scale(100000);
+    t->n_left = load_scale(N_THROWN);
 }
 
 static void thrower_fini(struct thrower *t)
@@ -256,6 +257,7 @@ static void hostile_run(const char *faults, uint32_t n_calls)
     thrower_init(&t, capture, seed);
     load_init(&l, &config, &pair, &pair.session, 1, &pair.peer);
     load_run(&l, 250, throw_some, &t);
+    assert_true(t.n_left < load_scale(N_THROWN) / 2); /* most of it came while calls ran */
     /* What the run was too short for. */
     while (t.n_left > 0) {
         throw_some(&t);
@@ -275,14 +277,14 @@ static void hostile_run(const char *faults, uint32_t n_calls)
 
 static void test_hostile(void **state)
 {
-    hostile_run("", 3000);
+    hostile_run("", 6000);
 }
 
 /* Packets that the client sent and the network lost are in the capture as well: an eavesdropper
  * brings genuine packets that nobody has seen, late and from elsewhere. */
 static void test_first_by_the_eavesdropper(void **state)
 {
-    hostile_run("dir=rx,drop=0.1,", 1500);
+    hostile_run("dir=rx,drop=0.1,", 2000);
 }
 
 int main(void)
