@@ -56,6 +56,7 @@ static const char usage[] =
     "usage: smt_cp serve [options] DIR                       receive into DIR\n"
     "       smt_cp send [options] SOURCE... HOST[:PORT]:DIR  send; DIR is below the server's\n"
     "\n"
+    "  -d, --device DEVICE     device, as smt_info lists them (udp)\n"
     "  -p, --port PORT         UDP port (18515); server: 0 = any\n"
     "      --cert FILE         our certificate chain, PEM ($SMT_CERT)\n"
     "      --key FILE          its private key, PEM ($SMT_KEY)\n"
@@ -76,10 +77,11 @@ static const char usage[] =
     "SOURCE arrives as DIR/SOURCE, \"SOURCE/\" as DIR. Run the same command again to resume.\n";
 
 static const struct option long_options[] = {
+    {"device", 1, NULL, 'd'},
     {"port", 1, NULL, 'p'},        {"cert", 1, NULL, 'c'},      {"key", 1, NULL, 'k'},
     {"ca", 1, NULL, 'a'},          {"pin", 1, NULL, 'P'},       {"psk-file", 1, NULL, 's'},
     {"plaintext", 0, NULL, 'x'},   {"cipher", 1, NULL, 'C'},    {"verify-name", 1, NULL, 'n'},
-    {"bind", 1, NULL, 'b'},        {"deadline", 1, NULL, 'd'},  {"all-links", 0, NULL, 'l'},
+    {"bind", 1, NULL, 'b'},        {"deadline", 1, NULL, 'D'},  {"all-links", 0, NULL, 'l'},
     {"once", 0, NULL, 'o'},        {"tap", 1, NULL, 't'},       {"quiet", 0, NULL, 'q'},
     {"version", 0, NULL, 'V'},     {"help", 0, NULL, 'h'},      {NULL, 0, NULL, 0},
 };
@@ -101,7 +103,7 @@ static int read_options(int argc, char **argv, struct cp_options *o)
     double value;
     *o = (struct cp_options){.port = SMT_DEFAULT_PORT, .deadline_s = 10};
     opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, ":p:qVh", long_options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, ":d:p:qVh", long_options, NULL)) != -1;) {
         switch (c) {
         case 'p':
             if (number(optarg, 0, 65535, &value) != 0) {
@@ -109,11 +111,12 @@ static int read_options(int argc, char **argv, struct cp_options *o)
             }
             o->port = (uint16_t)value;
             break;
-        case 'd':
+        case 'D':
             if (number(optarg, 0.01, 1e6, &o->deadline_s) != 0) {
                 return -1;
             }
             break;
+        case 'd': o->device = optarg; break;
         case 'c': o->cert = optarg; break;
         case 'k': o->key = optarg; break;
         case 'a': o->ca = optarg; break;
@@ -149,6 +152,7 @@ static int open_context(const struct cp_options *o, struct smt_ctx **out)
 {
     char text[512] = "";
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    config.device = o->device;
     config.cert_file = o->cert;
     config.key_file = o->key;
     config.ca_file = o->ca;

@@ -14,7 +14,12 @@
 #include "path.h"
 #include "store.h"
 
-enum { BATCH = 64, WAIT_MS = 100, MAX_OPEN = 256 };
+enum {
+    BATCH = 64,
+    WAIT_MS = 100,
+    MAX_OPEN = 256,           /* files of one session */
+    DOWN_LINE_EVERY_MS = 200, /* strangers must not fill the log */
+};
 
 /* A request that is answered after its file has been read. */
 struct job {
@@ -46,6 +51,7 @@ struct server {
     int root;
     struct peer *peers;
     bool done;
+    uint64_t next_down_line;
     uint8_t *block; /* scratch: CP_BLOCK */
     struct cp_request request;
 };
@@ -388,8 +394,10 @@ static void free_peer(struct server *s, struct peer *peer)
 static void take_down(struct server *s, const struct smt_event *event)
 {
     struct peer *peer = smt_session_user(event->session);
-    if (event->error != 0) {
+    uint64_t now = cp_now();
+    if (event->error != 0 && (peer != NULL || now >= s->next_down_line)) {
         cp_error("session ended: %s", cp_reason(s->ctx, event->error));
+        s->next_down_line = now + DOWN_LINE_EVERY_MS * UINT64_C(1000000);
     }
     if (peer != NULL) {
         s->done = s->done || (s->options->once && peer->greeted);

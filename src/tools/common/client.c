@@ -330,7 +330,7 @@ static void measure(struct client *c, struct worker *w, unsigned index, uint64_t
         rc = stop_size(c, w, executed);
     }
     if (rc != TOOL_OK) {
-        fail(c, rc);
+        fail(c, TOOL_ERRORS);
     }
     pthread_barrier_wait(&c->barrier);
 }
@@ -499,9 +499,8 @@ static void say_bye(struct client *c)
     }
     struct proto_req req = {.op = PROTO_BYE};
     struct proto_resp resp;
-    int rc = control(c, w->sessions[0], &req, &resp);
-    if (rc != TOOL_OK) {
-        fail(c, rc);
+    if (control(c, w->sessions[0], &req, &resp) != TOOL_OK) {
+        fail(c, TOOL_ERRORS);
     }
 }
 
