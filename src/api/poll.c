@@ -14,6 +14,10 @@
 /* So many full device batches leave in one poll before received packets get their turn. */
 enum { MAX_TX_ROUNDS = 8 };
 
+/* Packets taken in one poll. A whole super-frame of 64 would let the peer idle until all of its calls are answered, then us:
+ * with half of that both sides work at once (64 B, 64 in flight: 0.6-0.7 to 1.2-1.3 M RPC/s). */
+enum { RX_A_POLL = 32 };
+
 void smt_ep_transmit(struct smt_ep *ep)
 {
     for (unsigned i = 0; i < MAX_TX_ROUNDS; i++) {
@@ -32,7 +36,7 @@ int smt_ep_progress(struct smt_ep *ep)
     uint64_t now = smt_api_clock();
     ep->now = now;
     smt_ep_transmit(ep);
-    int n = ep->dev->ops->rx(ep->dev, ep->pkts, 256);
+    int n = ep->dev->ops->rx(ep->dev, ep->pkts, RX_A_POLL);
     if (SMT_UNLIKELY(n < 0))
         return smt_fail(ep->ctx, n, "device \"%s\": %s", ep->ctx->device, smt_strerror(n));
     if (n > 0)
