@@ -28,7 +28,7 @@ static const struct sim_link lossy_link = {
 };
 
 /* Empty buffers that an engine may keep for the next message, and what pools grow by. */
-enum { KEPT_BYTES = (64 << 20) + (1 << 20) };
+enum { KEPT_BYTES = (64 << 20) + (16 << 20) };
 
 static const struct sim_link clean_link = {.delay = 10 * SMT_USEC};
 
