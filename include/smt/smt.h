@@ -49,7 +49,7 @@ struct smt_ctx_config {
     const char *psk_file;    /* one line "identity:hex key" (at least 16 bytes of key) */
     /* "sha256//BASE64[;...]" of peers' public keys (SPKI), may replace ca */
     const char *pins;
-    const char *cipher;      /* "aes-128-gcm" (default) or "aes-256-gcm"; comma list, best first */
+    const char *cipher;      /* comma list, best first; default "aes-128-gcm,aes-256-gcm" */
     /* "auto" (default), "openssl", "ipsec-mb"; else SMT_CIPHER_IMPL decides */
     const char *cipher_impl;
     int plaintext;           /* 1: no security at all, both sides must ask for it */
@@ -122,8 +122,10 @@ enum smt_connect_flags {
 /* Connects to host:port ("10.0.0.1:18515", "[::1]:18515", "name", port 18515 if missing). The same
  * peer and credentials return the existing session unless SMT_NEW_SESSION. Asynchronous: calls may
  * be posted at once; SMT_EV_SESSION_UP or SMT_EV_SESSION_DOWN follows. `verify_name`: the name or
- * IP the certificate must carry; NULL = the host given. Borrowed strings; *out lives until the
- * endpoint closes or smt_session_close. Resolving a name may block. */
+ * IP the certificate must carry; NULL = the host given. Borrowed strings; *out lives until its
+ * SMT_EV_SESSION_DOWN or until the endpoint closes. Resolving a name may block; of several addresses
+ * each but the last gets its share of the handshake timeout. A session that is up survives the loss
+ * of its peer's state: a new handshake replaces it and SMT_EV_SESSION_UP comes again. */
 SMT_API int smt_connect(struct smt_ep *ep, const char *host, const char *verify_name,
                         unsigned flags, struct smt_session **out);
 
@@ -252,7 +254,8 @@ SMT_API int smt_get_fd(struct smt_ep *ep);
 /* Prepares for sleep: 0 = sleep on the fd until readable; SMT_EBUSY = work arrived, poll again. */
 SMT_API int smt_arm(struct smt_ep *ep);
 
-/* smt_arm + poll(2) on the fd, at most timeout_ns (UINT64_MAX = for ever). 0 = poll again. */
+/* smt_arm + poll(2) on the fd, at most timeout_ns (UINT64_MAX = for ever). 0 = poll again, also
+ * after the timeout. With poll_spin it returns at once. */
 SMT_API int smt_wait(struct smt_ep *ep, uint64_t timeout_ns);
 
 /* Wakes a sleeping or armed endpoint: the one call that any thread may make at any time, also from
