@@ -1,7 +1,8 @@
 /* Addresses: from what people write to struct smt_addr and back, and to the kernel's form.
  *
  * Owns the grammar "host", "host:port", "[v6]:port" and bare IPv6. Numbers never reach the
- * resolver; names are left to getaddrinfo, which also orders the answers (RFC 6724). */
+ * resolver; names are left to getaddrinfo, which also orders the answers (RFC 6724). "localhost"
+ * also works where nothing resolves it: a bare system has no /etc/hosts. */
 #include "dev/dev_impl.h"
 
 #include <arpa/inet.h>
@@ -10,6 +11,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 enum { MAX_HOST = 256 };
@@ -133,12 +135,34 @@ static bool ipv6_parse(char *host, struct smt_addr *out)
     return true;
 }
 
+/* "localhost" and what ends in ".localhost" is the loopback (RFC 6761, 6.3). */
+static bool name_is_loopback(const char *host)
+{
+    static const char word[] = "localhost";
+    size_t len = strlen(host), word_len = sizeof(word) - 1;
+    if (len < word_len || strcasecmp(host + len - word_len, word) != 0)
+        return false;
+    return len == word_len || (len > word_len + 1 && host[len - word_len - 1] == '.');
+}
+
+/* IPv4 first: a machine may be without IPv6. */
+static int loopback_fill(uint16_t port, struct smt_addr *out, unsigned n)
+{
+    out[0] = (struct smt_addr){.ip = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
+    out[0].port = port;
+    if (n == 1)
+        return 1;
+    out[1] = (struct smt_addr){.ip = {[15] = 1}};
+    out[1].port = port;
+    return 2;
+}
+
 static int name_resolve(const char *host, uint16_t port, struct smt_addr *out, unsigned n)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_DGRAM};
     struct addrinfo *list;
     if (getaddrinfo(host, NULL, &hints, &list) != 0)
-        return SMT_ENAME;
+        return name_is_loopback(host) ? loopback_fill(port, out, n) : SMT_ENAME;
     unsigned got = 0;
     for (const struct addrinfo *ai = list; ai != NULL && got < n; ai = ai->ai_next) {
         struct sockaddr_storage sa = {0};
