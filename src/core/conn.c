@@ -80,7 +80,6 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     c->next_id = 1;
     c->opened_at = now;
     c->heard = now;
-    c->work_since = now;
     c->tell_at = SMT_NEVER;
     c->credit_at = SMT_NEVER;
     c->rest_at = SMT_NEVER;
@@ -161,12 +160,6 @@ void smt_conn_heard(struct smt_conn *c, uint64_t now)
     }
 }
 
-void smt_conn_work_began(struct smt_conn *c, uint64_t now)
-{
-    if (c->work_since < now)
-        c->work_since = now;
-}
-
 uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
 {
     uint64_t base = patience_first;
@@ -182,9 +175,10 @@ uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
     return base < most ? base : most;
 }
 
-bool smt_conn_is_silent(const struct smt_conn *c, uint64_t now)
+bool smt_conn_is_silent(const struct smt_conn *c, uint64_t since, uint64_t now)
 {
-    uint64_t since = c->heard > c->work_since ? c->heard : c->work_since;
+    if (since < c->heard)
+        since = c->heard;
     return now - since > c->e->config.peer_timeout;
 }
 
@@ -473,7 +467,6 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     smt_engine_hs_ready(c);
     SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs)
         smt_rpc_arm(SMT_CONTAINER_OF(l, struct smt_rpc, conn_link), now);
-    smt_conn_work_began(c, now);
     smt_conn_unblock(c);
     smt_conn_arm(c, now);
     return 0;

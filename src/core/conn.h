@@ -70,7 +70,7 @@ struct smt_conn {
     uint32_t n_rpcs;
 
     struct smt_owned_timer timer;
-    uint64_t opened_at, up_at, heard, work_since;
+    uint64_t opened_at, up_at, heard;
     uint64_t rest_at;    /* when to look whether there is still work */
     uint64_t tell_at;    /* when finished ids are told unless a record told them before */
     uint64_t credit_at;  /* when to ask for credit that never came */
@@ -88,14 +88,11 @@ void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to);
 /* An authentic packet came. */
 void smt_conn_heard(struct smt_conn *c, uint64_t now);
 
-/* Work began or ended: keeps timers honest. */
-void smt_conn_work_began(struct smt_conn *c, uint64_t now);
-
 void smt_conn_timer_fired(struct smt_conn *c, uint64_t now);
 void smt_conn_arm(struct smt_conn *c, uint64_t now);
 
-/* True when silence has lasted so long that the peer is dead; work is open. */
-bool smt_conn_is_silent(const struct smt_conn *c, uint64_t now);
+/* Nothing authentic has come for so long that the peer is dead, to one who has waited since `since`. */
+bool smt_conn_is_silent(const struct smt_conn *c, uint64_t since, uint64_t now);
 
 /* A post may succeed again: WRITABLE if one is owed. */
 void smt_conn_room_made(struct smt_conn *c);

@@ -173,11 +173,9 @@ void smt_engine_take_posted(struct smt_engine *e, uint64_t now)
     struct smt_list *l;
     while ((l = smt_list_pop_head(&e->posted)) != NULL) {
         struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
-        r->heard = now;
+        r->heard = r->since = now;
         if (r->deadline != SMT_NEVER)
             r->deadline = r->deadline < SMT_NEVER - now ? now + r->deadline : SMT_NEVER;
-        if (r->conn->n_rpcs == 1)
-            smt_conn_work_began(r->conn, now);
         smt_rpc_arm(r, now);
         smt_rpc_ready(r);
     }

@@ -31,6 +31,7 @@ void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
 {
     assert(arrows[r->state] >> to & 1);
     r->state = to;
+    r->since = r->conn->e->now;
 }
 
 static struct smt_map_key rpc_key(const struct smt_conn *c, uint64_t id)
@@ -418,7 +419,7 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         return;
     }
     if (smt_keys_ready(&c->keys) && now >= r->heard + smt_conn_patience(c, r->n_quiet)) {
-        if (smt_conn_is_silent(c, now)) {
+        if (smt_conn_is_silent(c, r->since, now)) {
             smt_conn_close(c, now, SMT_EUNREACHABLE, false);
             return;
         }

@@ -41,6 +41,7 @@ struct smt_rpc {
     uint8_t n_need_ack;
     uint64_t deadline;         /* relative until `posted` is taken, then absolute; SMT_NEVER */
     uint64_t heard;            /* when something of it was last received or sent anew */
+    uint64_t since;            /* when it came into its state */
     uint64_t out_len;          /* its bytes in the conn's out_bytes */
     void *user;
     uint8_t *resp_buf;
