@@ -165,11 +165,42 @@ static void test_find(void **state)
     assert_ptr_equal(smt_aead_find(rows[0].alg, NULL), &rows[0]);
     assert_ptr_equal(smt_aead_find(rows[0].alg, "auto"), &rows[0]);
     assert_ptr_equal(smt_aead_by_name(rows[0].name, NULL), &rows[0]);
-    assert_null(smt_aead_find(SMT_AEAD_NONE, NULL));
     assert_null(smt_aead_find(SMT_AEAD_AES128_GCM, "rot13"));
     assert_null(smt_aead_find(SMT_AEAD_AES128_GCM, ""));
     assert_null(smt_aead_by_name("aes-128-cbc", NULL));
     assert_null(smt_aead_by_name("", NULL));
+}
+
+/* Plaintext is got by asking for it and in no other way. */
+static void test_none_is_never_picked(void **state)
+{
+    const struct smt_aead *none = smt_aead_find(SMT_AEAD_NONE, NULL);
+    assert_non_null(none);
+    assert_ptr_equal(smt_aead_find(SMT_AEAD_NONE, "openssl"), none);
+    assert_int_equal(none->alg, SMT_AEAD_NONE);
+    assert_null(smt_aead_by_name(none->name, NULL));
+    assert_null(smt_aead_by_name(none->name, none->impl));
+    unsigned n;
+    const struct smt_aead *rows = smt_aead_list(&n);
+    for (unsigned i = 0; i < n; i++)
+        assert_int_not_equal(rows[i].alg, SMT_AEAD_NONE);
+}
+
+static void test_none_copies(void **state)
+{
+    const struct smt_aead *none = smt_aead_find(SMT_AEAD_NONE, NULL);
+    uint8_t key[32] = {0}, nonce[SMT_AEAD_NONCE_LEN] = {0}, tag[SMT_AEAD_TAG_LEN];
+    uint8_t text[8] = "abcdefg", out[8], back[8];
+    void *ctx = ctx_new(none, key);
+    struct smt_aead_in in[] = {{text, 3}, {NULL, 0}, {text + 3, 5}};
+    assert_int_equal(none->seal(ctx, nonce, NULL, 0, in, 3, out, tag), 0);
+    assert_memory_equal(out, text, sizeof(text));
+    struct smt_aead_out pieces[] = {{back, 1}, {NULL, 0}, {back + 1, 7}};
+    assert_int_equal(none->open(ctx, nonce, NULL, 0, out, sizeof(out), pieces, 3, tag), 0);
+    assert_memory_equal(back, text, sizeof(text));
+    tag[15] ^= 1;
+    assert_int_equal(none->open(ctx, nonce, NULL, 0, out, sizeof(out), pieces, 3, tag), SMT_EAUTH);
+    ctx_free(none, ctx);
 }
 
 static void test_find_fips(void **state)
@@ -591,6 +622,8 @@ int main(void)
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_find_fips),
+        cmocka_unit_test(test_none_is_never_picked),
+        cmocka_unit_test(test_none_copies),
         cmocka_unit_test(test_known_answers),
         cmocka_unit_test(test_rows_agree),
         cmocka_unit_test(test_every_small_cut),
