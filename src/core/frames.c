@@ -1,7 +1,9 @@
-/* What each control frame does: one row per type, handlers that find the rpc and tell it. All frames are authentic here, which
- * makes them true, not sensible: every number is checked against what we hold.
+/* What each control frame does: one row per type, handlers that find the rpc and tell it. All
+ * frames are authentic here, which makes them true, not sensible: every number is checked against
+ * what we hold.
  *
- * Handlers may end an rpc or the conn; after each frame the loop looks whether the conn is still there. */
+ * Handlers may end an rpc or the conn; after each frame the loop looks whether the conn is still
+ * there. */
 #include "core/frames.h"
 
 #include "base/mem.h"
@@ -210,8 +212,8 @@ static void on_cutoffs(const struct heard *h)
     c->cutoffs = c->own_cutoffs;
 }
 
-/* All that was granted is here and more will be granted when its turn comes. Said again, it tells a sender who waits that
- * he is not forgotten, and makes up for a GRANT that was lost. */
+/* All that was granted is here and more will be granted when its turn comes. Said again, it tells a
+ * sender who waits that he is not forgotten, and makes up for a GRANT that was lost. */
 static void grant_again(struct smt_rpc *r)
 {
     const struct smt_msg_rx *m = &r->rx;

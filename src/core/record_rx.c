@@ -1,10 +1,11 @@
-/* Opening DATA packets. The clear header only says where to look; what counts is decided after the tag has passed and the
- * sealed head agrees with the hints. Until then nothing but the counters changes.
+/* Opening DATA packets. The clear header only says where to look; what counts is decided after the
+ * tag has passed and the sealed head agrees with the hints. Until then nothing but the counters
+ * changes.
  *
- * Three ways to open, by what is known: a message in one record opens into a buffer of its own, head and all; a record
- * of a message that has memory opens head and data apart, the data straight into place; everything else (the first
- * record of a longer message, frames in front of data, a range that would touch accepted bytes) takes a detour by the
- * scratch buffer. */
+ * Three ways to open, by what is known: a message in one record opens into a buffer of its own,
+ * head and all; a record of a message that has memory opens head and data apart, the data straight
+ * into place; everything else (the first record of a longer message, frames in front of data, a
+ * range that would touch accepted bytes) takes a detour by the scratch buffer. */
 #include "core/record.h"
 
 #include "core/frames.h"
@@ -137,7 +138,8 @@ static void too_long(struct smt_rpc *r)
     smt_rpc_arm(r, c->e->now);
 }
 
-/* The first record of a message that counts: state, limits, memory. False: the record is not taken. */
+/* The first record of a message that counts: state, limits, memory. False: the record is not
+ * taken. */
 static bool message_begin(struct smt_rpc *r, const struct smt_inner *inner, bool need_buffer)
 {
     struct smt_conn *c = r->conn;

@@ -1,12 +1,13 @@
-/* Conformance behaviours of Homa (reference list of 138, by number) that concern dispatch, acknowledgements and
- * the life of an RPC, as far as the native profile has them. Sending is in test_engine_homa_tx.c, receiving in
- * test_engine_homa_rx.c. Each test plays the peer by hand, once as initiator and once as responder of the session.
+/* Conformance behaviours of Homa (reference list of 138, by number) that concern dispatch,
+ * acknowledgements and the life of an RPC, as far as the native profile has them. Sending is in
+ * test_engine_homa_tx.c, receiving in test_engine_homa_rx.c. Each test plays the peer by hand, once
+ * as initiator and once as responder of the session.
  *
- * Not applicable here: 3-5 (order inside a batch is the device's business, no RPC waits on another), 6-8 and 118-120
- * (ICMP is a hint that belongs to devices), 43, 121-123 (no buffer pool in the application), 48, 49 (offsets are
- * explicit, no bypass), 97 (a responder hears UNKNOWN of nothing: the client's mark and NEED_ACK end its state),
- * 110-112 (an ACK frame names one message, there are no lists and no ports in it), 113, 114 (finished ids travel as
- * mark and bitmap). */
+ * Not applicable here: 3-5 (order inside a batch is the device's business, no RPC waits on
+ * another), 6-8 and 118-120 (ICMP is a hint that belongs to devices), 43, 121-123 (no buffer pool
+ * in the application), 48, 49 (offsets are explicit, no bypass), 97 (a responder hears UNKNOWN of
+ * nothing: the client's mark and NEED_ACK end its state), 110-112 (an ACK frame names one message,
+ * there are no lists and no ports in it), 113, 114 (finished ids travel as mark and bitmap). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -28,7 +29,8 @@ static struct hand *start(void)
 /* A request of the hand in one packet. */
 static void request(struct hand *h, uint64_t id, uint32_t len)
 {
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = id, .len = len, .message_len = len});
+    hand_data(
+        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = id, .len = len, .message_len = len});
 }
 
 /* The same, and the engine's handle of it. */
@@ -42,10 +44,14 @@ static struct smt_rpc *request_taken(struct hand *h, uint64_t id, uint32_t len)
     return ev->rpc;
 }
 
-static void response(struct hand *h, uint64_t id, uint32_t offset, uint32_t len, uint32_t message_len)
+static void response(struct hand *h, uint64_t id, uint32_t offset, uint32_t len,
+                     uint32_t message_len)
 {
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .offset = offset,
-                                    .len = len, .message_len = message_len});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE,
+                                    .id = id | SMT_ID_ROLE,
+                                    .offset = offset,
+                                    .len = len,
+                                    .message_len = message_len});
 }
 
 static void homa_001_short_packets_are_dropped(void **state)
@@ -53,7 +59,8 @@ static void homa_001_short_packets_are_dropped(void **state)
     struct hand *h = start();
     uint8_t pkt[HAND_MTU], cut[HAND_MTU];
     size_t len = hand_data_encode(
-        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 50, .message_len = 50}, pkt);
+        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 50, .message_len = 50},
+        pkt);
     for (size_t n = 0; n < len; n++) {
         memcpy(cut, pkt, n);
         hand_rx(h, cut, n);
@@ -70,7 +77,8 @@ static void homa_002_unknown_kinds_are_dropped(void **state)
     struct hand *h = start();
     uint8_t pkt[HAND_MTU], copy[HAND_MTU];
     size_t len = hand_data_encode(
-        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 50, .message_len = 50}, pkt);
+        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 50, .message_len = 50},
+        pkt);
     unsigned n = 0;
     for (unsigned kind = 0; kind < 256; kind++) {
         if (smt_kind_row((uint8_t)kind) != NULL)
@@ -135,7 +143,8 @@ static void homa_012_resend_in_service_gives_busy(void **state)
     struct hand *h = start();
     struct smt_rpc *r = request_taken(h, 1, 100);
     hand_clear(h);
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_RESEND, .id = hand_mine(1), .length = SMT_RESEND_ALL});
+    hand_frame(h, (struct smt_frame){
+                      .type = SMT_FRAME_RESEND, .id = hand_mine(1), .length = SMT_RESEND_ALL});
     assert_int_equal(hand_n_frames(h, SMT_FRAME_BUSY, 1), 1);
     assert_int_equal(hand_n_data(h, hand_mine(1)), 0);
     smt_rpc_release(r);
@@ -146,7 +155,9 @@ static void homa_013_unknown_for_no_rpc(void **state)
 {
     struct hand *h = start();
     for (unsigned flags = 0; flags < 2; flags++)
-        hand_frame(h, (struct smt_frame){.type = SMT_FRAME_UNKNOWN, .id = hand_theirs(77), .flags = (uint8_t)flags});
+        hand_frame(h, (struct smt_frame){.type = SMT_FRAME_UNKNOWN,
+                                         .id = hand_theirs(77),
+                                         .flags = (uint8_t)flags});
     assert_int_equal(h->n_pkts + h->n_events, 0);
     hand_free(h);
 }
@@ -154,8 +165,10 @@ static void homa_013_unknown_for_no_rpc(void **state)
 static void homa_014_grant_for_no_rpc(void **state)
 {
     struct hand *h = start();
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_GRANT, .id = hand_theirs(77), .offset = 10000});
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_GRANT, .id = hand_mine(77), .offset = 10000});
+    hand_frame(h,
+               (struct smt_frame){.type = SMT_FRAME_GRANT, .id = hand_theirs(77), .offset = 10000});
+    hand_frame(h,
+               (struct smt_frame){.type = SMT_FRAME_GRANT, .id = hand_mine(77), .offset = 10000});
     assert_int_equal(h->n_pkts + h->n_events, 0);
     hand_free(h);
 }
@@ -208,7 +221,8 @@ static void homa_016_resend_for_no_rpc_gives_unknown(void **state)
     hand_free(h);
 }
 
-/* How many RESENDs the engine sends for a call of its own in 300 ms while the hand says something every ms. */
+/* How many RESENDs the engine sends for a call of its own in 300 ms while the hand says something
+ * every ms. */
 static unsigned resends_while(struct hand *h, uint64_t id, const struct smt_frame *f)
 {
     hand_clear(h);
@@ -267,7 +281,8 @@ static void homa_020_unknown_frames(void **state)
     struct hand *h = start();
     /* From 0x80 on they are skipped. */
     uint8_t skip[40] = {0x99, 3, 1, 2, 3};
-    size_t len = 5 + smt_frame_encode(&(struct smt_frame){.type = SMT_FRAME_PING, .token = 5}, skip + 5, 20);
+    size_t len =
+        5 + smt_frame_encode(&(struct smt_frame){.type = SMT_FRAME_PING, .token = 5}, skip + 5, 20);
     hand_ctrl(h, skip, len);
     assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 1);
     assert_int_equal(hand_counter(h, "drop_frame"), 0);
@@ -275,7 +290,8 @@ static void homa_020_unknown_frames(void **state)
     uint8_t stop[40];
     len = smt_frame_encode(&(struct smt_frame){.type = SMT_FRAME_PING, .token = 6}, stop, 20);
     stop[len] = 0x7f;
-    size_t more = smt_frame_encode(&(struct smt_frame){.type = SMT_FRAME_PING, .token = 7}, stop + len + 1, 20);
+    size_t more = smt_frame_encode(&(struct smt_frame){.type = SMT_FRAME_PING, .token = 7},
+                                   stop + len + 1, 20);
     hand_ctrl(h, stop, len + 1 + more);
     assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 2);
     assert_int_equal(hand_counter(h, "drop_frame"), 1);
@@ -294,7 +310,8 @@ static void homa_021_acks_ride_in_data(void **state)
         hand_reply(h, r, 100);
     }
     /* By the low-water mark, by the bitmap, by a frame. */
-    struct hand_data d = {.what = SMT_WHAT_REQUEST, .id = 4, .len = 10, .message_len = 10, .low_water = 2};
+    struct hand_data d = {
+        .what = SMT_WHAT_REQUEST, .id = 4, .len = 10, .message_len = 10, .low_water = 2};
     hand_data(h, d);
     assert_int_equal(hand_n_events(h, SMT_EE_SENT), 1);
     d.id = 5;
@@ -344,7 +361,8 @@ static void homa_042_data_again_while_in_service(void **state)
 static void homa_046_047_delivery_waits_for_all_of_it(void **state)
 {
     struct hand *h = start();
-    struct hand_data d = {.what = SMT_WHAT_REQUEST, .id = 1, .offset = 1000, .len = 1000, .message_len = 2000};
+    struct hand_data d = {
+        .what = SMT_WHAT_REQUEST, .id = 1, .offset = 1000, .len = 1000, .message_len = 2000};
     hand_data(h, d);
     assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 0);
     d.offset = 0;
@@ -367,7 +385,8 @@ static void homa_105_need_ack_when_complete(void **state)
     hand_frame(h, (struct smt_frame){.type = SMT_FRAME_NEED_ACK, .id = hand_theirs(id)});
     assert_int_equal(hand_n_frames(h, SMT_FRAME_ACK, hand_mine(id)), 1);
     /* And for a one-way message of the hand. */
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 10, .message_len = 10});
+    hand_data(h,
+              (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 10, .message_len = 10});
     assert_int_equal(hand_n_frames(h, SMT_FRAME_ACK, hand_theirs(1)), 1);
     hand_clear(h);
     hand_frame(h, (struct smt_frame){.type = SMT_FRAME_NEED_ACK, .id = hand_mine(1)});
@@ -469,7 +488,8 @@ static void homa_116_abort_of_a_served_rpc(void **state)
     assert_int_equal(ev->error, SMT_ECLOSED);
     assert_int_equal(hand_n_data(h, hand_mine(1)), 0);
     /* Half received: it goes without a word to the application. */
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 2, .len = 1000, .message_len = 3000});
+    hand_data(
+        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 2, .len = 1000, .message_len = 3000});
     hand_clear(h);
     hand_frame(h, (struct smt_frame){.type = SMT_FRAME_ABORT, .id = hand_mine(2), .code = 304});
     assert_int_equal(h->n_events, 0);
@@ -498,7 +518,8 @@ static void homa_117_cancelled_call(void **state)
     hand_sleep(h, 100 * SMT_MSEC);
     assert_in_range(hand_n_frames(h, SMT_FRAME_ABORT, hand_mine(id)), 1, 20);
     assert_false(smt_engine_is_at_rest(h->e));
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_UNKNOWN, .id = hand_theirs(id), .flags = SMT_UNKNOWN_OVER});
+    hand_frame(h, (struct smt_frame){
+                      .type = SMT_FRAME_UNKNOWN, .id = hand_theirs(id), .flags = SMT_UNKNOWN_OVER});
     assert_true(smt_engine_is_at_rest(h->e));
     hand_clear(h);
     hand_sleep(h, 100 * SMT_MSEC);
@@ -506,7 +527,8 @@ static void homa_117_cancelled_call(void **state)
     hand_free(h);
 }
 
-/* The known hole of Homa (a late duplicate of a request runs it again) does not exist: docs/wire.md 8. */
+/* The known hole of Homa (a late duplicate of a request runs it again) does not exist: docs/wire.md
+ * 8. */
 static void a_finished_request_never_runs_again(void **state)
 {
     struct hand *h = start();
