@@ -196,6 +196,34 @@ static void test_impostors(void **state)
     impostor(NET_CERT_STRANGER, SMT_ECERT);
 }
 
+/* Whoever says all the time that he does not know us gets a handshake now and then, not one each
+ * time. */
+static void test_hints_are_limited(void **state)
+{
+    client_open(NET_CERT, 2200000000);
+    net_process_kill(&server);
+    struct smt_ep_config config = SMT_EP_CONFIG_INIT;
+    config.port = server.port;
+    net_end_open(&pair.server, NET_CERT, false, &config); /* knows nobody and accepts nobody */
+    uint64_t begin = net_now();
+    unsigned n_failed = 0;
+    while (net_count(&pair.client, SMT_EV_SESSION_DOWN) == 0) {
+        struct smt_event ev;
+        while (net_take(&pair.client, SMT_EV_FAILED, &ev))
+            n_failed++;
+        int r = net_call(pair.session, "x", 1, 20000000, NULL, NULL);
+        assert_true(r == 0 || r == SMT_ECLOSED);
+        net_pump_for(&pair, 10000000);
+        assert_true(net_now() - begin < 8000000000);
+    }
+    assert_true(n_failed > 20);
+    uint64_t seconds = (net_now() - begin) / 1000000000;
+    assert_in_range(net_counter(pair.client.ep, "handshakes_failed"), 1, seconds + 2);
+    assert_true(net_counter(pair.server.ep, "dev_rx_packets") > 20);
+    net_pair_close(&pair);
+    pair.server.ep = NULL;
+}
+
 /* A server that says goodbye: the session ends in order and is not dialled again. */
 static void test_goodbye(void **state)
 {
@@ -210,9 +238,10 @@ int main(int argc, char **argv)
 {
     net_process_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replaced),      cmocka_unit_test(test_away_for_a_while),
-        cmocka_unit_test(test_gone_for_good), cmocka_unit_test(test_deadline_across),
-        cmocka_unit_test(test_goodbye),       cmocka_unit_test(test_impostors),
+        cmocka_unit_test(test_replaced),          cmocka_unit_test(test_away_for_a_while),
+        cmocka_unit_test(test_gone_for_good),     cmocka_unit_test(test_deadline_across),
+        cmocka_unit_test(test_goodbye),           cmocka_unit_test(test_impostors),
+        cmocka_unit_test(test_hints_are_limited),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
 }

@@ -13,8 +13,7 @@
 #include <smt/smt.h>
 #include <smt/tls.h>
 
-#include "api/ring.h"
-#include "base/mem.h"
+#include "api/api.h"
 
 static struct smt_ctx *plain_ctx(void)
 {
@@ -22,6 +21,22 @@ static struct smt_ctx *plain_ctx(void)
     struct smt_ctx *ctx;
     config.plaintext = 1;
     assert_int_equal(smt_ctx_open(&config, &ctx), 0);
+    return ctx;
+}
+
+static struct smt_ctx *psk_ctx(void)
+{
+    char path[] = "/tmp/smt_args_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    static const char line[] = "alpha:00112233445566778899aabbccddeeff\n";
+    assert_int_equal(write(fd, line, sizeof(line) - 1), (int)sizeof(line) - 1);
+    close(fd);
+    struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    struct smt_ctx *ctx;
+    config.psk_file = path;
+    assert_int_equal(smt_ctx_open(&config, &ctx), 0);
+    unlink(path);
     return ctx;
 }
 
@@ -180,12 +195,6 @@ static void test_ep_config(void **state)
 /* An endpoint that accepts must have something to show. */
 static void test_accept_needs_identity(void **state)
 {
-    char path[] = "/tmp/smt_args_XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    static const char line[] = "alpha:00112233445566778899aabbccddeeff\n";
-    assert_int_equal(write(fd, line, sizeof(line) - 1), (int)sizeof(line) - 1);
-    close(fd);
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
     config.pins = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     struct smt_ctx *ctx;
@@ -196,13 +205,10 @@ static void test_accept_needs_identity(void **state)
     assert_int_equal(smt_ep_open(ctx, &ep_config, &ep), SMT_ECREDENTIALS);
     assert_non_null(strstr(smt_error_text(ctx), "certificate"));
     assert_int_equal(smt_ctx_close(ctx), 0);
-    config.pins = NULL;
-    config.psk_file = path;
-    assert_int_equal(smt_ctx_open(&config, &ctx), 0);
+    ctx = psk_ctx();
     assert_int_equal(smt_ep_open(ctx, &ep_config, &ep), 0);
     assert_int_equal(smt_ep_close(ep), 0);
     assert_int_equal(smt_ctx_close(ctx), 0);
-    unlink(path);
 }
 
 static void test_connect_arguments(void **state)
@@ -417,6 +423,67 @@ static void test_out_of_memory(void **state)
     assert_int_equal(smt_ctx_close(ctx), 0);
 }
 
+/* Two endpoints of one context on a device in memory, polled until the client's session is up or
+ * down. */
+static int handshake_in_memory(struct smt_ctx *ctx, struct smt_ep *ends[2])
+{
+    struct smt_dev *devs[2];
+    struct smt_ep_config config = SMT_EP_CONFIG_INIT;
+    config.handshake_timeout_ns = 30000000;
+    config.accept = 1;
+    int r = smt_dev_loop_pair(9000, 256, &devs[0], &devs[1]);
+    if (r < 0)
+        return r;
+    r = smt_ep_open_on(ctx, &config, devs[0], &ends[0]);
+    int r2 = smt_ep_open_on(ctx, &config, devs[1], &ends[1]);
+    struct smt_session *s;
+    if (r == 0)
+        r = r2;
+    if (r == 0)
+        r = smt_connect(ends[0], "127.0.0.1:2", NULL, 0, &s);
+    while (r == 0) {
+        struct smt_event ev;
+        if (smt_poll(ends[1], &ev, 1) < 0)
+            return SMT_EINTERNAL;
+        int n = smt_poll(ends[0], &ev, 1);
+        if (n < 0)
+            return n;
+        if (n == 1 && ev.type == SMT_EV_SESSION_UP)
+            return 0;
+        if (n == 1 && ev.type == SMT_EV_SESSION_DOWN)
+            r = ev.error;
+    }
+    return r;
+}
+
+static void handshake_sweep(struct smt_ctx *ctx)
+{
+    struct smt_mem_stats before = smt_mem_live();
+    unsigned n_failed = 0;
+    for (long n = 0;; n++) {
+        struct smt_ep *ends[2] = {NULL, NULL};
+        smt_mem_fail_after(n);
+        int r = handshake_in_memory(ctx, ends);
+        bool over = smt_mem_fail_after(-1) >= 0;
+        assert_int_equal(smt_ep_close(ends[0]), 0);
+        assert_int_equal(smt_ep_close(ends[1]), 0);
+        assert_int_equal(smt_mem_live().n_live, before.n_live);
+        n_failed += r < 0;
+        if (over) {
+            assert_int_equal(r, 0);
+            break;
+        }
+    }
+    assert_true(n_failed > 10);
+    assert_int_equal(smt_ctx_close(ctx), 0);
+}
+
+static void test_out_of_memory_handshake(void **state)
+{
+    handshake_sweep(plain_ctx());
+    handshake_sweep(psk_ctx());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -433,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_error_text_is_per_context),
         cmocka_unit_test(test_ring),
         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory_handshake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
