@@ -247,6 +247,14 @@ static uint64_t earliest(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+static uint64_t idle_deadline(const struct smt_conn *c)
+{
+    uint64_t limit = c->e->config.idle_timeout;
+    if (limit == 0 || c->state != SMT_CONN_UP)
+        return SMT_NEVER;
+    return (c->heard > c->busy_at ? c->heard : c->busy_at) + limit;
+}
+
 void smt_conn_arm(struct smt_conn *c, uint64_t now)
 {
     const struct smt_engine_config *g = &c->e->config;
@@ -265,8 +273,7 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now)
     at = earliest(at, smt_mtu_deadline(&c->mtu));
     if (c->keys.prev != NULL)
         at = earliest(at, c->keys.prev_until);
-    if (g->idle_timeout > 0 && c->state == SMT_CONN_UP)
-        at = earliest(at, c->heard + g->idle_timeout);
+    at = earliest(at, idle_deadline(c));
     if (at == SMT_NEVER)
         smt_wheel_disarm(&c->e->wheel, &c->timer.t);
     else
@@ -287,11 +294,10 @@ static bool handshake_tick(struct smt_conn *c, uint64_t now)
 
 static bool idle_tick(struct smt_conn *c, uint64_t now)
 {
-    uint64_t limit = c->e->config.idle_timeout;
-    if (limit == 0 || c->state != SMT_CONN_UP || now < c->heard + limit)
+    if (now < idle_deadline(c))
         return true;
     if (c->n_rpcs > 0) {
-        c->heard = now;
+        c->busy_at = now;
         return true;
     }
     smt_conn_close(c, now, 0, true);

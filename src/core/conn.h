@@ -71,6 +71,7 @@ struct smt_conn {
 
     struct smt_owned_timer timer;
     uint64_t opened_at, up_at, heard;
+    uint64_t busy_at;    /* when the idle timeout last found work */
     uint64_t rest_at;    /* when to look whether there is still work */
     uint64_t tell_at;    /* when finished ids are told unless a record told them before */
     uint64_t credit_at;  /* when to ask for credit that never came */

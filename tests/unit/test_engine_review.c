@@ -40,10 +40,25 @@ static void silence_counts_from_the_call(void **state)
     hand_free(h);
 }
 
+/* An idle timeout shorter than the peer timeout does not make a dead peer look alive. */
+static void an_idle_timeout_hides_no_dead_peer(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    h->config.idle_timeout = 1 * SMT_SEC;
+    hand_connect(h);
+    hand_post(h, 100, false);
+    h->polite = false;
+    hand_sleep(h, 4 * SMT_SEC);
+    assert_int_equal(hand_n_events(h, SMT_EE_DOWN), 1);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(silence_counts_from_the_call),
+        cmocka_unit_test(an_idle_timeout_hides_no_dead_peer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
