@@ -18,7 +18,8 @@ static const uint64_t patience_most = 128 * SMT_MSEC;
 
 enum { ACCEPTED_SLACK = 64 };
 
-static const uint16_t arrows[SMT_CONN_N_STATES] = {
+/* Only assertions look at it. */
+__attribute__((unused)) static const uint16_t arrows[SMT_CONN_N_STATES] = {
     [SMT_CONN_FREE] = 1u << SMT_CONN_AWAIT_KEYS,
     [SMT_CONN_AWAIT_KEYS] = 1u << SMT_CONN_AWAIT_CONFIRM | 1u << SMT_CONN_UP |
                             1u << SMT_CONN_CLOSED,

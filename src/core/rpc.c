@@ -11,7 +11,8 @@ enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24 };
 
 #define ARROW(to) (1u << SMT_RPC_##to)
 
-static const uint16_t arrows[SMT_RPC_N_STATES] = {
+/* Only assertions look at it. */
+__attribute__((unused)) static const uint16_t arrows[SMT_RPC_N_STATES] = {
     [SMT_RPC_FREE] = ARROW(AWAIT_RESPONSE) | ARROW(AWAIT_ACK) | ARROW(AWAIT_REQUEST) |
                      ARROW(AWAIT_ACCEPT) | ARROW(AWAIT_REPLY) | ARROW(AWAIT_USER),
     [SMT_RPC_AWAIT_RESPONSE] = ARROW(AWAIT_REST) | ARROW(AWAIT_ACCEPT) | ARROW(AWAIT_GONE) |

@@ -210,10 +210,10 @@ int main(int argc, char **argv)
         server_turn(&b, now);
     }
     uint64_t ns = clock_ns() - t0;
-    printf(
-        "{\"size\":%zu,\"depth\":%u,\"cipher\":\"%s\",\"rpcs\":%llu,\"all_rpcs\":%llu,\"ns_per_rpc\":%.1f}\n",
-        size, depth, aead->name, (unsigned long long)(done - first), (unsigned long long)done,
-        (double)ns / (double)(done - first));
+    printf("{\"size\":%zu,\"depth\":%u,\"cipher\":\"%s\",\"rpcs\":%llu,\"all_rpcs\":%llu,"
+           "\"ns_per_rpc\":%.1f}\n",
+           size, depth, aead->name, (unsigned long long)(done - first), (unsigned long long)done,
+           (double)ns / (double)(done - first));
     smt_engine_free(a.e);
     smt_engine_free(b.e);
     da->ops->close(da);
