@@ -454,7 +454,7 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     c->peer_bytes = peer->unfinished_bytes;
     c->peer_max_message = peer->max_message < SMT_MAX_MESSAGE ? peer->max_message : SMT_MAX_MESSAGE;
     c->unsched_limit = peer->unsched;
-    c->peer_mtu = peer->mtu;
+    c->peer_mtu = peer->mtu > SMT_MTU_BASE ? peer->mtu : SMT_MTU_BASE;
     smt_pacer_start(&c->pacer, peer->rx_window);
     c->peer_max_packet = 0; /* asked of the sink at the first packet */
     c->mtu.now = SMT_MTU_BASE;

@@ -54,11 +54,30 @@ static void an_idle_timeout_hides_no_dead_peer(void **state)
     hand_free(h);
 }
 
+/* A peer that announces packets too small for any header: cut for the smallest that everybody takes. */
+static void an_absurd_packet_size_is_not_believed(void **state)
+{
+    (void)state;
+    static const uint16_t sizes[] = {0, 1, 60, 89, 113};
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(sizes); i++) {
+        struct hand *h = hand_new(true);
+        h->params.mtu = sizes[i];
+        hand_connect(h);
+        uint64_t id = hand_post(h, 5000, true);
+        hand_sleep(h, SMT_MSEC);
+        assert_int_equal(hand_data_end(h, id), 5000);
+        for (unsigned n = 0; n < h->n_pkts; n++)
+            assert_true(h->pkts[n].len <= 1232);
+        hand_free(h);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(silence_counts_from_the_call),
         cmocka_unit_test(an_idle_timeout_hides_no_dead_peer),
+        cmocka_unit_test(an_absurd_packet_size_is_not_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
