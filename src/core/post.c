@@ -13,6 +13,13 @@ static uint64_t iov_total(const struct smt_post_iov *iov, unsigned n_iov)
     return len;
 }
 
+/* What of a message goes without a grant: at least a byte, or nobody would hear of it. */
+static uint32_t unsched_of(const struct smt_conn *c, uint64_t len)
+{
+    uint32_t limit = c->unsched_limit > 0 ? c->unsched_limit : 1;
+    return len < limit ? (uint32_t)len : limit;
+}
+
 int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
 {
     struct smt_engine *e = c->e;
@@ -53,7 +60,7 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     r->resp_cap = post->resp_cap;
     r->counted = true;
     r->out_len = len;
-    r->tx.unsched = (uint32_t)(len < c->unsched_limit ? len : c->unsched_limit);
+    r->tx.unsched = unsched_of(c, len);
     r->tx.granted = r->tx.unsched;
     c->open_calls++;
     c->out_bytes += len;
@@ -102,7 +109,7 @@ int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_
     }
     r->reply_user = user;
     r->holds_handle = false;
-    r->tx.unsched = (uint32_t)(len < c->unsched_limit ? len : c->unsched_limit);
+    r->tx.unsched = unsched_of(c, len);
     r->tx.granted = r->tx.unsched;
     e->stats.replies_sent++;
     smt_rpc_set_state(r, SMT_RPC_AWAIT_ACK);

@@ -72,12 +72,29 @@ static void an_absurd_packet_size_is_not_believed(void **state)
     }
 }
 
+/* A peer that takes no unscheduled byte must at least be told that there is a message. */
+static void an_unscheduled_limit_of_zero_still_announces(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    h->params.unsched = 0;
+    hand_connect(h);
+    uint64_t id = hand_post(h, 5000, true);
+    hand_sleep(h, 100 * SMT_MSEC);
+    assert_true(hand_data_end(h, id) > 0);
+    hand_frame(h, (struct smt_frame){
+                      .type = SMT_FRAME_GRANT, .id = hand_theirs(id), .offset = 5000, .prio = 1});
+    assert_int_equal(hand_data_end(h, id), 5000);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(silence_counts_from_the_call),
         cmocka_unit_test(an_idle_timeout_hides_no_dead_peer),
         cmocka_unit_test(an_absurd_packet_size_is_not_believed),
+        cmocka_unit_test(an_unscheduled_limit_of_zero_still_announces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
