@@ -10,7 +10,7 @@
 
 #include "wire/wire.h"
 
-enum { MAX_LOST_RANGES = 512 };
+enum { MAX_LOST_RANGES = 512, MAX_RESTART_ATTEMPT = 32 };
 
 int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsigned n_iov,
                     uint32_t len, struct smt_pool *blocks, struct smt_ranges_pool *ranges)
@@ -100,7 +100,10 @@ void smt_msg_tx_restart(struct smt_msg_tx *t)
 {
     if (t->seal == 0)
         return;
-    t->seal = ((t->seal >> SMT_SEAL_INDEX_BITS) + 1) << SMT_SEAL_INDEX_BITS;
+    /* Half of the attempts are for this; whoever asks more often than that gets the next numbers of
+     * the last one, and the message lives on. */
+    if (t->seal >> SMT_SEAL_INDEX_BITS < MAX_RESTART_ATTEMPT)
+        t->seal = ((t->seal >> SMT_SEAL_INDEX_BITS) + 1) << SMT_SEAL_INDEX_BITS;
     smt_ranges_clear(&t->lost);
     t->sent = 0;
     t->empty_due = t->len == 0;

@@ -88,6 +88,21 @@ static void an_unscheduled_limit_of_zero_still_announces(void **state)
     hand_free(h);
 }
 
+/* A receiver without memory says UNKNOWN again and again: the message waits, it does not run out of attempts. */
+static void unknown_many_times_ends_no_message(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    uint64_t id = hand_post(h, 300, true);
+    for (unsigned i = 0; i < 200; i++)
+        hand_frame(h, (struct smt_frame){.type = SMT_FRAME_UNKNOWN, .id = hand_theirs(id)});
+    assert_int_equal(hand_n_events(h, SMT_EE_FAILED), 0);
+    assert_int_equal(hand_n_data(h, id), 201);
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_ACK, .id = hand_theirs(id)});
+    assert_int_equal(hand_n_events(h, SMT_EE_SENT), 1);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -95,6 +110,7 @@ int main(void)
         cmocka_unit_test(an_idle_timeout_hides_no_dead_peer),
         cmocka_unit_test(an_absurd_packet_size_is_not_believed),
         cmocka_unit_test(an_unscheduled_limit_of_zero_still_announces),
+        cmocka_unit_test(unknown_many_times_ends_no_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
