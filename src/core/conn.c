@@ -183,12 +183,25 @@ bool smt_conn_is_silent(const struct smt_conn *c, uint64_t since, uint64_t now)
     return now - since > c->e->config.peer_timeout;
 }
 
+void smt_conn_credit_ask(struct smt_conn *c)
+{
+    if (c->credit_at != SMT_NEVER)
+        return;
+    c->n_quiet = 0;
+    c->credit_at = c->e->now + credit_wait;
+    smt_conn_arm(c, c->e->now);
+}
+
 void smt_conn_room_made(struct smt_conn *c)
 {
     if (!c->want_writable || c->state == SMT_CONN_CLOSED)
         return;
-    if (c->open_calls >= c->peer_open || (c->out_bytes >= c->peer_bytes && c->out_bytes > 0))
+    if (c->open_calls >= c->peer_open || (c->out_bytes >= c->peer_bytes && c->out_bytes > 0)) {
+        /* No further end of a call will look here again. */
+        if (c->open_calls == 0)
+            smt_conn_credit_ask(c);
         return;
+    }
     c->want_writable = false;
     c->credit_at = SMT_NEVER;
     smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_WRITABLE);

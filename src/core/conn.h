@@ -95,6 +95,9 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now);
 /* Nothing authentic has come for so long that the peer is dead, to one who has waited since `since`. */
 bool smt_conn_is_silent(const struct smt_conn *c, uint64_t since, uint64_t now);
 
+/* A post was refused, and maybe only because a CREDIT was lost: asks for one after a while. */
+void smt_conn_credit_ask(struct smt_conn *c);
+
 /* A post may succeed again: WRITABLE if one is owed. */
 void smt_conn_room_made(struct smt_conn *c);
 

@@ -3,8 +3,6 @@
  * is posted waits in the engine's list until then. */
 #include "core/state.h"
 
-static const uint64_t credit_wait = 20 * SMT_MSEC;
-
 static uint64_t iov_total(const struct smt_post_iov *iov, unsigned n_iov)
 {
     uint64_t len = 0;
@@ -33,11 +31,8 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     if (c->open_calls >= c->peer_open ||
         (c->out_bytes > 0 && c->out_bytes + len > c->peer_bytes)) {
         c->want_writable = true;
-        if (c->open_calls == 0 || c->out_bytes + len > c->peer_bytes) {
-            c->n_quiet = 0;
-            c->credit_at = e->now + credit_wait;
-            smt_conn_arm(c, e->now);
-        }
+        if (c->open_calls == 0 || c->out_bytes + len > c->peer_bytes)
+            smt_conn_credit_ask(c);
         return SMT_EAGAIN;
     }
     struct smt_rpc *r = smt_rpc_new(c, c->next_id);

@@ -103,6 +103,37 @@ static void unknown_many_times_ends_no_message(void **state)
     hand_free(h);
 }
 
+/* Who tries to post again and again while the credit is used up does not put off the question for more. */
+static void trying_again_puts_off_no_question(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_CREDIT, .length = 0, .low_water = 1 << 20});
+    struct smt_post post = {.n_iov = 0};
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(smt_conn_post(h->conn, &post, NULL), SMT_EAGAIN);
+        hand_sleep(h, 5 * SMT_MSEC);
+        hand_frame(h, (struct smt_frame){.type = SMT_FRAME_PONG});
+    }
+    assert_true(hand_n_frames(h, SMT_FRAME_PING, UINT64_MAX) > 0);
+    hand_free(h);
+}
+
+/* The last call ends while the peer allows none: somebody must ask when there is credit again. */
+static void no_credit_and_no_call_asks_for_credit(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    uint64_t id = hand_post(h, 10, true);
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_CREDIT, .length = 0, .low_water = 1 << 20});
+    struct smt_post post = {.n_iov = 0};
+    assert_int_equal(smt_conn_post(h->conn, &post, NULL), SMT_EAGAIN);
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_ACK, .id = hand_theirs(id)});
+    hand_sleep(h, SMT_SEC);
+    assert_true(hand_n_frames(h, SMT_FRAME_PING, UINT64_MAX) > 0);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +142,8 @@ int main(void)
         cmocka_unit_test(an_absurd_packet_size_is_not_believed),
         cmocka_unit_test(an_unscheduled_limit_of_zero_still_announces),
         cmocka_unit_test(unknown_many_times_ends_no_message),
+        cmocka_unit_test(trying_again_puts_off_no_question),
+        cmocka_unit_test(no_credit_and_no_call_asks_for_credit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
