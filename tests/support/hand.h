@@ -18,7 +18,7 @@ struct hand_pkt {
     uint64_t at;
     struct smt_hdr hdr;
     struct smt_inner inner;         /* DATA */
-    struct smt_frame frames[HAND_MAX_FRAMES];
+    struct smt_frame frames[HAND_MAX_FRAMES]; /* the first of them */
     unsigned n_frames;
     uint32_t len, data_len;
     uint8_t prio;

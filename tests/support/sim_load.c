@@ -606,6 +606,10 @@ static void accept_rpc(struct sim_app *app, struct sim_host *host, struct smt_rp
     int err = smt_rpc_accept(rpc, buf, own ? len : 0);
     if (err == SMT_ENOMEM)
         err = smt_rpc_accept(rpc, buf, own ? len : 0);
+    if (err == SMT_ENOMEM && !own) { /* the library's limit is reached: bring our own */
+        accept_rpc(app, host, rpc, call, len, true);
+        return;
+    }
     if (err == SMT_ECLOSED) { /* its sender has gone */
         free(buf);
         return;
