@@ -112,7 +112,10 @@ static bool packet_seal(struct smt_conn *c, uint8_t *pkt, size_t plain_len)
 bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink)
 {
     struct smt_ctl *t = &c->ctl;
-    (void)smt_keys_step(&c->keys, c->e->now);
+    if (SMT_UNLIKELY(smt_keys_step(&c->keys, c->e->now))) {
+        c->e->stats.rekeys++;
+        smt_conn_arm(c, c->e->now);
+    }
     while (t->buf != NULL) {
         const struct smt_ctl_buf *b = t->buf;
         size_t len = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + b->len;

@@ -230,6 +230,8 @@ static void next_enter(struct smt_keys *k, uint64_t now)
     *entered = was;
     k->prev = entered;
     k->next = NULL;
+    /* Its keys may still open; nothing may be derived from it any more. */
+    smt_wipe(k->prev->block->secret, sizeof(k->prev->block->secret));
     k->prev_until = now + prev_life;
     k->want_next = false;
 }
@@ -332,7 +334,7 @@ bool smt_keys_step(struct smt_keys *k, uint64_t now)
     const struct smt_epoch *e = &k->now;
     uint64_t max_records = k->env->max_records;
     bool due = k->want_next || e->n_sealed >= max_records || e->n_blocks >= max_blocks / 2 ||
-               e->ctrl_next >= max_records;
+               e->ctrl_next >= max_records || e->n_failed >= max_failed / 2;
     if (SMT_LIKELY(!due) || !k->confirmed || next_make(k) < 0)
         return false;
     next_enter(k, now);
@@ -342,7 +344,12 @@ bool smt_keys_step(struct smt_keys *k, uint64_t now)
 
 void smt_keys_age(struct smt_keys *k, uint64_t now)
 {
-    if (k->prev != NULL && now >= k->prev_until)
+    if (k->prev == NULL || now < k->prev_until)
+        return;
+    /* A peer who has heard nothing of this epoch yet still seals under the one before. */
+    if (!k->confirmed)
+        k->prev_until = now + prev_life;
+    else
         epoch_free(k, &k->prev);
 }
 
