@@ -218,7 +218,7 @@ static void captures_remove(void)
 /* The capture is in order for a program that knows nothing of ours but docs/wire.md. */
 static void decoder_run(const char *file)
 {
-    char capture[200], text[200], command[1024];
+    char capture[200], text[200], command[2048];
     if (decoder == NULL || system("python3 -c 1 2>/dev/null") != 0) {
         printf("# no python3, no decoder\n");
         return;
