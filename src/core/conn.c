@@ -164,8 +164,9 @@ void smt_conn_heard(struct smt_conn *c, uint64_t now)
 uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
 {
     uint64_t base = patience_first;
-    if (c->pacer.rtt_last > 0) {
-        base = 4 * c->pacer.rtt_last;
+    if (c->pacer.rtt_peak > 0) {
+        /* A peer that lost its processor for a moment is not a lossy path: wait as long as it lately took. */
+        base = 2 * c->pacer.rtt_peak;
         if (base < patience_floor)
             base = patience_floor;
     }

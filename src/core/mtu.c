@@ -10,6 +10,7 @@
 enum { MAX_TRIES = 3, SEARCH_STEP = 32, MAX_BAD_ROUNDS = 4 };
 
 static const uint64_t probe_wait = 20 * SMT_MSEC;
+static const uint64_t bad_spacing = 20 * SMT_MSEC;
 static const uint64_t search_again = 600 * SMT_SEC;
 
 static void probe_want(struct smt_conn *c, uint16_t size)
@@ -79,8 +80,11 @@ void smt_mtu_suspect(struct smt_conn *c, uint64_t now)
 {
     struct smt_mtu *m = &c->mtu;
     bool idle = m->state == SMT_MTU_AWAIT_AGE;
-    (void)now;
-    if (!idle || m->now <= SMT_MTU_BASE || ++m->bad_rounds < MAX_BAD_ROUNDS)
+    /* Many rpcs wait through the same silence: it counts once. */
+    if (!idle || m->now <= SMT_MTU_BASE || now - m->bad_at < bad_spacing)
+        return;
+    m->bad_at = now;
+    if (++m->bad_rounds < MAX_BAD_ROUNDS)
         return;
     /* Prove the size again; only silence to that moves us down. */
     m->bad_rounds = 0;

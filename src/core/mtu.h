@@ -21,6 +21,7 @@ struct smt_mtu {
     uint16_t probe;     /* size under test */
     uint32_t token;
     uint64_t at;        /* next step */
+    uint64_t bad_at;    /* when the last bad round was counted */
 };
 
 /* Keys are in: `target` is what link and peer allow; it is used at once and tested. */

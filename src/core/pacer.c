@@ -118,6 +118,9 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
     p->rtt_last = rtt;
     if (p->rtt_min == 0 || rtt < p->rtt_min)
         p->rtt_min = rtt;
+    p->rtt_peak -= p->rtt_peak / 8;
+    if (rtt > p->rtt_peak)
+        p->rtt_peak = rtt;
     uint32_t lost = losses_new(p, packets);
     c->e->stats.losses_seen += lost;
     window_update(p, m->packets - f->acked_packets, lost, ce - p->seen_ce);

@@ -37,6 +37,7 @@ struct smt_pacer {
     uint32_t seen_ce;
     uint32_t got_packets, got_bytes, got_ce; /* received, for SEEN */
     uint64_t rtt_min, rtt_last, max_rate;    /* 0 = not measured; bytes/s */
+    uint64_t rtt_peak;      /* largest of late, forgotten by an eighth a sample */
     struct smt_pacer_flight *flight;
 };
 

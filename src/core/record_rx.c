@@ -23,6 +23,7 @@ struct incoming {
     uint64_t id;          /* as this side knows it, role included */
     struct smt_rpc *r;    /* NULL: not known yet */
     uint32_t packet_len;
+    bool ce;
 };
 
 static int open_into(const struct incoming *in, const struct smt_aead_out *out, unsigned n_out)
@@ -32,6 +33,11 @@ static int open_into(const struct incoming *in, const struct smt_aead_out *out, 
     int rc = smt_keys_open_data(&in->c->keys, in->now, in->ref, in->record_no, in->record,
                                 in->plain_len, out, n_out);
     if (SMT_UNLIKELY(rc < 0)) {
+        /* Not the peer's, or no longer what he sent: to him it did not arrive. */
+        struct smt_pacer *p = &in->c->pacer;
+        p->got_packets--;
+        p->got_bytes -= SMT_DATA_HDR_LEN + in->hdr->record_len;
+        p->got_ce -= in->ce;
         e->stats.drop_auth++;
         return rc;
     }
@@ -54,21 +60,28 @@ static bool head_agrees(const struct incoming *in, const struct smt_inner *inner
     bool response = (h->rpc_id & SMT_ID_ROLE) != 0;
     if (response != (inner->what == SMT_WHAT_RESPONSE))
         return false;
+    if (in->r != NULL && !response &&
+        inner->what != (in->r->one_way ? SMT_WHAT_ONEWAY : SMT_WHAT_REQUEST))
+        return false;
     size_t data_len = in->plain_len - head_len - inner->frames_len;
     return data_len <= inner->message_len - inner->offset &&
            (data_len > 0 || inner->message_len == 0);
 }
 
-/* Frames and marks of a record that counted. False when the conn did not survive them. */
-static bool extras_hear(const struct incoming *in, const struct smt_inner *inner,
+/* The mark of a record whose head agrees. It only ever rises, so it may be heard before it is known
+ * whether the record counts, and makes the room that the record may need. */
+static void mark_hear(const struct incoming *in, const struct smt_inner *inner)
+{
+    if (inner->flags & SMT_INNER_EXT)
+        smt_frames_peer_finished(in->c, inner->low_water, inner->done);
+}
+
+/* Frames of a record that counted, behind everything else: they may end the rpc and the conn. */
+static void frames_hear(const struct incoming *in, const struct smt_inner *inner,
                         const uint8_t *frames)
 {
-    struct smt_conn *c = in->c;
-    if (inner->flags & SMT_INNER_EXT)
-        smt_frames_peer_finished(c, inner->low_water, inner->done);
     if (inner->frames_len > 0)
-        smt_frames_hear(c, in->now, frames, inner->frames_len, in->packet_len);
-    return c->state != SMT_CONN_CLOSED;
+        smt_frames_hear(in->c, in->now, frames, inner->frames_len, in->packet_len);
 }
 
 /* A server rpc for a request or message whose first record has been opened. NULL: not to be had. */
@@ -99,6 +112,8 @@ static struct smt_rpc *server_rpc_new(const struct incoming *in, const struct sm
 
 static void server_rpc_drop(struct smt_rpc *r)
 {
+    smt_evlink_drop(&r->ev);
+    r->holds_handle = false;
     smt_rpc_retire(r);
 }
 
@@ -113,14 +128,15 @@ static bool id_accept(struct smt_conn *c, struct smt_rpc *r)
 }
 
 /* A test record: acknowledged, never delivered. */
-static void test_record(const struct incoming *in)
+static bool test_record(const struct incoming *in)
 {
     struct smt_conn *c = in->c;
     uint64_t id = in->id & SMT_ID_MASK;
     if (!smt_frames_id_is_new(c, id) || smt_ranges_add(&c->accepted, id, id + 1) < 0)
-        return;
+        return false;
     smt_ctl_add_id(c, SMT_FRAME_ACK, id);
     c->e->stats.acks_sent++;
+    return true;
 }
 
 static void too_long(struct smt_rpc *r)
@@ -172,15 +188,16 @@ static bool message_begin(struct smt_rpc *r, const struct smt_inner *inner, bool
     return true;
 }
 
-/* Bytes [offset, offset + len) are in place: takes note, grants, finishes. */
-static void data_accepted(struct smt_rpc *r, const struct smt_inner *inner, uint32_t len,
+/* Bytes [offset, offset + len) are in place: takes note, grants, finishes. False: the record does
+ * not count after all. */
+static bool data_accepted(struct smt_rpc *r, const struct smt_inner *inner, uint32_t len,
                           uint64_t now)
 {
     struct smt_conn *c = r->conn;
     struct smt_msg_rx *m = &r->rx;
     if (smt_msg_rx_accept(m, inner->offset, len) < 0) {
         c->e->stats.drop_no_memory++;
-        return;
+        return false;
     }
     r->heard = now;
     r->n_quiet = 0;
@@ -192,12 +209,13 @@ static void data_accepted(struct smt_rpc *r, const struct smt_inner *inner, uint
     }
     if (m->whole) {
         smt_rpc_got_all(r);
-        return;
+        return true;
     }
     if (m->managed)
         smt_grants_data_came(&c->e->grants);
     else if (m->granted < m->len && smt_grants_add(c->e, r) < 0)
         c->e->stats.drop_no_memory++;
+    return true;
 }
 
 /* A record that is its whole message, into a buffer of its own. */
@@ -206,7 +224,8 @@ static void receive_whole(struct incoming *in)
     struct smt_conn *c = in->c;
     struct smt_engine *e = c->e;
     uint32_t buf_len = (uint32_t)in->plain_len;
-    bool over = c->held_bytes > 0 && c->held_bytes + buf_len > e->config.max_conn_bytes;
+    bool over = (c->held_bytes > 0 && c->held_bytes + buf_len > e->config.max_conn_bytes) ||
+                (e->held_bytes > 0 && e->held_bytes + buf_len > e->config.max_bytes);
     uint8_t *buf = over ? NULL : smt_bufpool_get(&e->bufs, buf_len);
     if (buf == NULL) {
         e->stats.drop_no_memory++;
@@ -225,14 +244,13 @@ static void receive_whole(struct incoming *in)
         e->stats.drop_hint++;
         goto err_put;
     }
+    /* The mark may end the very rpc: look it up again behind it. */
+    mark_hear(in, &inner);
     if (inner.what == SMT_WHAT_TEST) {
-        if (extras_hear(in, &inner, buf + head_len))
-            test_record(in);
+        if (test_record(in))
+            frames_hear(in, &inner, buf + head_len);
         goto err_put;
     }
-    /* What the frames do may end the very rpc: look it up again behind them. */
-    if (!extras_hear(in, &inner, buf + head_len))
-        goto err_put;
     struct smt_rpc *r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
     if (r == NULL)
         goto err_put;
@@ -249,7 +267,9 @@ static void receive_whole(struct incoming *in)
     c->held_bytes += buf_len;
     e->held_bytes += buf_len;
     smt_conn_held_changed(c);
-    data_accepted(r, &inner, inner.message_len, in->now);
+    /* The frames stay readable: the event that was raised has not been taken. */
+    if (data_accepted(r, &inner, inner.message_len, in->now))
+        frames_hear(in, &inner, buf + head_len);
     return;
 err_put:
     smt_bufpool_put(&e->bufs, buf, buf_len);
@@ -270,37 +290,31 @@ static bool receive_direct(const struct incoming *in)
     const struct smt_aead_out out[2] = {{head, head_len}, {m->data + in->hdr->offset, len}};
     if (open_into(in, out, 2) < 0)
         return true;
-    /* Frames would stand where the data should: decode with what is at hand tells. */
+    /* Frames or an extension that was not expected stand where the data should, but all is at hand. */
     struct smt_inner inner;
-    uint16_t frames_len = smt_get_be16(head + 2);
-    if (frames_len > 0) {
+    const uint8_t *frames = head;
+    bool has_ext = (head[1] & SMT_INNER_EXT) != 0;
+    if (smt_get_be16(head + 2) > 0 || has_ext != (in->hdr->offset == 0)) {
         uint8_t *s = in->c->e->scratch;
         memcpy(s, head, head_len);
         memcpy(s + head_len, m->data + in->hdr->offset, len);
         int got = smt_inner_decode(s, in->plain_len, &inner);
-        if (got != (int)head_len || !head_agrees(in, &inner, head_len)) {
+        if (got < 0 || !head_agrees(in, &inner, (size_t)got)) {
             in->c->e->stats.drop_hint++;
             return true;
         }
-        uint32_t data_len = len - frames_len;
-        memcpy(m->data + inner.offset, s + head_len + frames_len, data_len);
-        if (!extras_hear(in, &inner, s + head_len) || (r = smt_rpc_find(in->c, in->id)) == NULL)
-            return true;
-        data_accepted(r, &inner, data_len, in->now);
-        return true;
-    }
-    int got = smt_inner_decode(head, in->plain_len, &inner);
-    if (got != (int)head_len || !head_agrees(in, &inner, head_len)) {
+        frames = s + got;
+        len = (uint32_t)(in->plain_len - (size_t)got - inner.frames_len);
+        memcpy(m->data + inner.offset, frames + inner.frames_len, len);
+    } else if (smt_inner_decode(head, in->plain_len, &inner) != (int)head_len ||
+               !head_agrees(in, &inner, head_len)) {
         in->c->e->stats.drop_hint++;
         return true;
     }
-    if (inner.flags & SMT_INNER_EXT) {
-        smt_frames_peer_finished(in->c, inner.low_water, inner.done);
-        r = smt_rpc_find(in->c, in->id);
-        if (r == NULL)
-            return true;
-    }
-    data_accepted(r, &inner, len, in->now);
+    mark_hear(in, &inner);
+    r = smt_rpc_find(in->c, in->id);
+    if (r != NULL && data_accepted(r, &inner, len, in->now))
+        frames_hear(in, &inner, frames);
     return true;
 }
 
@@ -330,8 +344,7 @@ static void receive_detour(struct incoming *in)
         e->stats.drop_duplicate++;
         return;
     }
-    if (!extras_hear(in, &inner, s + head_len))
-        return;
+    mark_hear(in, &inner);
     r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
     if (r == NULL)
         return;
@@ -357,7 +370,8 @@ static void receive_detour(struct incoming *in)
     }
     if (data_len > 0)
         memcpy(r->rx.data + inner.offset, s + head_len + inner.frames_len, data_len);
-    data_accepted(r, &inner, data_len, in->now);
+    if (data_accepted(r, &inner, data_len, in->now))
+        frames_hear(in, &inner, s + head_len);
 }
 
 /* May a record for this known rpc bring anything? Counts why not. */
@@ -401,7 +415,7 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
         e->stats.drop_burst++;
         return;
     }
-    struct incoming in = {.c = c, .hdr = hdr, .now = now, .packet_len = pkt->len};
+    struct incoming in = {.c = c, .hdr = hdr, .now = now, .packet_len = pkt->len, .ce = pkt->ecn == 3};
     in.ref = smt_keys_find_epoch(&c->keys, hdr->epoch);
     if (SMT_UNLIKELY(in.ref == SMT_EPOCH_NONE)) {
         e->stats.drop_epoch++;
@@ -420,17 +434,13 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
     /* Duplicates are not opened, but they have not been lost either. */
     c->pacer.got_packets++;
     c->pacer.got_bytes += SMT_DATA_HDR_LEN + hdr->record_len;
-    c->pacer.got_ce += pkt->ecn == 3;
+    c->pacer.got_ce += in.ce;
     in.id = hdr->rpc_id ^ SMT_ID_ROLE;
     in.r = smt_rpc_find(c, in.id);
     if (in.r == NULL) {
         bool request = (in.id & SMT_ID_ROLE) != 0;
         if (!request || !smt_frames_id_is_new(c, in.id & SMT_ID_MASK)) {
             e->stats.drop_finished++;
-            return;
-        }
-        if (c->served >= e->config.max_open_rpcs) {
-            e->stats.drop_over_credit++;
             return;
         }
     } else if (!rpc_takes(in.r, hdr)) {
