@@ -151,6 +151,105 @@ static void old_keys_open_until_the_peer_has_followed(void **state)
     hand_free(h);
 }
 
+/* At the limit of open requests the next one brings the news that makes room for it. */
+static void a_mark_makes_room_for_its_own_request(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    h->config.max_open_rpcs = 1;
+    hand_connect(h);
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 9, .message_len = 9});
+    hand_reply(h, hand_event_n(h, SMT_EE_REQUEST, 0)->rpc, 9);
+    smt_rpc_release(hand_event_n(h, SMT_EE_REQUEST, 0)->rpc);
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 2, .len = 9, .message_len = 9,
+                                    .low_water = 2});
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 2);
+    hand_free(h);
+}
+
+/* Frames of a record that does not count are not heard, for it may come again as often as somebody likes. */
+static void frames_of_a_record_that_does_not_count(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    h->config.max_open_rpcs = 1;
+    hand_connect(h);
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 9, .message_len = 9});
+    const struct smt_frame ping = {.type = SMT_FRAME_PING, .token = 77};
+    hand_clear(h);
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 2, .len = 9, .message_len = 9,
+                                    .frames = &ping, .n_frames = 1});
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 0);
+    assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 0);
+    hand_free(h);
+}
+
+/* All messages of an engine together stay within its limit, the short ones too. */
+static void short_messages_count_against_the_engine(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    h->config.max_bytes = 10000;
+    hand_connect(h);
+    for (uint64_t id = 1; id <= 20; id++)
+        oneway(h, id, 1000);
+    assert_in_range(hand_n_events(h, SMT_EE_MESSAGE), 5, 10);
+    hand_free(h);
+}
+
+/* The extension may stand in any record (docs/wire.md 3.1), and frames before the data of any. */
+static void an_extension_in_a_later_record(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    const struct smt_frame ping = {.type = SMT_FRAME_PING, .token = 77};
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 1000,
+                                    .message_len = 3000});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .offset = 1000, .len = 1000,
+                                    .message_len = 3000, .flags = SMT_INNER_EXT, .low_water = 1});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .offset = 2000, .len = 1000,
+                                    .message_len = 3000, .frames = &ping, .n_frames = 1});
+    const struct smt_engine_event *ev = hand_event_n(h, SMT_EE_MESSAGE, 0);
+    assert_non_null(ev);
+    assert_int_equal(ev->len, 3000);
+    for (uint32_t i = 0; i < 3000; i++)
+        assert_int_equal(((const uint8_t *)ev->data)[i], hand_byte(1, i));
+    assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 1);
+    hand_free(h);
+}
+
+/* A message is of one kind: its first record says which. */
+static void a_message_is_of_one_kind(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 1000,
+                                    .message_len = 2000});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .offset = 1000, .len = 1000,
+                                    .message_len = 2000});
+    assert_int_equal(hand_n_events(h, SMT_EE_MESSAGE), 0);
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .offset = 1000, .len = 1000,
+                                    .message_len = 2000});
+    assert_int_equal(hand_n_events(h, SMT_EE_MESSAGE), 1);
+    hand_free(h);
+}
+
+/* Forged packets do not hide losses from the sender: what SEEN counts is authentic. */
+static void forged_packets_are_not_seen(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    uint8_t pkt[HAND_MTU];
+    size_t len = hand_data_encode(
+        h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 100, .message_len = 100}, pkt);
+    pkt[len - 1] ^= 1;
+    for (unsigned i = 0; i < 10; i++)
+        hand_rx(h, pkt, len);
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_MARK, .seq = 3});
+    assert_int_equal(hand_frame_n(h, SMT_FRAME_SEEN, UINT64_MAX, 0)->packets, 0);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +261,12 @@ int main(void)
         cmocka_unit_test(trying_again_puts_off_no_question),
         cmocka_unit_test(no_credit_and_no_call_asks_for_credit),
         cmocka_unit_test(old_keys_open_until_the_peer_has_followed),
+        cmocka_unit_test(a_mark_makes_room_for_its_own_request),
+        cmocka_unit_test(frames_of_a_record_that_does_not_count),
+        cmocka_unit_test(short_messages_count_against_the_engine),
+        cmocka_unit_test(an_extension_in_a_later_record),
+        cmocka_unit_test(a_message_is_of_one_kind),
+        cmocka_unit_test(forged_packets_are_not_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
