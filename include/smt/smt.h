@@ -123,9 +123,10 @@ enum smt_connect_flags {
  * peer and credentials return the existing session unless SMT_NEW_SESSION. Asynchronous: calls may
  * be posted at once; SMT_EV_SESSION_UP or SMT_EV_SESSION_DOWN follows. `verify_name`: the name or
  * IP the certificate must carry; NULL = the host given. Borrowed strings; *out lives until its
- * SMT_EV_SESSION_DOWN or until the endpoint closes. Resolving a name may block; of several addresses
- * each but the last gets its share of the handshake timeout. A session that is up survives the loss
- * of its peer's state: a new handshake replaces it and SMT_EV_SESSION_UP comes again. */
+ * SMT_EV_SESSION_DOWN or until the endpoint closes. Resolving a name may block; of several
+ * addresses each but the last gets its share of the handshake timeout. A session that is up
+ * survives the loss of its peer's state: a new handshake replaces it and SMT_EV_SESSION_UP comes
+ * again. */
 SMT_API int smt_connect(struct smt_ep *ep, const char *host, const char *verify_name,
                         unsigned flags, struct smt_session **out);
 

@@ -14,8 +14,9 @@
 /* So many full device batches leave in one poll before received packets get their turn. */
 enum { MAX_TX_ROUNDS = 8 };
 
-/* Packets taken in one poll. A whole super-frame of 64 would let the peer idle until all of its calls are answered, then us:
- * with half of that both sides work at once (64 B, 64 in flight: 0.6-0.7 to 1.2-1.3 M RPC/s). */
+/* Packets taken in one poll. A whole super-frame of 64 would let the peer idle until all of its
+ * calls are answered, then us: with half of that both sides work at once (64 B, 64 in flight:
+ * 0.6-0.7 to 1.2-1.3 M RPC/s). */
 enum { RX_A_POLL = 32 };
 
 void smt_ep_transmit(struct smt_ep *ep)

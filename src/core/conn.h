@@ -92,7 +92,8 @@ void smt_conn_heard(struct smt_conn *c, uint64_t now);
 void smt_conn_timer_fired(struct smt_conn *c, uint64_t now);
 void smt_conn_arm(struct smt_conn *c, uint64_t now);
 
-/* Nothing authentic has come for so long that the peer is dead, to one who has waited since `since`. */
+/* Nothing authentic has come for so long that the peer is dead, to one who has waited since
+ * `since`. */
 bool smt_conn_is_silent(const struct smt_conn *c, uint64_t since, uint64_t now);
 
 /* A post was refused, and maybe only because a CREDIT was lost: asks for one after a while. */

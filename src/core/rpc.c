@@ -1,8 +1,10 @@
-/* The life of an RPC. Every way it may go is a call here, named for what happened; states change in set_state only, along
- * the arrows of the table. Packets are dispatch.c's and receive.c's, the order of sending srpt.c's.
+/* The life of an RPC. Every way it may go is a call here, named for what happened; states change in
+ * set_state only, along the arrows of the table. Packets are dispatch.c's and receive.c's, the
+ * order of sending srpt.c's.
  *
- * An rpc ends in three steps that come in any order: the wire (retire: map, timer, queues), the queue of events, and the
- * user (handle, bytes). Whoever is last frees it. An id is never used again (docs/wire.md 8). */
+ * An rpc ends in three steps that come in any order: the wire (retire: map, timer, queues), the
+ * queue of events, and the user (handle, bytes). Whoever is last frees it. An id is never used
+ * again (docs/wire.md 8). */
 #include "core/rpc.h"
 
 #include "core/state.h"
@@ -426,7 +428,8 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         }
         if (r->n_quiet < MAX_ROUNDS)
             r->n_quiet++;
-        /* Given up when the client is silent about it, not when it waits its turn or for a grant. */
+        /* Given up when the client is silent about it, not when it waits its turn or for a
+         * grant. */
         if (r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r) &&
             !smt_msg_tx_sendable(&r->tx) && ++r->n_need_ack > MAX_NEED_ACKS) {
             smt_rpc_fail(r, SMT_EUNREACHABLE);

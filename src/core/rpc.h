@@ -17,7 +17,8 @@ enum smt_rpc_state {
     SMT_RPC_AWAIT_ACCEPT,   /* a large message was announced to the user */
     SMT_RPC_AWAIT_REPLY,    /* server: with the user */
     SMT_RPC_AWAIT_GONE,     /* client: cancelled, until the server has confirmed that it is over */
-    SMT_RPC_AWAIT_DONE,     /* server: refused, kept to answer until the client's mark has passed it */
+    /* server: refused, kept to answer until the client's mark has passed it */
+    SMT_RPC_AWAIT_DONE,
     SMT_RPC_AWAIT_USER,     /* over on the wire; the user has an event or memory to give back */
     SMT_RPC_N_STATES,
 };
@@ -88,7 +89,8 @@ void smt_rpc_retire(struct smt_rpc *r);
 /* Ends a call, message or reply for its user with FAILED and `error`, and retires it. */
 void smt_rpc_fail(struct smt_rpc *r, int error);
 
-/* Ends our own call for its user with FAILED and tells the peer, until he confirms that it is over. */
+/* Ends our own call for its user with FAILED and tells the peer, until he confirms that it is
+ * over. */
 void smt_rpc_abandon(struct smt_rpc *r, int error);
 
 /* Its conn is gone. */
@@ -97,7 +99,8 @@ void smt_rpc_orphan(struct smt_rpc *r, int error);
 /* Frees it once wire, user and queue have let go. */
 void smt_rpc_try_free(struct smt_rpc *r);
 
-/* Memory for an incoming message of known length: the user's buffer, or the library's. SMT_ENOMEM. */
+/* Memory for an incoming message of known length: the user's buffer, or the library's.
+ * SMT_ENOMEM. */
 SMT_MUST_CHECK int smt_rpc_take_buffer(struct smt_rpc *r);
 
 /* Tells the client once more that his call was refused, until his mark has passed it. */

@@ -1,4 +1,5 @@
-/* Sessions that end in order or by disuse, many hosts towards one, more sessions than the cache holds keys. */
+/* Sessions that end in order or by disuse, many hosts towards one, more sessions than the cache
+ * holds keys. */
 #include "pair.h"
 
 /* ---- closing ---- */
@@ -28,7 +29,8 @@ static void close_one(void *arg, struct simnet *net)
         simnet_at(net, net->now + smt_prng_below(&net->rng, 3 * SMT_MSEC), close_one, x);
 }
 
-/* Sessions are closed at any moment by either end: calls end once, the other end hears of it, all comes to rest. */
+/* Sessions are closed at any moment by either end: calls end once, the other end hears of it, all
+ * comes to rest. */
 static void close_run(uint64_t seed, const struct sim_link *link, bool by_server)
 {
     struct pair p = pair_new(seed, link, CHECKING_FAST);
@@ -91,16 +93,20 @@ static void sim_idle_sessions_end(void **state)
     p.a->config.idle_timeout = 500 * SMT_MSEC;
     pair_start(&p);
     struct smt_conn *c = pair_connect(&p, NULL);
-    struct sim_load_config config = {
-        .n_calls = 20, .window = 1, .max_len = 64, .max_resp = 64, .serve_ns = 400 * SMT_MSEC, .may_fail = true};
+    struct sim_load_config config = {.n_calls = 20,
+                                     .window = 1,
+                                     .max_len = 64,
+                                     .max_resp = 64,
+                                     .serve_ns = 400 * SMT_MSEC,
+                                     .may_fail = true};
     sim_app_load_on(p.app, p.a, c, &config);
     bool done = simnet_run(p.net, p.net->now + 60 * SMT_SEC, sim_app_done, p.app);
     SIM_CHECK(p.net, done && sim_app_stats(p.app)->failed == 0, "a session in use ended");
     uint64_t from = p.net->now;
     bool gone = simnet_run(p.net, from + 10 * SMT_SEC, no_conns, &p);
     SIM_CHECK(p.net, gone, "an idle session lives on");
-    SIM_CHECK(p.net, p.net->now >= from + 400 * SMT_MSEC && p.net->now <= from + SMT_SEC, "after %llu us",
-              (unsigned long long)((p.net->now - from) / 1000));
+    SIM_CHECK(p.net, p.net->now >= from + 400 * SMT_MSEC && p.net->now <= from + SMT_SEC,
+              "after %llu us", (unsigned long long)((p.net->now - from) / 1000));
     pair_free(&p);
 }
 
@@ -110,14 +116,17 @@ static void sim_quiet_sessions_are_silent(void **state)
     struct pair p = pair_new(sim_seed(106), &clean_link, CHECKING_FAST);
     pair_start(&p);
     struct smt_conn *c = pair_connect(&p, NULL);
-    struct sim_load_config config = {.n_calls = 100, .window = 10, .max_len = 1 << 16, .max_resp = 1 << 16};
+    struct sim_load_config config = {
+        .n_calls = 100, .window = 10, .max_len = 1 << 16, .max_resp = 1 << 16};
     sim_app_load_on(p.app, p.a, c, &config);
     sim_app_finish(p.app, p.net->now + 60 * SMT_SEC);
     simnet_sleep(p.net, 60 * SMT_SEC);
     uint64_t packets = p.net->n_packets, steps = p.net->n_steps;
     simnet_sleep(p.net, 500 * SMT_SEC);
-    SIM_CHECK(p.net, p.net->n_packets == packets, "%llu packets", (unsigned long long)(p.net->n_packets - packets));
-    SIM_CHECK(p.net, p.net->n_steps - steps < 10, "%llu wake-ups", (unsigned long long)(p.net->n_steps - steps));
+    SIM_CHECK(p.net, p.net->n_packets == packets, "%llu packets",
+              (unsigned long long)(p.net->n_packets - packets));
+    SIM_CHECK(p.net, p.net->n_steps - steps < 10, "%llu wake-ups",
+              (unsigned long long)(p.net->n_steps - steps));
     sim_app_load_on(p.app, p.a, c, &config);
     sim_app_finish(p.app, p.net->now + 60 * SMT_SEC);
     pair_free(&p);
@@ -127,8 +136,10 @@ static void sim_quiet_sessions_are_silent(void **state)
 
 static void sim_incast(void **state)
 {
-    struct simnet_config config = {
-        .seed = sim_seed(107), .n_hosts = 25, .aead = checking_aead(CHECKING_FAST), .link = clean_link};
+    struct simnet_config config = {.seed = sim_seed(107),
+                                   .n_hosts = 25,
+                                   .aead = checking_aead(CHECKING_FAST),
+                                   .link = clean_link};
     struct simnet *net = simnet_new(&config);
     struct sim_app *app = sim_app_new(net);
     struct sim_host *server = &net->hosts[0];
@@ -148,7 +159,8 @@ static void sim_incast(void **state)
     SIM_CHECK(net, sim_app_stats(app)->failed == 0, "failures");
     uint64_t took = net->now - SMT_SEC;
     SIM_CHECK(net, took < 3 * SMT_SEC * load.n_calls / 200 + 100 * SMT_MSEC, "%llu ms for %llu MB",
-              (unsigned long long)(took / SMT_MSEC), (unsigned long long)(sim_app_stats(app)->bytes >> 20));
+              (unsigned long long)(took / SMT_MSEC),
+              (unsigned long long)(sim_app_stats(app)->bytes >> 20));
     simnet_free(net);
     sim_app_free(app);
 }

@@ -1,14 +1,15 @@
-/* Conformance behaviours of Homa, by number: receiving a message, granting it, asking for what is missing. See
- * test_engine_homa_rpc.c for the others.
+/* Conformance behaviours of Homa, by number: receiving a message, granting it, asking for what is
+ * missing. See test_engine_homa_rpc.c for the others.
  *
- * Ranges are exact here: there is no rule of whole segments, so 32, 33 and 36 (a packet that straddles the edge of a
- * gap) are dropped because some of their bytes have been accepted before (docs/wire.md 3.1), and what is missing is asked
- * for by its exact bounds.
+ * Ranges are exact here: there is no rule of whole segments, so 32, 33 and 36 (a packet that
+ * straddles the edge of a gap) are dropped because some of their bytes have been accepted before
+ * (docs/wire.md 3.1), and what is missing is asked for by its exact bounds.
  *
- * Not applicable: 25, 26, 43, 77, 100 (the library brings the memory; a message that waits to be accepted is homa_077),
- * 40 (there is no retransmit flag), 44, 45 (the engine computes no cutoffs of its own yet), 57-67, 78-83 (which message
- * holds which grant slot, FIFO share and window 0: the congestion layer's own tests), 71-73 and 75 (the budget is divided
- * by the number of active messages, so nothing is ever needy). */
+ * Not applicable: 25, 26, 43, 77, 100 (the library brings the memory; a message that waits to be
+ * accepted is homa_077), 40 (there is no retransmit flag), 44, 45 (the engine computes no cutoffs
+ * of its own yet), 57-67, 78-83 (which message holds which grant slot, FIFO share and window 0: the
+ * congestion layer's own tests), 71-73 and 75 (the budget is divided by the number of active
+ * messages, so nothing is ever needy). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -30,7 +31,10 @@ static struct hand *start(void)
 /* Bytes [from, to) of request 1 of `len` bytes. */
 static void piece(struct hand *h, uint32_t from, uint32_t to, uint32_t len)
 {
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .offset = from, .len = to - from,
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST,
+                                    .id = 1,
+                                    .offset = from,
+                                    .len = to - from,
                                     .message_len = len});
 }
 
@@ -43,7 +47,8 @@ static void check_delivered(struct hand *h, uint32_t len)
         assert_int_equal(((uint8_t *)ev->data)[i], hand_byte(1, i));
 }
 
-/* What the engine asks for when the hand wants an ACK for request 1: up to n pairs of offset and length. */
+/* What the engine asks for when the hand wants an ACK for request 1: up to n pairs of offset and
+ * length. */
 static unsigned gaps(struct hand *h, uint32_t (*out)[2])
 {
     hand_clear(h);
@@ -211,7 +216,8 @@ static void homa_039_the_right_gap_of_several(void **state)
     for (uint32_t at = 0; at < 8000; at += 1000)
         piece(h, at, at + 500, 8000);
     piece(h, 5500, 6000, 8000);
-    CHECK_GAPS(h, {500, 500}, {1500, 500}, {2500, 500}, {3500, 500}, {4500, 500}, {6500, 500}, {7500, 500});
+    CHECK_GAPS(h, {500, 500}, {1500, 500}, {2500, 500}, {3500, 500}, {4500, 500}, {6500, 500},
+               {7500, 500});
     hand_free(h);
 }
 
@@ -220,11 +226,13 @@ static void a_forged_hint_changes_nothing(void **state)
 {
     struct hand *h = start();
     piece(h, 0, 1000, 3000);
-    struct hand_data d = {.what = SMT_WHAT_REQUEST, .id = 1, .offset = 1000, .len = 1000, .message_len = 3000};
+    struct hand_data d = {
+        .what = SMT_WHAT_REQUEST, .id = 1, .offset = 1000, .len = 1000, .message_len = 3000};
     static const struct {
         unsigned at;
         uint8_t flip;
-    } flips[] = {{6, 0x01}, {7, 0x40}, {9, 0x10}, {11, 1}, {28, 0x80}, {35, 0x02}, {39, 1}, {36, 1}, {50, 1}, {60, 1}};
+    } flips[] = {{6, 0x01},  {7, 0x40}, {9, 0x10}, {11, 1}, {28, 0x80},
+                 {35, 0x02}, {39, 1},   {36, 1},   {50, 1}, {60, 1}};
     for (unsigned i = 0; i < SMT_ARRAY_LEN(flips); i++) {
         uint8_t pkt[HAND_MTU];
         size_t len = hand_data_encode(h, d, pkt);
@@ -240,12 +248,17 @@ static void a_forged_hint_changes_nothing(void **state)
 
 /* ---- grants ---- */
 
-/* Request `id` of `len` bytes, its first `got` bytes sent in packets of 1000, of which `unsched` come by themselves. */
+/* Request `id` of `len` bytes, its first `got` bytes sent in packets of 1000, of which `unsched`
+ * come by themselves. */
 static void begin(struct hand *h, uint64_t id, uint32_t len, uint32_t got, uint32_t unsched)
 {
     for (uint32_t at = 0; at < got; at += 1000)
-        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = id, .offset = at, .len = 1000,
-                                        .message_len = len, .unsched = unsched});
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST,
+                                        .id = id,
+                                        .offset = at,
+                                        .len = 1000,
+                                        .message_len = len,
+                                        .unsched = unsched});
 }
 
 /* The furthest that was granted of `id` since the last clear, 0 = nothing. */
@@ -283,7 +296,10 @@ static void homa_022_one_grant_for_a_batch(void **state)
     hand_clear(h);
     struct hand_bytes pkts[19];
     for (unsigned i = 0; i < 19; i++) {
-        struct hand_data d = {.what = SMT_WHAT_REQUEST, .id = 1, .offset = 1000 * (i + 1), .len = 1000,
+        struct hand_data d = {.what = SMT_WHAT_REQUEST,
+                              .id = 1,
+                              .offset = 1000 * (i + 1),
+                              .len = 1000,
                               .message_len = 500000};
         pkts[i].len = hand_data_encode(h, d, pkts[i].bytes);
     }
@@ -303,9 +319,15 @@ static void homa_056_074_fewer_remaining_wins(void **state)
     hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .offset = 40000, .len = 1000,
                                     .message_len = 900000});
     for (uint32_t at = 10000; at < 60000; at += 1000) {
-        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .offset = at == 40000 ? 60000 : at,
-                                        .len = 1000, .message_len = 900000});
-        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 2, .offset = at, .len = 1000,
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST,
+                                        .id = 1,
+                                        .offset = at == 40000 ? 60000 : at,
+                                        .len = 1000,
+                                        .message_len = 900000});
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST,
+                                        .id = 2,
+                                        .offset = at,
+                                        .len = 1000,
                                         .message_len = 300000});
     }
     unsigned n1 = hand_n_frames(h, SMT_FRAME_GRANT, 1), n2 = hand_n_frames(h, SMT_FRAME_GRANT, 2);
@@ -349,7 +371,8 @@ static void homa_070_clipped_to_the_length(void **state)
     hand_free(h);
 }
 
-/* 71 in spirit: however many messages come, what is granted and not received stays within what we can buffer. */
+/* 71 in spirit: however many messages come, what is granted and not received stays within what we
+ * can buffer. */
 static void homa_071_the_sum_of_grants_is_bounded(void **state)
 {
     struct hand *h = hand_new(hand_is_initiator);
@@ -422,10 +445,15 @@ static uint64_t wait_resend(struct hand *h, uint64_t id)
     return h->now - from;
 }
 
-static void answer(struct hand *h, uint64_t id, uint32_t from, uint32_t to, uint32_t len, uint32_t unsched)
+static void answer(struct hand *h, uint64_t id, uint32_t from, uint32_t to, uint32_t len,
+                   uint32_t unsched)
 {
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .offset = from,
-                                    .len = to - from, .message_len = len, .unsched = unsched});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE,
+                                    .id = id | SMT_ID_ROLE,
+                                    .offset = from,
+                                    .len = to - from,
+                                    .message_len = len,
+                                    .unsched = unsched});
 }
 
 static void homa_084_086_gaps_then_the_granted_tail(void **state)
@@ -486,13 +514,15 @@ static void homa_101_in_service_nobody_is_asked(void **state)
     hand_free(h);
 }
 
-/* The rest of the request has not been granted: the engine has no reason to ask for the response. */
+/* The rest of the request has not been granted: the engine has no reason to ask for the
+ * response. */
 static void homa_102_own_data_first(void **state)
 {
     struct hand *h = start();
     uint64_t id = hand_post(h, 100000, false);
     assert_int_equal(hand_data_end(h, id), 10000);
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_GRANT, .id = hand_theirs(id), .offset = 100000});
+    hand_frame(
+        h, (struct smt_frame){.type = SMT_FRAME_GRANT, .id = hand_theirs(id), .offset = 100000});
     assert_int_equal(hand_data_end(h, id), 100000);
     hand_free(h);
 }

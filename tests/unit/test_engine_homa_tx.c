@@ -1,9 +1,11 @@
-/* Conformance behaviours of Homa, by number: sending. Grants obeyed, RESEND answered, UNKNOWN, acknowledgements asked
- * for, order and priority of packets. See test_engine_homa_rpc.c for the others.
+/* Conformance behaviours of Homa, by number: sending. Grants obeyed, RESEND answered, UNKNOWN,
+ * acknowledgements asked for, order and priority of packets. See test_engine_homa_rpc.c for the
+ * others.
  *
- * Not applicable: 92 (there is nothing beyond what was granted to be had but by the grant; see the test), 95 (ranges are
- * exact, no whole segments), 129 and 134 (the device's queue, not the engine's, says when it is full), 130 (the cutoffs
- * version is written at sending anyway), 131, 132 (no TCP hijacking), 136-138 (no sockets). */
+ * Not applicable: 92 (there is nothing beyond what was granted to be had but by the grant; see the
+ * test), 95 (ranges are exact, no whole segments), 129 and 134 (the device's queue, not the
+ * engine's, says when it is full), 130 (the cutoffs version is written at sending anyway), 131, 132
+ * (no TCP hijacking), 136-138 (no sockets). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -27,12 +29,16 @@ static struct hand *start(void)
 
 static void grant(struct hand *h, uint64_t id, uint32_t to, uint8_t prio)
 {
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_GRANT, .id = hand_theirs(id), .offset = to, .prio = prio});
+    hand_frame(h, (struct smt_frame){
+                      .type = SMT_FRAME_GRANT, .id = hand_theirs(id), .offset = to, .prio = prio});
 }
 
 static void resend(struct hand *h, uint64_t id, uint32_t offset, uint32_t len)
 {
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_RESEND, .id = hand_theirs(id), .offset = offset, .length = len,
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_RESEND,
+                                     .id = hand_theirs(id),
+                                     .offset = offset,
+                                     .length = len,
                                      .prio = 7});
 }
 
@@ -119,9 +125,11 @@ static void homa_053_a_grant_beyond_the_end(void **state)
 static void homa_088_resend_while_receiving_gives_busy(void **state)
 {
     struct hand *h = start();
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 1000, .message_len = 3000});
+    hand_data(
+        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 1000, .message_len = 3000});
     hand_clear(h);
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_RESEND, .id = hand_mine(1), .length = SMT_RESEND_ALL});
+    hand_frame(h, (struct smt_frame){
+                      .type = SMT_FRAME_RESEND, .id = hand_mine(1), .length = SMT_RESEND_ALL});
     assert_int_equal(hand_n_frames(h, SMT_FRAME_BUSY, 1), 1);
     hand_free(h);
 }
@@ -193,7 +201,8 @@ static void homa_094_resend_of_what_waits_gives_busy(void **state)
     hand_free(h);
 }
 
-/* A retransmission is sealed anew: other number, other cipher text, whatever is in the lent memory by now. */
+/* A retransmission is sealed anew: other number, other cipher text, whatever is in the lent memory
+ * by now. */
 static void every_sealing_takes_the_next_number(void **state)
 {
     struct hand *h = start();
@@ -230,7 +239,8 @@ static void unknown_over_ends_the_call_as_maybe(void **state)
 {
     struct hand *h = start();
     uint64_t id = hand_post(h, 5000, false);
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_UNKNOWN, .id = hand_theirs(id), .flags = SMT_UNKNOWN_OVER});
+    hand_frame(h, (struct smt_frame){
+                      .type = SMT_FRAME_UNKNOWN, .id = hand_theirs(id), .flags = SMT_UNKNOWN_OVER});
     assert_int_equal(hand_n_events(h, SMT_EE_FAILED), 1);
     assert_int_equal(hand_event_n(h, SMT_EE_FAILED, 0)->error, SMT_EMAYBE);
     assert_true(smt_engine_is_at_rest(h->e));
@@ -241,7 +251,8 @@ static void unknown_over_ends_the_call_as_maybe(void **state)
 static void homa_098_need_ack_for_a_reply(void **state)
 {
     struct hand *h = start();
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 10, .message_len = 10});
+    hand_data(h,
+              (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 10, .message_len = 10});
     struct smt_rpc *r = hand_event_n(h, SMT_EE_REQUEST, 0)->rpc;
     smt_rpc_release(r);
     hand_reply(h, r, 2000);
@@ -303,8 +314,11 @@ static void homa_126_lengths_at_the_edges(void **state)
 static void homa_127_128_unscheduled_then_granted_priority(void **state)
 {
     struct hand *h = start();
-    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_CUTOFFS, .code = 1, .length = UNSCHED,
-                                     .cutoffs = {1000000, 1000000, 1000000, 1000000, 1000000, 1000, 100}});
+    hand_frame(
+        h, (struct smt_frame){.type = SMT_FRAME_CUTOFFS,
+                              .code = 1,
+                              .length = UNSCHED,
+                              .cutoffs = {1000000, 1000000, 1000000, 1000000, 1000000, 1000, 100}});
     uint64_t id = hand_post(h, 50000, false);
     for (unsigned n = 0; n < hand_n_data(h, id); n++)
         assert_int_equal(hand_pkt_n(h, id, n)->prio, 5);
@@ -345,7 +359,8 @@ static void homa_133_shortest_remaining_first(void **state)
     free(bytes);
 }
 
-/* The peer's buffer is not overrun: what is in flight stays within its window until it says what has come. */
+/* The peer's buffer is not overrun: what is in flight stays within its window until it says what
+ * has come. */
 static void the_window_holds_until_the_peer_answers(void **state)
 {
     struct hand *h = hand_new(hand_is_initiator);
@@ -368,7 +383,8 @@ static void the_window_holds_until_the_peer_answers(void **state)
 static void a_reply_is_given_once(void **state)
 {
     struct hand *h = start();
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 10, .message_len = 10});
+    hand_data(h,
+              (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 10, .message_len = 10});
     struct smt_rpc *r = hand_event_n(h, SMT_EE_REQUEST, 0)->rpc;
     hand_reply(h, r, 10);
     struct smt_post_iov iov = {"x", 1};

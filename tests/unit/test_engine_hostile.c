@@ -1,6 +1,7 @@
-/* A peer that holds the keys and means harm: authentic records with any contents. The engine may end what the peer
- * started, or the session; it may not crash, leak, take more memory than it allowed, or hang. Run under sanitizers this
- * is the test of every check behind the tag. SMT_SIM_SEED runs one seed. */
+/* A peer that holds the keys and means harm: authentic records with any contents. The engine may
+ * end what the peer started, or the session; it may not crash, leak, take more memory than it
+ * allowed, or hang. Run under sanitizers this is the test of every check behind the tag.
+ * SMT_SIM_SEED runs one seed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,8 +49,13 @@ static uint64_t any_id(struct hostile *x)
 
 static uint32_t any_number(struct hostile *x)
 {
-    static const uint32_t edges[] = {0, 1, 2, 1000, 10000, 65535, 1 << 20, (1 << 30) - 1, 1 << 30,
-                                     (1u << 30) + 1, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff};
+    static const uint32_t edges[] = {0,          1,
+                                     2,          1000,
+                                     10000,      65535,
+                                     1 << 20,    (1 << 30) - 1,
+                                     1 << 30,    (1u << 30) + 1,
+                                     0x7fffffff, 0x80000000,
+                                     0xfffffffe, 0xffffffff};
     switch (below(x, 4)) {
     case 0:
         return edges[below(x, SMT_ARRAY_LEN(edges))];
@@ -119,8 +125,8 @@ static void send_ctrl_noise(struct hostile *x)
 
 static void send_data(struct hostile *x)
 {
-    static const uint8_t kinds[] = {SMT_WHAT_REQUEST, SMT_WHAT_REQUEST, SMT_WHAT_RESPONSE, SMT_WHAT_ONEWAY,
-                                    SMT_WHAT_TEST};
+    static const uint8_t kinds[] = {SMT_WHAT_REQUEST, SMT_WHAT_REQUEST, SMT_WHAT_RESPONSE,
+                                    SMT_WHAT_ONEWAY, SMT_WHAT_TEST};
     struct smt_frame frames[3];
     struct hand_data d = {.what = (enum smt_what)kinds[below(x, sizeof(kinds))],
                           .offset = any_number(x),
