@@ -152,12 +152,29 @@ static int record_seal(struct smt_keys *k, enum smt_key_use use, uint64_t record
     return k->env->aead->seal(ctx, nonce, aad, sizeof(aad), in, n_in, plain, plain + plain_len);
 }
 
-int smt_keys_seal_data(struct smt_keys *k, uint64_t record_no, uint8_t *record,
+/* Record numbers hold the low 33 bits of an id. Ids count up by one, so that is plenty for a key,
+ * but a peer may choose his as he likes: two that share those bits must not meet under one key. Two
+ * neighbouring runs of 2^32 ids do not. */
+static bool id_fits(struct smt_epoch *e, uint64_t rpc_id)
+{
+    uint32_t *first = &e->first_run[(rpc_id & SMT_ID_ROLE) != 0];
+    uint32_t run = (uint32_t)((rpc_id & SMT_ID_MASK) >> 32) + 1;
+    if (SMT_UNLIKELY(*first == 0))
+        *first = run;
+    return run - *first <= 1;
+}
+
+int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal, uint8_t *record,
                        const struct smt_aead_in *in, unsigned n_in, size_t plain_len)
 {
     struct smt_epoch *e = &k->now;
     if (SMT_UNLIKELY(e->n_sealed >= max_sealed || e->n_blocks >= max_blocks))
         return SMT_EKEYLIMIT;
+    if (SMT_UNLIKELY(!id_fits(e, rpc_id))) {
+        k->want_next = true;
+        return SMT_EKEYLIMIT;
+    }
+    uint64_t record_no = smt_data_record_no(rpc_id, seal);
     e->n_sealed++;
     e->n_blocks += (plain_len + 15) / 16 + 2;
     return record_seal(k, SMT_TX_DATA, record_no, record, in, n_in, plain_len);

@@ -29,6 +29,7 @@ struct smt_epoch {
     uint64_t ctrl_max;     /* largest authentic CTRL record number + 1; 0 = none */
     uint64_t n_sealed, n_blocks; /* under the data key, our direction */
     uint64_t n_failed;     /* opens that failed, both rx keys */
+    uint32_t first_run[2]; /* by role: id / 2^32 + 1 of the first record sealed; 0 = none */
     struct smt_replay *replay; /* NULL: everything below ctrl_max counts as seen */
     struct smt_key_block *block;
     struct smt_keyslot slot[4]; /* by enum smt_key_use */
@@ -76,8 +77,8 @@ void smt_keys_fini(struct smt_keys *k);
 /* Seals a data record of the current epoch: the n_in pieces, plain_len bytes together, become head
  * ‖ ciphertext ‖ tag at `record`. The first piece may lie at its place, record + 13 (sealed in
  * place). 0, SMT_EKEYLIMIT, SMT_ECRYPTO. */
-SMT_MUST_CHECK int smt_keys_seal_data(struct smt_keys *k, uint64_t record_no, uint8_t *record,
-                                      const struct smt_aead_in *in, unsigned n_in,
+SMT_MUST_CHECK int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal,
+                                      uint8_t *record, const struct smt_aead_in *in, unsigned n_in,
                                       size_t plain_len);
 
 /* The same for a CTRL record whose plaintext lies at record + 13. */

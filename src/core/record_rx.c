@@ -290,7 +290,7 @@ static bool receive_direct(const struct incoming *in)
     const struct smt_aead_out out[2] = {{head, head_len}, {m->data + in->hdr->offset, len}};
     if (open_into(in, out, 2) < 0)
         return true;
-    /* Frames or an extension that was not expected stand where the data should, but all is at hand. */
+    /* Frames or an unexpected extension stand where the data should, but all is at hand. */
     struct smt_inner inner;
     const uint8_t *frames = head;
     bool has_ext = (head[1] & SMT_INNER_EXT) != 0;
@@ -415,7 +415,8 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
         e->stats.drop_burst++;
         return;
     }
-    struct incoming in = {.c = c, .hdr = hdr, .now = now, .packet_len = pkt->len, .ce = pkt->ecn == 3};
+    struct incoming in = {
+        .c = c, .hdr = hdr, .now = now, .packet_len = pkt->len, .ce = pkt->ecn == 3};
     in.ref = smt_keys_find_epoch(&c->keys, hdr->epoch);
     if (SMT_UNLIKELY(in.ref == SMT_EPOCH_NONE)) {
         e->stats.drop_epoch++;

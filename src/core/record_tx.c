@@ -98,17 +98,16 @@ static int packet_make(struct smt_rpc *r, const struct smt_tx_piece *piece, size
     struct smt_inner inner;
     inner_fill(r, piece, &inner);
     size_t head_len = smt_inner_encode(&inner, plain);
-    uint64_t record_no = smt_data_record_no(hdr.rpc_id, hdr.seal);
     if (piece->len < GATHER_MIN || r->tx.n_iov != 1) {
         smt_msg_tx_copy(&r->tx, piece->offset, piece->len, plain + head_len);
         const struct smt_aead_in in = {plain, plain_len};
-        return smt_keys_seal_data(&c->keys, record_no, record, &in, 1, plain_len);
+        return smt_keys_seal_data(&c->keys, hdr.rpc_id, hdr.seal, record, &in, 1, plain_len);
     }
     const struct smt_aead_in in[2] = {
         {plain, head_len},
         {(const uint8_t *)r->tx.one.base + piece->offset, piece->len},
     };
-    return smt_keys_seal_data(&c->keys, record_no, record, in, 2, plain_len);
+    return smt_keys_seal_data(&c->keys, hdr.rpc_id, hdr.seal, record, in, 2, plain_len);
 }
 
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink)

@@ -250,6 +250,24 @@ static void forged_packets_are_not_seen(void **state)
     hand_free(h);
 }
 
+/* A peer that chooses ids 2^33 apart gets no two responses sealed with one record number. */
+static void ids_far_apart_share_no_record_number(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    const uint64_t ids[2] = {5, 5 + (1ull << 33)};
+    for (unsigned i = 0; i < 2; i++) {
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = ids[i], .len = 9,
+                                        .message_len = 9, .low_water = ids[i]});
+        hand_reply(h, hand_event_n(h, SMT_EE_REQUEST, i)->rpc, 9);
+    }
+    assert_int_equal(hand_n_data(h, ids[0] | SMT_ID_ROLE), 1);
+    assert_int_equal(hand_n_data(h, ids[1] | SMT_ID_ROLE), 0);
+    assert_int_equal(hand_n_events(h, SMT_EE_FAILED), 1);
+    assert_int_equal(checking_aead_stats().violations, 0);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +285,7 @@ int main(void)
         cmocka_unit_test(an_extension_in_a_later_record),
         cmocka_unit_test(a_message_is_of_one_kind),
         cmocka_unit_test(forged_packets_are_not_seen),
+        cmocka_unit_test(ids_far_apart_share_no_record_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
