@@ -19,6 +19,12 @@ void smt_finished_fini(struct smt_finished *f);
 /* `id` has finished. SMT_ENOMEM: not recorded, call again later. */
 SMT_MUST_CHECK int smt_finished_add(struct smt_finished *f, uint64_t id);
 
+/* Will mark and bitmap tell that `id` is finished, as things are? */
+static inline bool smt_finished_is_near(const struct smt_finished *f, uint64_t id)
+{
+    return id - f->low_water <= 64;
+}
+
 struct smt_finished_seen {
     uint64_t low_water, done;
 };

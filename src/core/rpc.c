@@ -282,6 +282,11 @@ void smt_rpc_got_all(struct smt_rpc *r)
     smt_grants_remove(c->e, r);
     if (!smt_rpc_is_server(r)) {
         c->e->stats.responses_received++;
+        /* Beyond the bitmap the mark does not tell, and the server would have to ask. */
+        if (!smt_finished_is_near(&c->finished, r->id)) {
+            smt_ctl_add_id(c, SMT_FRAME_ACK, smt_rpc_frame_id(r));
+            c->e->stats.acks_sent++;
+        }
         r->holds_bytes = r->rx.store != NULL;
         raise_event(r, SMT_EE_RESPONSE);
         smt_rpc_retire(r);

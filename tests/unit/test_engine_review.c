@@ -268,6 +268,25 @@ static void ids_far_apart_share_no_record_number(void **state)
     hand_free(h);
 }
 
+/* With one call open for long, later ones are still acknowledged when they end, not when they are asked about. */
+static void calls_beyond_the_bitmap_are_acknowledged(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    hand_post(h, 10, false);
+    for (unsigned i = 0; i < 100; i++) {
+        uint64_t id = hand_post(h, 10, false);
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .len = 10,
+                                        .message_len = 10});
+        smt_rpc_release(hand_event_n(h, SMT_EE_RESPONSE, i)->rpc);
+    }
+    unsigned n = 0;
+    for (uint64_t id = 2; id <= 101; id++)
+        n += hand_n_frames(h, SMT_FRAME_ACK, id | SMT_ID_ROLE);
+    assert_int_equal(n, 100 - 64);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +305,7 @@ int main(void)
         cmocka_unit_test(a_message_is_of_one_kind),
         cmocka_unit_test(forged_packets_are_not_seen),
         cmocka_unit_test(ids_far_apart_share_no_record_number),
+        cmocka_unit_test(calls_beyond_the_bitmap_are_acknowledged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
