@@ -1,5 +1,6 @@
 /* Peers that die, come back, or cannot be heard; handshakes that lose packets. */
 #include "pair.h"
+#include "wire/wire.h"
 
 enum { RESTARTS = 20 };
 
@@ -221,6 +222,12 @@ static bool conn_gone(void *arg)
     return simnet_n_conns(arg) == 0;
 }
 
+static void note_down(void *arg, struct sim_host *host, const struct smt_engine_event *ev)
+{
+    if (ev->type == SMT_EE_DOWN)
+        *(int *)arg = ev->error;
+}
+
 /* Nobody there, or one that refuses: DOWN in time, calls posted early FAILED, nothing left. */
 static void handshake_fails(bool there)
 {
@@ -255,6 +262,36 @@ static void sim_handshake_refused(void **state)
     handshake_fails(true);
 }
 
+/* VERSION is a hint: it says why when nothing else comes, and hurts nobody when something does. */
+static void version_run(bool answers)
+{
+    struct pair p = pair_new(sim_seed(51), &clean_link, CHECKING_FAST);
+    p.a->config.handshake_timeout = 300 * SMT_MSEC;
+    pair_start(&p);
+    if (!answers)
+        simnet_kill(p.b);
+    int error = 0;
+    sim_app_set_watch(p.app, note_down, &error);
+    struct smt_conn *c = simnet_connect(p.a, p.b);
+    uint8_t pkt[SMT_PLAIN_HDR_LEN + 2];
+    struct smt_hdr hdr = {.sport = p.b->addr.port, .dport = p.a->addr.port, .kind = SMT_KIND_VERSION,
+                          .session_id = smt_conn_id(c)};
+    size_t len = smt_hdr_encode(&hdr, pkt);
+    pkt[len++] = 1;
+    pkt[len++] = 9;
+    simnet_inject(p.net, &p.b->addr, 0, pkt, len, 1);
+    simnet_sleep(p.net, SMT_SEC);
+    SIM_CHECK(p.net, error == (answers ? 0 : SMT_EVERSION), "DOWN with %d", error);
+    SIM_CHECK(p.net, simnet_n_conns(p.a) == (answers ? 1 : 0), "conns");
+    pair_free(&p);
+}
+
+static void sim_handshake_version_hint(void **state)
+{
+    version_run(false);
+    version_run(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +304,7 @@ int main(void)
         cmocka_unit_test(sim_handshake_loss_at_random),
         cmocka_unit_test(sim_handshake_without_peer),
         cmocka_unit_test(sim_handshake_refused),
+        cmocka_unit_test(sim_handshake_version_hint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,6 +102,32 @@ static void sim_mtu_is_found(void **state)
     mtu_found(8972, 1280, 1232);
 }
 
+/* A path that grew is found within the time after which paths are looked at again. */
+static void sim_mtu_grows_again(void **state)
+{
+    struct sim_link link = clean_link;
+    link.mtu = 1300;
+    struct pair p = pair_new(sim_seed(36), &link, CHECKING_FAST);
+    p.a->mtu = p.b->mtu = 8972;
+    pair_start(&p);
+    struct smt_conn *conn = pair_connect(&p, NULL);
+    struct sim_load_config config = {.n_calls = 10, .window = 2, .fixed_len = 1 << 18, .max_resp = 64};
+    sim_app_load_on(p.app, p.a, conn, &config);
+    sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
+    simnet_sleep(p.net, 5 * SMT_SEC);
+    struct smt_conn_stats stats;
+    smt_conn_stats(conn, &stats);
+    SIM_CHECK(p.net, stats.mtu <= 1300, "mtu %u", stats.mtu);
+    link.mtu = 8972;
+    simnet_set_links(p.net, &link);
+    simnet_sleep(p.net, 1300 * SMT_SEC);
+    smt_conn_stats(conn, &stats);
+    SIM_CHECK(p.net, stats.mtu > 8900, "mtu %u", stats.mtu);
+    sim_app_load_on(p.app, p.a, conn, &config);
+    sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
+    pair_free(&p);
+}
+
 static void sim_rekey_under_loss(void **state)
 {
     struct pair p = pair_new(sim_seed(34), &lossy_link, CHECKING_FAST);
@@ -170,6 +196,7 @@ int main(void)
         cmocka_unit_test(sim_mutating_buffers_never_reuse_a_nonce),
         cmocka_unit_test(sim_mtu_changes_under_way),
         cmocka_unit_test(sim_mtu_is_found),
+        cmocka_unit_test(sim_mtu_grows_again),
         cmocka_unit_test(sim_rekey_under_loss),
         cmocka_unit_test(sim_rekey_past_256_epochs),
     };

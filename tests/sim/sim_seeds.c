@@ -1,5 +1,5 @@
 /* Many seeds, each a short run with its own mix of links, limits, applications and misfortunes; and
- * runs in which the n-th allocation fails. SMT_SIM_SEEDS says how many (default 100), SMT_SIM_SEED
+ * runs in which the n-th allocation fails. SMT_SIM_SEEDS says how many (default 1,000), SMT_SIM_SEED
  * runs one. */
 #include <stdio.h>
 
@@ -50,6 +50,8 @@ static void random_host(struct smt_prng *rng, struct sim_host *h)
         h->config.accept_len = 1000 + up_to(rng, 100000);
     if (smt_prng_below(rng, 3) == 0)
         h->config.rekey_records = 200 + up_to(rng, 1000);
+    if (smt_prng_below(rng, 4) == 0)
+        h->config.mtu = 1232 + up_to(rng, 3000);
     if (smt_prng_below(rng, 4) == 0)
         h->config.cached_keys = 4 + up_to(rng, 8);
 }
@@ -142,7 +144,7 @@ static uint64_t seed_run(uint64_t seed)
 static void sim_seeds(void **state)
 {
     const char *text = getenv("SMT_SIM_SEEDS");
-    uint64_t n = text != NULL ? strtoull(text, NULL, 0) : sim_scaled(100);
+    uint64_t n = text != NULL ? strtoull(text, NULL, 0) : sim_scaled(1000);
     uint64_t first = sim_seed(0);
     if (first != 0)
         n = 1;
@@ -166,10 +168,10 @@ static bool nomem_run(long n)
     smt_mem_fail_after(n);
     pair_start(&p);
     sim_app_set_incoming(p.app, SIM_ACCEPT_OWN, 0);
-    struct sim_load_config config = {.n_calls = 40,
-                                     .window = 40,
-                                     .max_len = 1 << 17,
-                                     .max_resp = 1 << 16,
+    struct sim_load_config config = {.n_calls = 300,
+                                     .window = 150,
+                                     .max_len = 1 << 16,
+                                     .max_resp = 1 << 14,
                                      .one_way = 30,
                                      .own_buffer = 20,
                                      .serve_ns = 100 * SMT_USEC,
@@ -192,11 +194,41 @@ static void sim_seeds_with_failing_allocations(void **state)
     assert_true(n > 10);
 }
 
+/* The n-th sealing fails: one call ends with it, or a control packet is lost; no number is used twice, all goes on. */
+static bool nocipher_run(long n)
+{
+    struct pair p = pair_new(sim_seed(91), &lossy_link, CHECKING_FAST);
+    pair_start(&p);
+    struct sim_load_config config = {.n_calls = 30,
+                                     .window = 10,
+                                     .max_len = 1 << 15,
+                                     .max_resp = 1 << 15,
+                                     .one_way = 30,
+                                     .may_fail = true};
+    checking_aead_fail_after(n);
+    sim_app_load(p.app, p.a, p.b, &config);
+    sim_app_load(p.app, p.b, p.a, &config);
+    sim_app_finish(p.app, p.net->now + 60 * SMT_SEC);
+    bool struck = checking_aead_fail_after(-1) < 0;
+    const struct sim_app_stats *s = sim_app_stats(p.app);
+    SIM_CHECK(p.net, s->failed <= 1 && s->down == 0, "%llu calls failed", (unsigned long long)s->failed);
+    pair_free(&p);
+    return struck;
+}
+
+static void sim_seeds_with_failing_ciphers(void **state)
+{
+    long step = sim_scale() < 100 ? 17 : 1;
+    for (long n = 0; nocipher_run(n); n += step)
+        continue;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sim_seeds),
         cmocka_unit_test(sim_seeds_with_failing_allocations),
+        cmocka_unit_test(sim_seeds_with_failing_ciphers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

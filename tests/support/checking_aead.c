@@ -33,7 +33,8 @@ static struct {
     uint64_t mask;
     struct checking_aead_stats stats;
     bool tolerate;
-} book;
+    long fail_after; /* seals; -1: never */
+} book = {.fail_after = -1};
 
 static void book_grow(void)
 {
@@ -267,11 +268,20 @@ static void checking_fini(void *ctx)
     book.stats.live_ctxs--;
 }
 
+long checking_aead_fail_after(long n)
+{
+    long left = book.fail_after;
+    book.fail_after = n;
+    return left;
+}
+
 static int checking_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
                          size_t aad_len, const struct smt_aead_in *in, unsigned n_in, uint8_t *out,
                          uint8_t *tag)
 {
     struct checking_ctx *c = ctx;
+    if (book.fail_after >= 0 && book.fail_after-- == 0)
+        return SMT_ECRYPTO;
     int err = c->inner->seal(c + 1, nonce, aad, aad_len, in, n_in, out, tag);
     if (err < 0)
         return err;

@@ -527,6 +527,79 @@ static void homa_117_cancelled_call(void **state)
     hand_free(h);
 }
 
+/* A refusal is said again until the client's mark has passed it, or he says nothing about it for long enough. */
+static void a_refusal_is_repeated(void **state)
+{
+    for (unsigned told = 0; told < 2; told++) {
+        struct hand *h = start();
+        struct smt_rpc *r = request_taken(h, 1, 100);
+        hand_clear(h);
+        smt_rpc_release(r);
+        assert_int_equal(smt_rpc_reject(r), 0);
+        hand_run(h);
+        const struct smt_frame *f = hand_frame_n(h, SMT_FRAME_ABORT, 1, 0);
+        assert_non_null(f);
+        assert_int_equal(f->code, -SMT_EREFUSED);
+        hand_sleep(h, 100 * SMT_MSEC);
+        assert_true(hand_n_frames(h, SMT_FRAME_ABORT, 1) > 1);
+        if (told > 0)
+            hand_frame(h, (struct smt_frame){.type = SMT_FRAME_DONE, .low_water = 2});
+        for (unsigned i = 0; i < 1000 && !smt_engine_is_at_rest(h->e); i++) {
+            assert_int_equal(told, 0);
+            hand_frame(h, (struct smt_frame){.type = SMT_FRAME_PING});
+            hand_sleep(h, 20 * SMT_MSEC);
+            h->n_pkts = h->n_answered = 0;
+        }
+        assert_true(smt_engine_is_at_rest(h->e));
+        assert_int_equal(h->n_events, 0);
+        request(h, 1, 100);
+        assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 0);
+        hand_free(h);
+    }
+}
+
+static void quiet_means_that_all_was_told(void **state)
+{
+    struct hand *h = start();
+    assert_true(smt_conn_is_quiet(h->conn));
+    uint64_t id = hand_post(h, 100, false);
+    assert_false(smt_conn_is_quiet(h->conn));
+    response(h, id, 0, 50, 50);
+    assert_false(smt_conn_is_quiet(h->conn));
+    hand_sleep(h, 5 * SMT_MSEC);
+    assert_true(smt_conn_is_quiet(h->conn));
+    struct smt_rpc *r = request_taken(h, 1, 100);
+    assert_true(smt_conn_is_quiet(h->conn));
+    smt_rpc_release(r);
+    hand_reply(h, r, 10);
+    assert_false(smt_conn_is_quiet(h->conn));
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_ACK, .id = hand_mine(1)});
+    assert_true(smt_conn_is_quiet(h->conn));
+    hand_free(h);
+}
+
+static void what_a_conn_that_is_up_refuses(void **state)
+{
+    struct hand *h = start();
+    uint8_t secret[SMT_SECRET_LEN] = {1};
+    assert_int_equal(smt_conn_install(h->conn, h->now, checking_aead(CHECKING_FAST), secret, &h->params), SMT_ESTATE);
+    if (!hand_is_initiator)
+        assert_int_equal(smt_conn_is_initiator(h->conn), true);
+    assert_true(smt_addr_equal(smt_conn_addr(h->conn), &h->addr));
+    struct smt_conn *other;
+    assert_int_equal(smt_conn_open(h->e, h->now, &h->addr, &other), 0);
+    assert_int_equal(smt_conn_rekey(other), SMT_ESTATE);
+    smt_conn_close(other, h->now, 0, false);
+    smt_conn_close(h->conn, h->now, 0, true);
+    struct smt_post_iov iov = {secret, 1};
+    struct smt_post post = {.iov = &iov, .n_iov = 1};
+    assert_int_equal(smt_conn_post(h->conn, &post, NULL), SMT_ECLOSED);
+    assert_int_equal(smt_conn_rekey(h->conn), SMT_ESTATE);
+    hand_run(h);
+    assert_int_equal(hand_n_events(h, SMT_EE_DOWN), 2);
+    hand_free(h);
+}
+
 /* The known hole of Homa (a late duplicate of a request runs it again) does not exist: docs/wire.md
  * 8. */
 static void a_finished_request_never_runs_again(void **state)
@@ -606,6 +679,9 @@ int main(void)
         cmocka_unit_test(homa_115_a_delivered_response_is_acknowledged),
         cmocka_unit_test(homa_116_abort_of_a_served_rpc),
         cmocka_unit_test(homa_117_cancelled_call),
+        cmocka_unit_test(a_refusal_is_repeated),
+        cmocka_unit_test(quiet_means_that_all_was_told),
+        cmocka_unit_test(what_a_conn_that_is_up_refuses),
         cmocka_unit_test(a_finished_request_never_runs_again),
         cmocka_unit_test(a_control_record_is_heard_once),
     };

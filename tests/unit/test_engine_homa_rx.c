@@ -246,6 +246,53 @@ static void a_forged_hint_changes_nothing(void **state)
     hand_free(h);
 }
 
+/* Frames ride in any record of a message, the data behind them land rightly; a bad head behind them counts not. */
+static void frames_ride_in_any_record(void **state)
+{
+    struct hand *h = start();
+    piece(h, 0, 1000, 4000);
+    struct smt_frame ping = {.type = SMT_FRAME_PING, .token = 9};
+    struct hand_data d = {.what = SMT_WHAT_REQUEST, .id = 1, .offset = 2000, .len = 1000, .message_len = 4000,
+                          .frames = &ping, .n_frames = 1};
+    hand_data(h, d);
+    assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 1);
+    CHECK_GAPS(h, {1000, 1000}, {3000, 1000});
+    d.what = SMT_WHAT_RESPONSE;
+    d.offset = 1000;
+    hand_data(h, d);
+    CHECK_GAPS(h, {1000, 1000}, {3000, 1000});
+    hand_clear(h);
+    d.what = SMT_WHAT_REQUEST;
+    hand_data(h, d);
+    d.offset = 3000;
+    hand_data(h, d);
+    assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 2);
+    check_delivered(h, 4000);
+    /* In a record that brings nothing new they are not heard. */
+    hand_data(h, d);
+    assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 2);
+    hand_free(h);
+}
+
+static void a_response_longer_than_the_buffer_for_it(void **state)
+{
+    struct hand *h = start();
+    uint8_t bytes[10] = {0}, buf[100];
+    memset(buf, 0xab, sizeof(buf));
+    struct smt_post_iov iov = {bytes, sizeof(bytes)};
+    struct smt_post post = {.iov = &iov, .n_iov = 1, .resp_buf = buf, .resp_cap = 99};
+    uint64_t id;
+    assert_int_equal(smt_conn_post(h->conn, &post, &id), 0);
+    hand_run(h);
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .len = 100,
+                                    .message_len = 100});
+    assert_int_equal(hand_n_events(h, SMT_EE_RESPONSE), 0);
+    assert_int_equal(hand_event_n(h, SMT_EE_FAILED, 0)->error, SMT_EMSGSIZE);
+    for (unsigned i = 0; i < sizeof(buf); i++)
+        assert_int_equal(buf[i], 0xab);
+    hand_free(h);
+}
+
 /* ---- grants ---- */
 
 /* Request `id` of `len` bytes, its first `got` bytes sent in packets of 1000, of which `unsched`
@@ -578,6 +625,8 @@ int main(void)
         cmocka_unit_test(homa_038_inside_a_gap),
         cmocka_unit_test(homa_039_the_right_gap_of_several),
         cmocka_unit_test(a_forged_hint_changes_nothing),
+        cmocka_unit_test(frames_ride_in_any_record),
+        cmocka_unit_test(a_response_longer_than_the_buffer_for_it),
         cmocka_unit_test(homa_054_a_long_message_is_granted),
         cmocka_unit_test(homa_055_an_unscheduled_one_is_not),
         cmocka_unit_test(homa_056_074_fewer_remaining_wins),
