@@ -9,6 +9,9 @@
 
 #include "core/state.h"
 
+/* Waiting messages whose sender has fallen silent come after all others. */
+static const uint64_t SILENT = 1ull << 32;
+
 int smt_grants_init(struct smt_grants *g, uint32_t max_incoming)
 {
     g->n_active = 0;
@@ -101,6 +104,36 @@ void smt_grants_remove(struct smt_engine *e, struct smt_rpc *r)
     if (next != NULL)
         active_put(g, SMT_CONTAINER_OF(next, struct smt_rpc, rx.grant));
     g->due = true;
+}
+
+void smt_grants_yield(struct smt_engine *e, struct smt_rpc *r)
+{
+    struct smt_grants *g = &e->grants;
+    struct smt_heap_node *next = smt_heap_min(&g->waiting);
+    if (!r->rx.grant_active || next == NULL || next->key >= SILENT)
+        return;
+    (void)smt_heap_pop(&g->waiting);
+    for (unsigned i = 0; i < g->n_active; i++) {
+        if (g->active[i] == r) {
+            active_take(g, i);
+            break;
+        }
+    }
+    active_put(g, SMT_CONTAINER_OF(next, struct smt_rpc, rx.grant));
+    r->rx.grant.key = SILENT + missing(r);
+    r->rx.grant.tie = ++g->tie;
+    /* There is room where the other one was; without, it is as if it had never been added. */
+    if (smt_heap_insert(&g->waiting, &r->rx.grant) < 0)
+        r->rx.managed = false;
+    g->due = true;
+}
+
+void smt_grants_data_came(struct smt_engine *e, struct smt_rpc *r)
+{
+    struct smt_grants *g = &e->grants;
+    g->due = true;
+    if (SMT_UNLIKELY(!r->rx.grant_active && r->rx.grant.key >= SILENT))
+        smt_heap_update(&g->waiting, &r->rx.grant, missing(r));
 }
 
 /* Homa's rule: the best of the active messages gets the highest of the scheduled levels in use. */

@@ -29,10 +29,10 @@ SMT_MUST_CHECK int smt_grants_add(struct smt_engine *e, struct smt_rpc *r);
 void smt_grants_remove(struct smt_engine *e, struct smt_rpc *r);
 
 /* Data of it came. */
-static inline void smt_grants_data_came(struct smt_grants *g)
-{
-    g->due = true;
-}
+void smt_grants_data_came(struct smt_engine *e, struct smt_rpc *r);
+
+/* Its sender does not use what was granted: another message takes its turn, if one waits. */
+void smt_grants_yield(struct smt_engine *e, struct smt_rpc *r);
 
 /* Once per batch of packets: queues GRANT frames for what may be sent now. */
 void smt_grants_run(struct smt_engine *e);

@@ -212,7 +212,7 @@ static bool data_accepted(struct smt_rpc *r, const struct smt_inner *inner, uint
         return true;
     }
     if (m->managed)
-        smt_grants_data_came(&c->e->grants);
+        smt_grants_data_came(c->e, r);
     else if (m->granted < m->len && smt_grants_add(c->e, r) < 0)
         c->e->stats.drop_no_memory++;
     return true;

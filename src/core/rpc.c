@@ -9,7 +9,7 @@
 
 #include "core/state.h"
 
-enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24 };
+enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24, SILENT_ROUNDS = 3 };
 
 #define ARROW(to) (1u << SMT_RPC_##to)
 
@@ -380,9 +380,13 @@ void smt_rpc_ask_missing(struct smt_rpc *r)
         smt_ctl_add_resend(c, smt_rpc_frame_id(r), start, end - start);
         from = end;
     }
-    /* All that was granted is here: it is our turn. */
-    if (from == 0)
+    if (from > 0)
+        return;
+    /* All that was granted is here: it is our turn. Without memory for that it comes again. */
+    if (r->rx.managed)
         c->e->grants.due = true;
+    else if (r->rx.granted < r->rx.len && smt_grants_add(c->e, r) < 0)
+        c->e->stats.drop_no_memory++;
 }
 
 static void ask(struct smt_rpc *r)
@@ -445,6 +449,8 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
             return;
         }
         r->heard = now;
+        if (r->rx.managed && r->n_quiet > SILENT_ROUNDS)
+            smt_grants_yield(c->e, r);
         smt_mtu_suspect(c, now);
         ask(r);
     }

@@ -287,6 +287,30 @@ static void calls_beyond_the_bitmap_are_acknowledged(void **state)
     hand_free(h);
 }
 
+/* Eight messages that were begun and never go on do not keep the ninth from being granted. */
+static void silent_messages_give_their_turn_away(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    for (uint64_t id = 1; id <= 8; id++)
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = id, .len = 1000,
+                                        .message_len = 20000, .unsched = 1000});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 9, .len = 1000,
+                                    .message_len = 200000, .unsched = 1000});
+    assert_int_equal(hand_n_frames(h, SMT_FRAME_GRANT, hand_theirs(9)), 0);
+    hand_sleep(h, 500 * SMT_MSEC);
+    assert_true(hand_n_frames(h, SMT_FRAME_GRANT, hand_theirs(9)) > 0);
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 9, .offset = 1000, .len = 1000,
+                                    .message_len = 200000});
+    for (uint64_t id = 1; id <= 8; id++) {
+        for (uint32_t at = 1000; at < 20000; at += 1000)
+            hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = id, .offset = at,
+                                            .len = 1000, .message_len = 20000});
+    }
+    assert_int_equal(hand_n_events(h, SMT_EE_MESSAGE), 8);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +330,7 @@ int main(void)
         cmocka_unit_test(forged_packets_are_not_seen),
         cmocka_unit_test(ids_far_apart_share_no_record_number),
         cmocka_unit_test(calls_beyond_the_bitmap_are_acknowledged),
+        cmocka_unit_test(silent_messages_give_their_turn_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
