@@ -56,15 +56,16 @@ static struct smt_conn *stranger(struct smt_engine *e, uint64_t now, const struc
         e->stats.drop_handshake++;
         return NULL;
     }
-    if (hdr->cookie_len == 0) {
+    const uint8_t *theirs = pkt->data + SMT_HS_HDR_LEN;
+    bool good = hdr->cookie_len > 0 && e->config.cookie_check(e->config.cookie_arg, now, pkt->from,
+                                                              hdr->source_id, theirs);
+    if (!good) {
+        /* None yet, or one that no longer holds: of another address, too old, of an earlier run. */
+        if (hdr->cookie_len > 0)
+            e->stats.drop_cookie++;
         uint8_t cookie[SMT_COOKIE_LEN];
         e->config.cookie_make(e->config.cookie_arg, now, pkt->from, hdr->source_id, cookie);
         smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_RETRY, hdr->source_id, cookie);
-        return NULL;
-    }
-    if (!e->config.cookie_check(e->config.cookie_arg, now, pkt->from, hdr->source_id,
-                                pkt->data + SMT_HS_HDR_LEN)) {
-        e->stats.drop_cookie++;
         return NULL;
     }
     return stranger_accept(e, now, pkt, hdr);

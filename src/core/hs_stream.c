@@ -93,12 +93,16 @@ bool smt_hs_stream_got(struct smt_hs_stream *s, uint64_t now, uint32_t offset, c
     const uint8_t *p;
     size_t before = smt_hs_stream_ready(s, &p) + s->in_taken;
     if (len > SMT_HS_STREAM_MAX || offset > SMT_HS_STREAM_MAX - len ||
-        smt_ranges_overlaps(&s->in_got, offset, offset + len))
+        bytes_grow(&s->in, offset + len) < 0)
         return false;
-    if (bytes_grow(&s->in, offset + len) < 0 ||
-        smt_ranges_add(&s->in_got, offset, offset + len) < 0)
-        return false;
-    memcpy(s->in.p + offset, bytes, len);
+    /* Only into gaps: what TLS may have read already stays as it was. */
+    uint64_t start;
+    uint64_t end;
+    while (smt_ranges_next_gap(&s->in_got, offset, offset + len, &start, &end)) {
+        memcpy(s->in.p + start, bytes + (start - offset), end - start);
+        if (smt_ranges_add(&s->in_got, start, end) < 0)
+            break;
+    }
     return smt_hs_stream_ready(s, &p) + s->in_taken > before;
 }
 
@@ -107,8 +111,12 @@ void smt_hs_stream_retry(struct smt_hs_stream *s, uint64_t now,
 {
     if (!s->hello_pending)
         return;
+    bool first = s->cookie_len == 0;
     memcpy(s->cookie, cookie, SMT_COOKIE_LEN);
     s->cookie_len = SMT_COOKIE_LEN;
+    /* A further one waits for the timer: two sides that cannot agree do not play ping-pong. */
+    if (!first)
+        return;
     s->out_sent = s->out_acked;
     s->resend_at = now;
 }

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "core/hs_stream.h"
 #include "hand.h"
 
 static struct hand *start(bool hand_is_initiator)
@@ -311,6 +312,42 @@ static void silent_messages_give_their_turn_away(void **state)
     hand_free(h);
 }
 
+/* A handshake packet that overlaps what has come brings what is new in it. */
+static void handshake_bytes_may_overlap(void **state)
+{
+    (void)state;
+    struct smt_ranges_pool pool;
+    struct smt_hs_stream *s;
+    uint8_t bytes[1500];
+    hand_fill(bytes, 3, sizeof(bytes));
+    assert_int_equal(smt_ranges_pool_init(&pool, 16, 1024), 0);
+    assert_int_equal(smt_hs_stream_new(&pool, false, &s), 0);
+    assert_false(smt_hs_stream_got(s, 0, 500, bytes + 500, 1000, 0));
+    assert_true(smt_hs_stream_got(s, 0, 0, bytes, 1100, 0));
+    const uint8_t *p = NULL;
+    assert_int_equal(smt_hs_stream_ready(s, &p), 1500);
+    assert_memory_equal(p, bytes, 1500);
+    smt_hs_stream_free(s);
+    smt_ranges_pool_fini(&pool);
+}
+
+/* A cookie that no longer holds is answered by a new one: who keeps an old one would never get in. */
+static void a_stale_cookie_is_replaced(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    hand_connect(h);
+    uint8_t pkt[SMT_HS_MIN_FIRST_LEN] = {0};
+    const struct smt_hdr hdr = {.kind = SMT_KIND_HANDSHAKE, .epoch = 1, .sport = h->addr.port,
+                                .dport = h->config.port, .source_id = 0x4242, .cookie_len = 32};
+    smt_hdr_encode(&hdr, pkt);
+    hand_rx(h, pkt, sizeof(pkt));
+    assert_int_equal(h->n_pkts, 1);
+    assert_int_equal(h->pkts[0].hdr.kind, SMT_KIND_RETRY);
+    assert_int_equal(hand_counter(h, "drop_cookie"), 1);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +368,8 @@ int main(void)
         cmocka_unit_test(ids_far_apart_share_no_record_number),
         cmocka_unit_test(calls_beyond_the_bitmap_are_acknowledged),
         cmocka_unit_test(silent_messages_give_their_turn_away),
+        cmocka_unit_test(handshake_bytes_may_overlap),
+        cmocka_unit_test(a_stale_cookie_is_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
