@@ -361,7 +361,7 @@ uint64_t load_seed(uint64_t fallback)
 uint32_t load_scale(uint32_t n)
 {
 #ifdef __SANITIZE_ADDRESS__
-    return n / 8;
+    return n / 4;
 #else
     return n;
 #endif

@@ -74,7 +74,9 @@ static void growth_check(unsigned round, uint64_t *warm)
         return;
     printf("# round %u: %" PRIu64 " KB live, %" PRIu64 " KB resident\n", round,
            smt_mem_live().bytes_live >> 10, resident() >> 10);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps what was freed */
     assert_true(resident() < *warm + SLACK);
+#endif
 }
 
 /* Everything was given back but what `n_conns` sessions hold. */
