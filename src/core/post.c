@@ -159,6 +159,7 @@ int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap)
     r->heard = r->conn->e->now;
     r->n_quiet = 0;
     smt_rpc_ask_missing(r);
+    smt_grants_run(r->conn->e);
     smt_rpc_arm(r, r->heard);
     return 0;
 }

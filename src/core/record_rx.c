@@ -172,6 +172,8 @@ static bool message_begin(struct smt_rpc *r, const struct smt_inner *inner, bool
         return false;
     }
     if (m->len > e->config.accept_len && !fits_user) {
+        /* So that accept knows what to ask for again. */
+        m->granted = inner->unsched < m->len ? inner->unsched : m->len;
         smt_rpc_set_state(r, SMT_RPC_AWAIT_ACCEPT);
         r->holds_handle = true;
         smt_evlink_raise(&e->events, &r->ev, SMT_EE_INCOMING);

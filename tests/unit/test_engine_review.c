@@ -1,5 +1,6 @@
-/* What an adversarial reading of core found: one test for each bug, named for what must hold. The peer is played by hand; it has
- * valid keys and means no good, or the network loses just the wrong packet. */
+/* What an adversarial reading of core found: one test for each bug, named for what must hold. The
+ * peer is played by hand; it has valid keys and means no good, or the network loses just the wrong
+ * packet. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -19,10 +20,12 @@ static struct hand *start(bool hand_is_initiator)
 
 static void oneway(struct hand *h, uint64_t id, uint32_t len)
 {
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = id, .len = len, .message_len = len});
+    hand_data(
+        h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = id, .len = len, .message_len = len});
 }
 
-/* A user who keeps one message for a minute and then calls: the peer is not dead because it had nothing to say before. */
+/* A user who keeps one message for a minute and then calls: the peer is not dead because it had
+ * nothing to say before. */
 static void silence_counts_from_the_call(void **state)
 {
     (void)state;
@@ -35,8 +38,9 @@ static void silence_counts_from_the_call(void **state)
     uint64_t id = hand_post(h, 100, false);
     hand_sleep(h, 500 * SMT_MSEC);
     assert_int_equal(hand_n_events(h, SMT_EE_DOWN), 0);
-    hand_data(h, (struct hand_data){
-                     .what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .len = 10, .message_len = 10});
+    hand_data(h,
+              (struct hand_data){
+                  .what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .len = 10, .message_len = 10});
     assert_int_equal(hand_n_events(h, SMT_EE_RESPONSE), 1);
     hand_free(h);
 }
@@ -55,7 +59,8 @@ static void an_idle_timeout_hides_no_dead_peer(void **state)
     hand_free(h);
 }
 
-/* A peer that announces packets too small for any header: cut for the smallest that everybody takes. */
+/* A peer that announces packets too small for any header: cut for the smallest that everybody
+ * takes. */
 static void an_absurd_packet_size_is_not_believed(void **state)
 {
     (void)state;
@@ -89,7 +94,8 @@ static void an_unscheduled_limit_of_zero_still_announces(void **state)
     hand_free(h);
 }
 
-/* A receiver without memory says UNKNOWN again and again: the message waits, it does not run out of attempts. */
+/* A receiver without memory says UNKNOWN again and again: the message waits, it does not run out of
+ * attempts. */
 static void unknown_many_times_ends_no_message(void **state)
 {
     (void)state;
@@ -104,7 +110,8 @@ static void unknown_many_times_ends_no_message(void **state)
     hand_free(h);
 }
 
-/* Who tries to post again and again while the credit is used up does not put off the question for more. */
+/* Who tries to post again and again while the credit is used up does not put off the question for
+ * more. */
 static void trying_again_puts_off_no_question(void **state)
 {
     (void)state;
@@ -135,8 +142,8 @@ static void no_credit_and_no_call_asks_for_credit(void **state)
     hand_free(h);
 }
 
-/* The first packet of a new epoch is lost and nothing follows: what the peer says minutes later, under the old keys, is
- * still understood. */
+/* The first packet of a new epoch is lost and nothing follows: what the peer says minutes later,
+ * under the old keys, is still understood. */
 static void old_keys_open_until_the_peer_has_followed(void **state)
 {
     (void)state;
@@ -162,13 +169,15 @@ static void a_mark_makes_room_for_its_own_request(void **state)
     hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 9, .message_len = 9});
     hand_reply(h, hand_event_n(h, SMT_EE_REQUEST, 0)->rpc, 9);
     smt_rpc_release(hand_event_n(h, SMT_EE_REQUEST, 0)->rpc);
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 2, .len = 9, .message_len = 9,
-                                    .low_water = 2});
+    hand_data(h,
+              (struct hand_data){
+                  .what = SMT_WHAT_REQUEST, .id = 2, .len = 9, .message_len = 9, .low_water = 2});
     assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 2);
     hand_free(h);
 }
 
-/* Frames of a record that does not count are not heard, for it may come again as often as somebody likes. */
+/* Frames of a record that does not count are not heard, for it may come again as often as somebody
+ * likes. */
 static void frames_of_a_record_that_does_not_count(void **state)
 {
     (void)state;
@@ -178,8 +187,12 @@ static void frames_of_a_record_that_does_not_count(void **state)
     hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 9, .message_len = 9});
     const struct smt_frame ping = {.type = SMT_FRAME_PING, .token = 77};
     hand_clear(h);
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 2, .len = 9, .message_len = 9,
-                                    .frames = &ping, .n_frames = 1});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST,
+                                    .id = 2,
+                                    .len = 9,
+                                    .message_len = 9,
+                                    .frames = &ping,
+                                    .n_frames = 1});
     assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 0);
     assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 0);
     hand_free(h);
@@ -204,12 +217,22 @@ static void an_extension_in_a_later_record(void **state)
     (void)state;
     struct hand *h = start(true);
     const struct smt_frame ping = {.type = SMT_FRAME_PING, .token = 77};
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 1000,
-                                    .message_len = 3000});
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .offset = 1000, .len = 1000,
-                                    .message_len = 3000, .flags = SMT_INNER_EXT, .low_water = 1});
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .offset = 2000, .len = 1000,
-                                    .message_len = 3000, .frames = &ping, .n_frames = 1});
+    hand_data(
+        h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 1000, .message_len = 3000});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY,
+                                    .id = 1,
+                                    .offset = 1000,
+                                    .len = 1000,
+                                    .message_len = 3000,
+                                    .flags = SMT_INNER_EXT,
+                                    .low_water = 1});
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY,
+                                    .id = 1,
+                                    .offset = 2000,
+                                    .len = 1000,
+                                    .message_len = 3000,
+                                    .frames = &ping,
+                                    .n_frames = 1});
     const struct smt_engine_event *ev = hand_event_n(h, SMT_EE_MESSAGE, 0);
     assert_non_null(ev);
     assert_int_equal(ev->len, 3000);
@@ -224,13 +247,16 @@ static void a_message_is_of_one_kind(void **state)
 {
     (void)state;
     struct hand *h = start(true);
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 1000,
-                                    .message_len = 2000});
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .offset = 1000, .len = 1000,
-                                    .message_len = 2000});
+    hand_data(
+        h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 1000, .message_len = 2000});
+    hand_data(
+        h,
+        (struct hand_data){
+            .what = SMT_WHAT_REQUEST, .id = 1, .offset = 1000, .len = 1000, .message_len = 2000});
     assert_int_equal(hand_n_events(h, SMT_EE_MESSAGE), 0);
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .offset = 1000, .len = 1000,
-                                    .message_len = 2000});
+    hand_data(
+        h, (struct hand_data){
+               .what = SMT_WHAT_ONEWAY, .id = 1, .offset = 1000, .len = 1000, .message_len = 2000});
     assert_int_equal(hand_n_events(h, SMT_EE_MESSAGE), 1);
     hand_free(h);
 }
@@ -242,7 +268,8 @@ static void forged_packets_are_not_seen(void **state)
     struct hand *h = start(true);
     uint8_t pkt[HAND_MTU];
     size_t len = hand_data_encode(
-        h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 100, .message_len = 100}, pkt);
+        h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 100, .message_len = 100},
+        pkt);
     pkt[len - 1] ^= 1;
     for (unsigned i = 0; i < 10; i++)
         hand_rx(h, pkt, len);
@@ -258,8 +285,11 @@ static void ids_far_apart_share_no_record_number(void **state)
     struct hand *h = start(true);
     const uint64_t ids[2] = {5, 5 + (1ull << 33)};
     for (unsigned i = 0; i < 2; i++) {
-        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = ids[i], .len = 9,
-                                        .message_len = 9, .low_water = ids[i]});
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST,
+                                        .id = ids[i],
+                                        .len = 9,
+                                        .message_len = 9,
+                                        .low_water = ids[i]});
         hand_reply(h, hand_event_n(h, SMT_EE_REQUEST, i)->rpc, 9);
     }
     assert_int_equal(hand_n_data(h, ids[0] | SMT_ID_ROLE), 1);
@@ -269,7 +299,8 @@ static void ids_far_apart_share_no_record_number(void **state)
     hand_free(h);
 }
 
-/* With one call open for long, later ones are still acknowledged when they end, not when they are asked about. */
+/* With one call open for long, later ones are still acknowledged when they end, not when they are
+ * asked about. */
 static void calls_beyond_the_bitmap_are_acknowledged(void **state)
 {
     (void)state;
@@ -277,7 +308,9 @@ static void calls_beyond_the_bitmap_are_acknowledged(void **state)
     hand_post(h, 10, false);
     for (unsigned i = 0; i < 100; i++) {
         uint64_t id = hand_post(h, 10, false);
-        hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .len = 10,
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE,
+                                        .id = id | SMT_ID_ROLE,
+                                        .len = 10,
                                         .message_len = 10});
         smt_rpc_release(hand_event_n(h, SMT_EE_RESPONSE, i)->rpc);
     }
@@ -294,19 +327,29 @@ static void silent_messages_give_their_turn_away(void **state)
     (void)state;
     struct hand *h = start(true);
     for (uint64_t id = 1; id <= 8; id++)
-        hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = id, .len = 1000,
-                                        .message_len = 20000, .unsched = 1000});
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 9, .len = 1000,
-                                    .message_len = 200000, .unsched = 1000});
+        hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY,
+                                        .id = id,
+                                        .len = 1000,
+                                        .message_len = 20000,
+                                        .unsched = 1000});
+    hand_data(
+        h,
+        (struct hand_data){
+            .what = SMT_WHAT_ONEWAY, .id = 9, .len = 1000, .message_len = 200000, .unsched = 1000});
     assert_int_equal(hand_n_frames(h, SMT_FRAME_GRANT, hand_theirs(9)), 0);
     hand_sleep(h, 500 * SMT_MSEC);
     assert_true(hand_n_frames(h, SMT_FRAME_GRANT, hand_theirs(9)) > 0);
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 9, .offset = 1000, .len = 1000,
-                                    .message_len = 200000});
+    hand_data(
+        h,
+        (struct hand_data){
+            .what = SMT_WHAT_ONEWAY, .id = 9, .offset = 1000, .len = 1000, .message_len = 200000});
     for (uint64_t id = 1; id <= 8; id++) {
         for (uint32_t at = 1000; at < 20000; at += 1000)
-            hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = id, .offset = at,
-                                            .len = 1000, .message_len = 20000});
+            hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY,
+                                            .id = id,
+                                            .offset = at,
+                                            .len = 1000,
+                                            .message_len = 20000});
     }
     assert_int_equal(hand_n_events(h, SMT_EE_MESSAGE), 8);
     hand_free(h);
@@ -331,20 +374,49 @@ static void handshake_bytes_may_overlap(void **state)
     smt_ranges_pool_fini(&pool);
 }
 
-/* A cookie that no longer holds is answered by a new one: who keeps an old one would never get in. */
+/* A cookie that no longer holds is answered by a new one: who keeps an old one would never get in.
+ */
 static void a_stale_cookie_is_replaced(void **state)
 {
     (void)state;
     struct hand *h = hand_new(true);
     hand_connect(h);
     uint8_t pkt[SMT_HS_MIN_FIRST_LEN] = {0};
-    const struct smt_hdr hdr = {.kind = SMT_KIND_HANDSHAKE, .epoch = 1, .sport = h->addr.port,
-                                .dport = h->config.port, .source_id = 0x4242, .cookie_len = 32};
+    const struct smt_hdr hdr = {.kind = SMT_KIND_HANDSHAKE,
+                                .epoch = 1,
+                                .sport = h->addr.port,
+                                .dport = h->config.port,
+                                .source_id = 0x4242,
+                                .cookie_len = 32};
     smt_hdr_encode(&hdr, pkt);
     hand_rx(h, pkt, sizeof(pkt));
     assert_int_equal(h->n_pkts, 1);
     assert_int_equal(h->pkts[0].hdr.kind, SMT_KIND_RETRY);
     assert_int_equal(hand_counter(h, "drop_cookie"), 1);
+    hand_free(h);
+}
+
+/* What was sent before the user accepted a large message is asked for at once, and the rest
+ * granted. */
+static void an_accepted_message_comes_at_once(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    h->config.accept_len = 2000;
+    hand_connect(h);
+    hand_data(
+        h,
+        (struct hand_data){
+            .what = SMT_WHAT_ONEWAY, .id = 1, .len = 1000, .message_len = 9000, .unsched = 3000});
+    const struct smt_engine_event *ev = hand_event_n(h, SMT_EE_INCOMING, 0);
+    assert_non_null(ev);
+    assert_int_equal(smt_rpc_accept(ev->rpc, NULL, 0), 0);
+    hand_run(h);
+    const struct smt_frame *f = hand_frame_n(h, SMT_FRAME_RESEND, hand_theirs(1), 0);
+    assert_non_null(f);
+    assert_int_equal(f->offset, 0);
+    assert_int_equal(f->length, 3000);
+    assert_int_equal(hand_n_frames(h, SMT_FRAME_GRANT, hand_theirs(1)), 1);
     hand_free(h);
 }
 
@@ -370,6 +442,7 @@ int main(void)
         cmocka_unit_test(silent_messages_give_their_turn_away),
         cmocka_unit_test(handshake_bytes_may_overlap),
         cmocka_unit_test(a_stale_cookie_is_replaced),
+        cmocka_unit_test(an_accepted_message_comes_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
