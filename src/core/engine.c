@@ -168,7 +168,8 @@ void smt_engine_hs_ready(struct smt_conn *c)
         smt_list_push_tail(&c->e->hs_ready, &c->hs_link);
 }
 
-void smt_engine_take_posted(struct smt_engine *e, uint64_t now)
+/* What was posted since the last call with a time gets its timers. */
+static void posted_take(struct smt_engine *e, uint64_t now)
 {
     struct smt_list *l;
     while ((l = smt_list_pop_head(&e->posted)) != NULL) {
@@ -200,7 +201,7 @@ static void enter(struct smt_engine *e, uint64_t now)
     if (SMT_UNLIKELY(!smt_list_is_empty(&e->dead)))
         reap(e);
     if (!smt_list_is_empty(&e->posted))
-        smt_engine_take_posted(e, now);
+        posted_take(e, now);
 }
 
 /* ---- in ---- */

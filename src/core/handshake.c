@@ -109,7 +109,7 @@ void smt_handshake_receive(struct smt_engine *e, uint64_t now, const struct smt_
             return;
     }
     const uint8_t *tls = pkt->data + SMT_HS_HDR_LEN + hdr->cookie_len;
-    if (smt_hs_stream_got(c->hs, now, hdr->offset, tls, hdr->tls_len, hdr->message_len))
+    if (smt_hs_stream_got(c->hs, hdr->offset, tls, hdr->tls_len, hdr->message_len))
         smt_evlink_raise(&e->events, &c->ev, SMT_EE_HS_DATA);
     if (c->state == SMT_CONN_UP && !c->initiator && smt_hs_stream_is_done(c->hs)) {
         smt_hs_stream_free(c->hs);

@@ -80,8 +80,8 @@ static void out_acked(struct smt_hs_stream *s, uint32_t ack)
         s->resend_at = SMT_NEVER;
 }
 
-bool smt_hs_stream_got(struct smt_hs_stream *s, uint64_t now, uint32_t offset, const uint8_t *bytes,
-                       uint32_t len, uint32_t ack)
+bool smt_hs_stream_got(struct smt_hs_stream *s, uint32_t offset, const uint8_t *bytes, uint32_t len,
+                       uint32_t ack)
 {
     s->hello_pending = false;
     out_acked(s, ack);
@@ -89,7 +89,6 @@ bool smt_hs_stream_got(struct smt_hs_stream *s, uint64_t now, uint32_t offset, c
         return false;
     /* Whatever it brings, the other side wants to know where we stand. */
     s->ack_due = true;
-    (void)now;
     const uint8_t *p;
     size_t before = smt_hs_stream_ready(s, &p) + s->in_taken;
     if (len > SMT_HS_STREAM_MAX || offset > SMT_HS_STREAM_MAX - len ||

@@ -48,8 +48,8 @@ static inline size_t smt_hs_stream_ready(const struct smt_hs_stream *s, const ui
 }
 
 /* A HANDSHAKE packet's stream part. True when new bytes became ready. */
-bool smt_hs_stream_got(struct smt_hs_stream *s, uint64_t now, uint32_t offset, const uint8_t *bytes,
-                       uint32_t len, uint32_t ack);
+bool smt_hs_stream_got(struct smt_hs_stream *s, uint32_t offset, const uint8_t *bytes, uint32_t len,
+                       uint32_t ack);
 
 /* The responder asked for the cookie: start over with it. */
 void smt_hs_stream_retry(struct smt_hs_stream *s, uint64_t now,

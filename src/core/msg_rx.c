@@ -13,7 +13,6 @@ void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
     m->store_len = 0;
     m->len = 0;
     m->granted = 0;
-    m->resent_to = 0;
     m->known = false;
     m->whole = false;
     m->managed = false;

@@ -14,7 +14,6 @@ struct smt_msg_rx {
     uint32_t store_len;
     uint32_t len;         /* authenticated message length, once `known` */
     uint32_t granted;     /* bytes the sender may send, as far as we told or know */
-    uint32_t resent_to;   /* end of what has been asked for again in this round */
     bool known;
     bool whole;           /* all bytes accepted */
     bool managed;         /* in the grant book */

@@ -43,12 +43,6 @@ static inline bool smt_msg_tx_sendable(const struct smt_msg_tx *t)
     return t->active && (t->sent < t->granted || t->lost.n > 0 || t->empty_due);
 }
 
-/* All of it has been sent at least once and nothing waits to be sent again. */
-static inline bool smt_msg_tx_all_sent(const struct smt_msg_tx *t)
-{
-    return t->sent == t->len && t->lost.n == 0 && !t->empty_due;
-}
-
 /* Bytes left to send, for SRPT. */
 static inline uint32_t smt_msg_tx_left(const struct smt_msg_tx *t)
 {

@@ -203,7 +203,6 @@ static bool data_accepted(struct smt_rpc *r, const struct smt_inner *inner, uint
     }
     r->heard = now;
     r->n_quiet = 0;
-    smt_mtu_progress(c);
     if (inner->flags & SMT_INNER_EXT) {
         uint32_t unsched = inner->unsched < m->len ? inner->unsched : m->len;
         if (unsched > m->granted)
@@ -399,6 +398,41 @@ static bool rpc_takes(struct smt_rpc *r, const struct smt_hdr *hdr)
     }
 }
 
+/* What can be said of a packet without its keys. False: dropped, and counted. */
+static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct incoming *in)
+{
+    struct smt_conn *c = in->c;
+    const struct smt_hdr *hdr = in->hdr;
+    if (SMT_UNLIKELY(!smt_keys_ready(&c->keys))) {
+        e->stats.drop_no_keys++;
+        return false;
+    }
+    if (SMT_UNLIKELY(hdr->slice_len != hdr->record_len)) {
+        e->stats.drop_burst++;
+        return false;
+    }
+    in->ref = smt_keys_find_epoch(&c->keys, hdr->epoch);
+    if (SMT_UNLIKELY(in->ref == SMT_EPOCH_NONE)) {
+        e->stats.drop_epoch++;
+        return false;
+    }
+    in->record = pkt->data + SMT_DATA_HDR_LEN;
+    if (smt_record_head_decode(in->record, hdr->record_len, &in->record_no, &in->plain_len) < 0) {
+        e->stats.drop_malformed++;
+        return false;
+    }
+    if (in->record_no != smt_data_record_no(hdr->rpc_id, hdr->seal)) {
+        e->stats.drop_hint++;
+        return false;
+    }
+    e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - hdr->record_len;
+    /* Duplicates are not opened, but they have not been lost either. */
+    c->pacer.got_packets++;
+    c->pacer.got_bytes += SMT_DATA_HDR_LEN + hdr->record_len;
+    c->pacer.got_ce += in->ce;
+    return true;
+}
+
 void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
                         const struct smt_hdr *hdr)
 {
@@ -409,35 +443,10 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
                           NULL);
         return;
     }
-    if (SMT_UNLIKELY(!smt_keys_ready(&c->keys))) {
-        e->stats.drop_no_keys++;
-        return;
-    }
-    if (SMT_UNLIKELY(hdr->slice_len != hdr->record_len)) {
-        e->stats.drop_burst++;
-        return;
-    }
     struct incoming in = {
         .c = c, .hdr = hdr, .now = now, .packet_len = pkt->len, .ce = pkt->ecn == 3};
-    in.ref = smt_keys_find_epoch(&c->keys, hdr->epoch);
-    if (SMT_UNLIKELY(in.ref == SMT_EPOCH_NONE)) {
-        e->stats.drop_epoch++;
+    if (!packet_check(e, pkt, &in))
         return;
-    }
-    in.record = pkt->data + SMT_DATA_HDR_LEN;
-    if (smt_record_head_decode(in.record, hdr->record_len, &in.record_no, &in.plain_len) < 0) {
-        e->stats.drop_malformed++;
-        return;
-    }
-    if (in.record_no != smt_data_record_no(hdr->rpc_id, hdr->seal)) {
-        e->stats.drop_hint++;
-        return;
-    }
-    e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - hdr->record_len;
-    /* Duplicates are not opened, but they have not been lost either. */
-    c->pacer.got_packets++;
-    c->pacer.got_bytes += SMT_DATA_HDR_LEN + hdr->record_len;
-    c->pacer.got_ce += in.ce;
     in.id = hdr->rpc_id ^ SMT_ID_ROLE;
     in.r = smt_rpc_find(c, in.id);
     if (in.r == NULL) {

@@ -1,6 +1,6 @@
 /* The life of an RPC. Every way it may go is a call here, named for what happened; states change in
- * set_state only, along the arrows of the table. Packets are dispatch.c's and receive.c's, the
- * order of sending srpt.c's.
+ * set_state only, along the arrows of the table. Packets are record_rx.c's and frames.c's,
+ * the order of sending is srpt.c's.
  *
  * An rpc ends in three steps that come in any order: the wire (retire: map, timer, queues), the
  * queue of events, and the user (handle, bytes). Whoever is last frees it. An id is never used

@@ -32,7 +32,6 @@ struct smt_rpc {
     bool idempotent;
     bool mark;                 /* the poster's own, given back */
     bool caller_gone;          /* server: the client aborted while the user had it */
-    bool replied;              /* server: the user has given the one reply (or refusal) */
     bool holds_handle;         /* the user may still reply, reject or accept */
     bool holds_bytes;          /* the user has received bytes to release */
     bool counted;              /* in the conn's open calls */
@@ -40,6 +39,7 @@ struct smt_rpc {
     int error;                 /* of the FAILED event */
     uint8_t n_quiet;           /* timer rounds without progress */
     uint8_t n_need_ack;
+    uint32_t asked_for;        /* offset of the last RESEND that came */
     uint64_t deadline;         /* relative until `posted` is taken, then absolute; SMT_NEVER */
     uint64_t heard;            /* when something of it was last received or sent anew */
     uint64_t since;            /* when it came into its state */
@@ -71,9 +71,6 @@ static inline uint64_t smt_rpc_frame_id(const struct smt_rpc *r)
 {
     return r->id ^ (1ull << 63);
 }
-
-/* The user's handle and memory of an rpc end here; see engine.h for the calls themselves. */
-struct smt_engine;
 
 /* A fresh rpc of `c`, in no state yet, entered under `id` (with role). NULL: no memory. */
 struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id);
@@ -109,7 +106,7 @@ void smt_rpc_refuse_again(struct smt_rpc *r);
 /* Asks for what is missing of its incoming message. */
 void smt_rpc_ask_missing(struct smt_rpc *r);
 
-/* Things that happened to it, told by dispatch. */
+/* Things that happened to it, told by record_rx.c and frames.c. */
 void smt_rpc_got_all(struct smt_rpc *r);          /* its incoming message is whole */
 void smt_rpc_acked(struct smt_rpc *r);            /* the peer has all of its outgoing message */
 void smt_rpc_aborted(struct smt_rpc *r, int error); /* ABORT came */

@@ -52,9 +52,6 @@ struct smt_engine {
 /* What conns of a cipher row share, made at its first use. NULL: no memory or too many ciphers. */
 struct smt_keys_env *smt_engine_keys_env(struct smt_engine *e, const struct smt_aead *aead);
 
-/* Everything with a time that was posted gets its timers. */
-void smt_engine_take_posted(struct smt_engine *e, uint64_t now);
-
 /* A 64-bit digest of an address, for maps. */
 uint64_t smt_engine_addr_hash(const struct smt_addr *a);
 

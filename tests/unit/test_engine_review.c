@@ -365,8 +365,8 @@ static void handshake_bytes_may_overlap(void **state)
     hand_fill(bytes, 3, sizeof(bytes));
     assert_int_equal(smt_ranges_pool_init(&pool, 16, 1024), 0);
     assert_int_equal(smt_hs_stream_new(&pool, false, &s), 0);
-    assert_false(smt_hs_stream_got(s, 0, 500, bytes + 500, 1000, 0));
-    assert_true(smt_hs_stream_got(s, 0, 0, bytes, 1100, 0));
+    assert_false(smt_hs_stream_got(s, 500, bytes + 500, 1000, 0));
+    assert_true(smt_hs_stream_got(s, 0, bytes, 1100, 0));
     const uint8_t *p = NULL;
     assert_int_equal(smt_hs_stream_ready(s, &p), 1500);
     assert_memory_equal(p, bytes, 1500);
