@@ -11,6 +11,10 @@
 #include "core/frames.h"
 #include "core/state.h"
 
+/* Of one conn, messages included that the user has not released: their bytes are limited elsewhere,
+ * but a message of one byte costs a thousand. */
+enum { MAX_RPCS = 65536 };
+
 /* One packet on its way through the checks. */
 struct incoming {
     struct smt_conn *c;
@@ -95,7 +99,7 @@ static struct smt_rpc *server_rpc_new(const struct incoming *in, const struct sm
         e->stats.drop_finished++;
         return NULL;
     }
-    if (c->served >= e->config.max_open_rpcs) {
+    if (c->served >= e->config.max_open_rpcs || c->n_rpcs >= MAX_RPCS) {
         e->stats.drop_over_credit++;
         return NULL;
     }

@@ -420,6 +420,23 @@ static void an_accepted_message_comes_at_once(void **state)
     hand_free(h);
 }
 
+/* Messages that the user does not release cost more than their bytes: there is an end to their number. */
+static void tiny_messages_do_not_pile_up_for_ever(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    uint64_t n = 0;
+    for (uint64_t id = 1; id <= 66000; id++) {
+        hand_clear(h);
+        oneway(h, id, 1);
+        n += hand_n_events(h, SMT_EE_MESSAGE);
+    }
+    assert_int_equal(n, 65536);
+    assert_int_equal(hand_counter(h, "drop_over_credit"), 66000 - 65536);
+    assert_in_range(smt_engine_memory(h->e), 1, 128 << 20);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +460,7 @@ int main(void)
         cmocka_unit_test(handshake_bytes_may_overlap),
         cmocka_unit_test(a_stale_cookie_is_replaced),
         cmocka_unit_test(an_accepted_message_comes_at_once),
+        cmocka_unit_test(tiny_messages_do_not_pile_up_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
