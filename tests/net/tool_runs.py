@@ -74,6 +74,7 @@ class Server:
         if self.process.poll() is None:
             self.process.terminate()
         code = self.process.wait(PATIENCE)
+        self.said = self.errors()
         self.process.stdout.close()
         self.log.close()
         return code
@@ -150,8 +151,8 @@ class Case(unittest.TestCase):
 
     def end(self, server):
         if server.process.returncode is None:
-            errors = server.errors()
-            self.assertEqual(server.stop(), 0, errors)
+            code = server.stop()
+            self.assertEqual(code, 0, server.said)
 
     def assert_fails(self, done, code, *words, within=PATIENCE):
         """One line on standard error that holds the words, and the exit code."""

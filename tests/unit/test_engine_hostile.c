@@ -69,10 +69,10 @@ static uint32_t any_number(struct hostile *x)
 static struct smt_frame any_frame(struct hostile *x)
 {
     static const uint8_t types[] = {
-        SMT_FRAME_PAD,           SMT_FRAME_PING,    SMT_FRAME_PONG,     SMT_FRAME_MARK,
+        SMT_FRAME_PAD,           SMT_FRAME_PING,    SMT_FRAME_PONG,      SMT_FRAME_MARK,
         SMT_FRAME_SEEN,          SMT_FRAME_PROBE,   SMT_FRAME_PROBE_ACK, SMT_FRAME_PATH_CHALLENGE,
-        SMT_FRAME_PATH_RESPONSE, SMT_FRAME_GRANT,   SMT_FRAME_RESEND,   SMT_FRAME_UNKNOWN,
-        SMT_FRAME_BUSY,          SMT_FRAME_CUTOFFS, SMT_FRAME_NEED_ACK, SMT_FRAME_ACK,
+        SMT_FRAME_PATH_RESPONSE, SMT_FRAME_GRANT,   SMT_FRAME_RESEND,    SMT_FRAME_UNKNOWN,
+        SMT_FRAME_BUSY,          SMT_FRAME_CUTOFFS, SMT_FRAME_NEED_ACK,  SMT_FRAME_ACK,
         SMT_FRAME_ABORT,         SMT_FRAME_DONE,    SMT_FRAME_CREDIT};
     struct smt_frame f = {.type = types[below(x, sizeof(types))],
                           .prio = (uint8_t)any_number(x),
@@ -164,9 +164,11 @@ static void user(struct hostile *x)
         case SMT_EE_REQUEST:
         case SMT_EE_MESSAGE:
         case SMT_EE_RESPONSE: {
+            /* Reads them all: a sanitizer says if they are not there. */
             volatile uint8_t sum = 0;
             for (size_t k = 0; k < ev->len; k += 61)
                 sum += ((uint8_t *)ev->data)[k];
+            (void)sum;
             if (ev->rpc != NULL)
                 smt_rpc_release(ev->rpc);
             if (ev->type != SMT_EE_REQUEST)
@@ -259,7 +261,8 @@ static void any_authentic_bytes_are_survived(void **state)
     uint64_t n = first != 0 ? 1 : sim_scaled(40);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t seed = first != 0 ? first : 100 + i;
-        fprintf(stderr, n == 1 ? "    seed %llu\n" : "", (unsigned long long)seed);
+        if (n == 1)
+            fprintf(stderr, "    seed %llu\n", (unsigned long long)seed);
         hostile_run(seed, seed % 2 == 0);
     }
 }
