@@ -168,6 +168,10 @@ static void on_resend(const struct heard *h)
     }
     r->heard = h->now;
     r->n_need_ack = 0;
+    /* The same hole again: perhaps packets of this length do not pass any more. */
+    if (h->f->offset < t->sent && h->f->offset == r->asked_for)
+        smt_mtu_suspect(h->c, h->now);
+    r->asked_for = h->f->offset;
     uint64_t end = h->f->length == SMT_RESEND_ALL ? t->sent : (uint64_t)h->f->offset + h->f->length;
     if (end > t->len)
         end = t->len;

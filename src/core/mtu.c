@@ -93,11 +93,6 @@ void smt_mtu_suspect(struct smt_conn *c, uint64_t now)
     probe_want(c, m->now);
 }
 
-void smt_mtu_progress(struct smt_conn *c)
-{
-    c->mtu.bad_rounds = 0;
-}
-
 uint64_t smt_mtu_deadline(const struct smt_mtu *m)
 {
     return m->state == SMT_MTU_AWAIT_ACK || m->state == SMT_MTU_AWAIT_AGE ? m->at : SMT_NEVER;

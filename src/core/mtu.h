@@ -30,9 +30,9 @@ void smt_mtu_start(struct smt_conn *c, uint64_t now, uint32_t target);
 /* PROBE_ACK came. */
 void smt_mtu_acked(struct smt_conn *c, uint64_t now, uint32_t token, uint32_t len);
 
-/* Something did not arrive for a whole timer round: a black hole if it goes on. */
+/* Something did not arrive for a whole timer round, or was asked for twice: when it goes on, the
+ * size is proven again. What the peer sends, or gets in short packets, proves nothing. */
 void smt_mtu_suspect(struct smt_conn *c, uint64_t now);
-void smt_mtu_progress(struct smt_conn *c);
 
 uint64_t smt_mtu_deadline(const struct smt_mtu *m);
 void smt_mtu_tick(struct smt_conn *c, uint64_t now);
