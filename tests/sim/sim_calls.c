@@ -6,10 +6,8 @@ static void sim_oneway(void **state)
 {
     struct pair p = pair_new(sim_seed(10), &lossy_link, CHECKING_FAST);
     pair_start(&p);
-    struct sim_load_config config = {.n_calls = (uint32_t)sim_scaled(2000),
-                                     .window = 64,
-                                     .max_len = 1 << 17,
-                                     .one_way = 100};
+    struct sim_load_config config = {
+        .n_calls = (uint32_t)sim_scaled(2000), .window = 64, .max_len = 1 << 17, .one_way = 100};
     sim_app_load(p.app, p.a, p.b, &config);
     sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
     const struct sim_app_stats *s = sim_app_stats(p.app);

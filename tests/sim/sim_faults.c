@@ -274,7 +274,9 @@ static void version_run(bool answers)
     sim_app_set_watch(p.app, note_down, &error);
     struct smt_conn *c = simnet_connect(p.a, p.b);
     uint8_t pkt[SMT_PLAIN_HDR_LEN + 2];
-    struct smt_hdr hdr = {.sport = p.b->addr.port, .dport = p.a->addr.port, .kind = SMT_KIND_VERSION,
+    struct smt_hdr hdr = {.sport = p.b->addr.port,
+                          .dport = p.a->addr.port,
+                          .kind = SMT_KIND_VERSION,
                           .session_id = smt_conn_id(c)};
     size_t len = smt_hdr_encode(&hdr, pkt);
     pkt[len++] = 1;

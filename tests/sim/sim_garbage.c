@@ -20,7 +20,7 @@ struct garbage {
     size_t n, cap;
     uint64_t session_ids[2]; /* as each host is addressed by the other */
     uint64_t n_noise;
-    uint64_t n_events;       /* seen by the watch */
+    uint64_t n_events; /* seen by the watch */
     bool watching;
 };
 

@@ -1,6 +1,6 @@
 /* Many seeds, each a short run with its own mix of links, limits, applications and misfortunes; and
- * runs in which the n-th allocation fails. SMT_SIM_SEEDS says how many (default 1,000), SMT_SIM_SEED
- * runs one. */
+ * runs in which the n-th allocation fails. SMT_SIM_SEEDS says how many (default 1,000),
+ * SMT_SIM_SEED runs one. */
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -194,7 +194,8 @@ static void sim_seeds_with_failing_allocations(void **state)
     assert_true(n > 10);
 }
 
-/* The n-th sealing fails: one call ends with it, or a control packet is lost; no number is used twice, all goes on. */
+/* The n-th sealing fails: one call ends with it, or a control packet is lost; no number is used
+ * twice, all goes on. */
 static bool nocipher_run(long n)
 {
     struct pair p = pair_new(sim_seed(91), &lossy_link, CHECKING_FAST);
@@ -211,7 +212,8 @@ static bool nocipher_run(long n)
     sim_app_finish(p.app, p.net->now + 60 * SMT_SEC);
     bool struck = checking_aead_fail_after(-1) < 0;
     const struct sim_app_stats *s = sim_app_stats(p.app);
-    SIM_CHECK(p.net, s->failed <= 1 && s->down == 0, "%llu calls failed", (unsigned long long)s->failed);
+    SIM_CHECK(p.net, s->failed <= 1 && s->down == 0, "%llu calls failed",
+              (unsigned long long)s->failed);
     pair_free(&p);
     return struck;
 }

@@ -9,8 +9,8 @@
 #include "crypto/aead.h"
 
 enum checking_cipher {
-    CHECKING_FAST,        /* stand-in, says that it is AES-128-GCM */
-    CHECKING_AES128_GCM,  /* the fastest real row of this machine */
+    CHECKING_FAST,       /* stand-in, says that it is AES-128-GCM */
+    CHECKING_AES128_GCM, /* the fastest real row of this machine */
     CHECKING_AES256_GCM,
 };
 
@@ -32,8 +32,8 @@ struct checking_aead_stats checking_aead_stats(void);
 /* Empties the book and the counters (live contexts stay counted). */
 void checking_aead_reset(void);
 
-/* n more seals work, the next one fails with SMT_ECRYPTO, all later ones work; -1 turns this off. What was left of
- * the former setting, -1 when it has struck or was off. */
+/* n more seals work, the next one fails with SMT_ECRYPTO, all later ones work; -1 turns this off.
+ * What was left of the former setting, -1 when it has struck or was off. */
 long checking_aead_fail_after(long n);
 
 /* With `tolerate` violations are counted only: for the test of the checker itself. */

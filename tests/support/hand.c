@@ -384,8 +384,11 @@ size_t hand_data_encode(struct hand *h, struct hand_data d, uint8_t *out)
                           .offset = d.offset,
                           .message_len = d.message_len,
                           .seal = d.seal != 0 ? d.seal : next_seal++};
-    struct smt_inner inner = {.what = (uint8_t)d.what, .flags = d.flags, .offset = d.offset,
-                              .message_len = d.message_len, .id_high = (uint32_t)(d.id >> 32)};
+    struct smt_inner inner = {.what = (uint8_t)d.what,
+                              .flags = d.flags,
+                              .offset = d.offset,
+                              .message_len = d.message_len,
+                              .id_high = (uint32_t)(d.id >> 32)};
     if (d.offset == 0) {
         inner.flags |= SMT_INNER_EXT;
         inner.low_water = d.low_water != 0 ? d.low_water : 1;
@@ -422,9 +425,15 @@ static void send_hs(struct hand *h, uint64_t to, uint32_t offset, uint32_t ack, 
                     const uint8_t *cookie)
 {
     uint8_t pkt[1300] = {0};
-    struct smt_hdr hdr = {.sport = HAND_PORT, .dport = ENGINE_PORT, .kind = SMT_KIND_HANDSHAKE,
-                          .epoch = h->initiator ? 1 : 0, .session_id = to, .source_id = h->id,
-                          .offset = offset, .message_len = ack, .tls_len = (uint16_t)strlen(tls),
+    struct smt_hdr hdr = {.sport = HAND_PORT,
+                          .dport = ENGINE_PORT,
+                          .kind = SMT_KIND_HANDSHAKE,
+                          .epoch = h->initiator ? 1 : 0,
+                          .session_id = to,
+                          .source_id = h->id,
+                          .offset = offset,
+                          .message_len = ack,
+                          .tls_len = (uint16_t)strlen(tls),
                           .cookie_len = cookie != NULL ? SMT_COOKIE_LEN : 0};
     size_t at = smt_hdr_encode(&hdr, pkt);
     if (cookie != NULL) {

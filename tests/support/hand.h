@@ -17,35 +17,35 @@ enum { HAND_PIECE = HAND_MTU - SMT_DATA_HDR_LEN - SMT_RECORD_OVERHEAD - SMT_INNE
 struct hand_pkt {
     uint64_t at;
     struct smt_hdr hdr;
-    struct smt_inner inner;         /* DATA */
+    struct smt_inner inner;                   /* DATA */
     struct smt_frame frames[HAND_MAX_FRAMES]; /* the first of them */
     unsigned n_frames;
     uint32_t len, data_len;
     uint8_t prio;
-    uint8_t data[2048];             /* of the message */
+    uint8_t data[2048]; /* of the message */
     uint8_t raw[2048];
 };
 
 struct hand {
     struct smt_engine *e;
     struct smt_engine_config config;
-    struct smt_conn *conn;          /* the engine's */
+    struct smt_conn *conn; /* the engine's */
     uint64_t now;
-    struct smt_addr addr;           /* the hand's */
-    uint64_t id;                    /* its session id; the engine's is smt_conn_id(conn) */
-    bool initiator;                 /* the hand is */
-    struct smt_params params;       /* the hand's; change before hand_connect */
-    void *ctx[4];                   /* hand's data, hand's ctrl, engine's data, engine's ctrl */
+    struct smt_addr addr;     /* the hand's */
+    uint64_t id;              /* its session id; the engine's is smt_conn_id(conn) */
+    bool initiator;           /* the hand is */
+    struct smt_params params; /* the hand's; change before hand_connect */
+    void *ctx[4];             /* hand's data, hand's ctrl, engine's data, engine's ctrl */
     uint8_t salt[4][SMT_SALT_LEN];
     uint64_t ctrl_no;
     struct smt_prng rng;
-    uint8_t prio;                   /* of the packet being written */
+    uint8_t prio; /* of the packet being written */
     uint8_t *pending;
     size_t pending_len;
-    bool polite;                    /* MARK, PROBE and PING are answered: the default */
+    bool polite; /* MARK, PROBE and PING are answered: the default */
     uint32_t got_packets, got_bytes;
     unsigned n_answered;
-    struct hand_pkt *pkts;          /* what the engine sent since hand_clear */
+    struct hand_pkt *pkts; /* what the engine sent since hand_clear */
     unsigned n_pkts;
     struct smt_engine_event events[HAND_MAX_EVENTS];
     unsigned n_events;
@@ -87,9 +87,9 @@ struct hand_data {
     enum smt_what what;
     uint64_t id;
     uint32_t offset, len, message_len;
-    uint32_t seal;       /* 0: the next of a counter */
-    uint32_t unsched;    /* of the extension; 0 = message_len */
-    uint64_t low_water;  /* 0 = 1 */
+    uint32_t seal;      /* 0: the next of a counter */
+    uint32_t unsched;   /* of the extension; 0 = message_len */
+    uint64_t low_water; /* 0 = 1 */
     uint64_t done;
     uint8_t flags;
     const struct smt_frame *frames;

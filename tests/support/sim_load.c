@@ -43,7 +43,7 @@ struct sim_load {
     struct sim_call **live; /* in flight */
     uint32_t next, n_live, n_done;
     uint32_t number;
-    bool blocked;           /* EAGAIN, waits for WRITABLE */
+    bool blocked; /* EAGAIN, waits for WRITABLE */
     bool pumping;
 };
 
@@ -76,6 +76,7 @@ struct sim_app {
     uint64_t late_ns;
     uint64_t tiny_posted[TAG_LEN], tiny_executed[TAG_LEN];
     bool mutate, may_fail;
+    uint64_t last_timer;
     sim_event_fn *watch;
     void *watch_arg;
 };
@@ -147,6 +148,14 @@ static uint32_t tiny_resp_len(uint32_t len)
 }
 
 /* ---- clients ---- */
+
+/* A timer whose argument frees itself: the run goes on until all have fired. */
+static void app_at(struct sim_app *app, uint64_t when, sim_timer_fn *fn, void *arg)
+{
+    if (when > app->last_timer)
+        app->last_timer = when;
+    simnet_at(app->net, when, fn, arg);
+}
 
 static void pump(struct sim_load *load);
 static void announced_forget(struct sim_call *call);
@@ -235,8 +244,7 @@ static int call_post(struct sim_load *load, struct sim_call *call)
         struct cancel_timer *t = malloc(sizeof(*t));
         assert_non_null(t);
         *t = (struct cancel_timer){call, load->client->state->life};
-        simnet_at(app->net, app->net->now + smt_prng_below(&app->rng, c->cancel_ns + 1), cancel_now,
-                  t);
+        app_at(app, app->net->now + smt_prng_below(&app->rng, c->cancel_ns + 1), cancel_now, t);
     }
     return 0;
 }
@@ -410,7 +418,7 @@ static void release(struct sim_app *app, struct sim_host *host, const struct smt
     struct release_timer *t = malloc(sizeof(*t));
     assert_non_null(t);
     *t = (struct release_timer){app, host, ev->len, rpc, own, host->state->life};
-    simnet_at(app->net, app->net->now + 1 + smt_prng_below(&app->rng, hold), release_now, t);
+    app_at(app, app->net->now + 1 + smt_prng_below(&app->rng, hold), release_now, t);
 }
 
 /* ---- servers ---- */
@@ -452,7 +460,10 @@ static void serve_now(void *arg, struct simnet *net)
     }
     struct reply *r = calloc(1, sizeof(*r));
     assert_non_null(r);
-    *r = (struct reply){.host = s->host, .life = s->life, .len = s->resp_len, .link = &app->replies,
+    *r = (struct reply){.host = s->host,
+                        .life = s->life,
+                        .len = s->resp_len,
+                        .link = &app->replies,
                         .next = app->replies};
     r->buf = malloc(r->len + 1u);
     assert_non_null(r->buf);
@@ -529,7 +540,7 @@ static void on_request(struct sim_app *app, struct sim_host *host,
     if (release_first)
         release(app, host, ev);
     if (late) {
-        simnet_at(app->net, app->net->now + 1 + smt_prng_below(&app->rng, wait), serve_now, s);
+        app_at(app, app->net->now + 1 + smt_prng_below(&app->rng, wait), serve_now, s);
         return;
     }
     serve_now(s, app->net);
@@ -678,8 +689,7 @@ static void on_incoming(struct sim_app *app, struct sim_host *host,
         *t = (struct late_accept){app, host, ev->rpc, call, ev->len, host->state->life};
         if (call != NULL)
             call->late = t;
-        simnet_at(app->net, app->net->now + smt_prng_below(&app->rng, app->late_ns + 1),
-                  accept_late, t);
+        app_at(app, app->net->now + smt_prng_below(&app->rng, app->late_ns + 1), accept_late, t);
     } else {
         accept_rpc(app, host, ev->rpc, call, ev->len, policy == SIM_ACCEPT_OWN);
     }
@@ -970,6 +980,8 @@ void sim_app_finish(struct sim_app *app, uint64_t until)
                   "load %u: %u of %u calls done, %u open%s", i, load->n_done, load->config.n_calls,
                   load->n_live, load->blocked ? ", waits for WRITABLE" : "");
     }
+    if (app->last_timer > app->net->now)
+        simnet_sleep(app->net, app->last_timer - app->net->now);
     simnet_settle(app->net, app->net->now + 30 * SMT_SEC);
     verify(app);
 }

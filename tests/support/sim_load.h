@@ -17,23 +17,23 @@ enum { SIM_MAX_LOADS = 2048 };
 
 struct sim_load_config {
     uint32_t n_calls;
-    uint32_t window;       /* calls in flight at once */
-    uint32_t max_len;      /* requests: log-uniform 0 … max_len (a power of two) */
-    uint32_t max_resp;     /* responses: the same; half of the time the two change places */
-    uint32_t fixed_len;    /* not 0: every request has this length */
-    unsigned one_way;      /* percent of calls */
-    unsigned own_buffer;   /* percent of requests with a response buffer of their own */
-    unsigned reject;       /* percent that the server refuses */
-    unsigned cancel;       /* percent cancelled after up to cancel_ns */
+    uint32_t window;     /* calls in flight at once */
+    uint32_t max_len;    /* requests: log-uniform 0 … max_len (a power of two) */
+    uint32_t max_resp;   /* responses: the same; half of the time the two change places */
+    uint32_t fixed_len;  /* not 0: every request has this length */
+    unsigned one_way;    /* percent of calls */
+    unsigned own_buffer; /* percent of requests with a response buffer of their own */
+    unsigned reject;     /* percent that the server refuses */
+    unsigned cancel;     /* percent cancelled after up to cancel_ns */
     uint64_t cancel_ns;
-    unsigned deadline;     /* percent with a deadline of up to deadline_ns */
+    unsigned deadline; /* percent with a deadline of up to deadline_ns */
     uint64_t deadline_ns;
-    uint64_t serve_ns;     /* the server answers after up to this long */
-    uint64_t hold_ns;      /* and gives received memory back after up to this long */
-    bool mutate;           /* lent bytes change while they are lent; contents are not checked */
-    bool may_fail;         /* the peer may die: calls may end FAILED */
-    bool reconnect;        /* after DOWN a new conn takes the rest */
-    bool follow_hints;     /* NO_SESSION begins a new conn beside the old one, as api/ does */
+    uint64_t serve_ns; /* the server answers after up to this long */
+    uint64_t hold_ns;  /* and gives received memory back after up to this long */
+    bool mutate;       /* lent bytes change while they are lent; contents are not checked */
+    bool may_fail;     /* the peer may die: calls may end FAILED */
+    bool reconnect;    /* after DOWN a new conn takes the rest */
+    bool follow_hints; /* NO_SESSION begins a new conn beside the old one, as api/ does */
 };
 
 /* What the app does with INCOMING. */
@@ -41,11 +41,11 @@ enum sim_incoming { SIM_ACCEPT_OWN, SIM_ACCEPT_LIB, SIM_REJECT, SIM_ACCEPT_LATE,
 
 struct sim_app_stats {
     uint64_t requests, messages, responses, sent, failed, incoming, eagain, writable, up, down;
-    uint64_t replies_open;    /* lent reply buffers */
+    uint64_t replies_open; /* lent reply buffers */
     uint64_t cancelled, timed_out, refused, maybe, other_errors;
-    uint64_t bytes;           /* of messages checked */
+    uint64_t bytes; /* of messages checked */
     uint32_t max_in_flight;
-    uint64_t hints;           /* NO_SESSION events */
+    uint64_t hints;                      /* NO_SESSION events */
     uint64_t held_bytes, max_held_bytes; /* received and not given back */
     uint32_t serving, max_serving;       /* requests without reply */
 };

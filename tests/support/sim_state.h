@@ -7,15 +7,15 @@
 struct sim_conn;
 
 struct sim_host_state {
-    struct smt_prng random;      /* what the engine gets as unpredictable bytes */
+    struct smt_prng random; /* what the engine gets as unpredictable bytes */
     uint64_t cookie_key;
     uint64_t wake;               /* when the engine must run next */
     uint64_t tx_free, tx_before; /* when the send queue is empty; the same before the last packet */
     uint64_t down_free;
-    struct sim_packet *pending;  /* reserved, being filled */
+    struct sim_packet *pending; /* reserved, being filled */
     unsigned n_committed;
     unsigned life;
-    uint32_t mtu_said;           /* the largest packet the device ever said it takes */
+    uint32_t mtu_said; /* the largest packet the device ever said it takes */
     bool tx_full, dirty;
     struct sim_conn *conns;
 };

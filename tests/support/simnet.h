@@ -25,25 +25,25 @@ struct simnet;
 struct sim_host;
 
 struct sim_link {
-    uint64_t delay;      /* ns, one way */
-    uint32_t mtu;        /* longer packets vanish; 0 = no limit */
+    uint64_t delay; /* ns, one way */
+    uint32_t mtu;   /* longer packets vanish; 0 = no limit */
     uint32_t drop, dup, reorder, corrupt;
-    uint64_t reorder_ns; /* a reordered packet is late by up to this much */
-    uint32_t ce;         /* marked "congestion experienced" */
+    uint64_t reorder_ns;            /* a reordered packet is late by up to this much */
+    uint32_t ce;                    /* marked "congestion experienced" */
     uint64_t dark_from, dark_until; /* nothing passes in between */
 };
 
 /* A packet on its way. A hook may change data, len (up to SIM_MAX_PACKET) and delay. */
 struct sim_packet {
-    uint64_t at;         /* when it arrives */
+    uint64_t at; /* when it arrives */
     uint64_t seq;
-    unsigned from, to;   /* host numbers; from >= n_hosts: nobody's */
+    unsigned from, to; /* host numbers; from >= n_hosts: nobody's */
     struct smt_addr source;
     uint64_t extra_delay;
     uint32_t len;
     uint8_t prio;
     uint8_t ecn;
-    uint8_t *data;       /* SIM_MAX_PACKET bytes */
+    uint8_t *data;           /* SIM_MAX_PACKET bytes */
     struct sim_packet *next; /* of the free list */
 };
 
@@ -66,33 +66,33 @@ struct sim_host {
     struct smt_engine *engine;       /* NULL while the host is down */
     /* what the send queue says; longer packets of before are lost */
     uint32_t mtu;
-    uint64_t rate;                   /* bytes a second out of it, 0 = at once */
-    uint64_t queue_len;              /* bytes that wait before it is full, 0 = endless */
-    uint64_t poll_ns;                /* packets are taken at multiples of this, 0 = at once */
-    uint64_t down_rate;              /* bytes a second into it, 0 = no bottleneck */
-    uint64_t down_queue;             /* bytes that wait there before it drops, 0 = endless */
+    uint64_t rate;       /* bytes a second out of it, 0 = at once */
+    uint64_t queue_len;  /* bytes that wait before it is full, 0 = endless */
+    uint64_t poll_ns;    /* packets are taken at multiples of this, 0 = at once */
+    uint64_t down_rate;  /* bytes a second into it, 0 = no bottleneck */
+    uint64_t down_queue; /* bytes that wait there before it drops, 0 = endless */
     sim_event_fn *on_event;
     void *arg;
     uint64_t n_sent, n_received, bytes_sent;
-    bool refuse;                     /* answers no handshake */
-    struct sim_host_state *state;    /* simnet's */
+    bool refuse;                  /* answers no handshake */
+    struct sim_host_state *state; /* simnet's */
 };
 
 struct simnet_config {
     uint64_t seed;
     unsigned n_hosts;
     const struct smt_aead *aead;
-    struct sim_link link;            /* for every pair; change single ones by simnet_link */
-    const char *pcap;                /* file to write, NULL = none */
+    struct sim_link link; /* for every pair; change single ones by simnet_link */
+    const char *pcap;     /* file to write, NULL = none */
 };
 
 struct simnet {
     uint64_t seed, now;
-    uint64_t trace;                  /* hash of the run so far */
+    uint64_t trace; /* hash of the run so far */
     uint64_t n_steps, n_packets, n_dropped;
     unsigned n_hosts;
     struct sim_host hosts[SIM_MAX_HOSTS];
-    struct smt_prng rng;             /* faults; tests draw from it too */
+    struct smt_prng rng; /* faults; tests draw from it too */
     const struct smt_aead *aead;
     sim_hook *hook;
     void *hook_arg;

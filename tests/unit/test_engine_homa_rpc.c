@@ -177,7 +177,9 @@ static void homa_014_grant_for_no_rpc(void **state)
 static void homa_015_cutoffs_count_without_an_rpc(void **state)
 {
     struct hand *h = start();
-    struct smt_frame f = {.type = SMT_FRAME_CUTOFFS, .code = 9, .length = 6000,
+    struct smt_frame f = {.type = SMT_FRAME_CUTOFFS,
+                          .code = 9,
+                          .length = 6000,
                           .cutoffs = {1000000, 800000, 600000, 5000, 3000, 500, 100}};
     hand_frame(h, f);
     static const struct {
@@ -527,7 +529,8 @@ static void homa_117_cancelled_call(void **state)
     hand_free(h);
 }
 
-/* A refusal is said again until the client's mark has passed it, or he says nothing about it for long enough. */
+/* A refusal is said again until the client's mark has passed it, or he says nothing about it for
+ * long enough. */
 static void a_refusal_is_repeated(void **state)
 {
     for (unsigned told = 0; told < 2; told++) {
@@ -582,7 +585,9 @@ static void what_a_conn_that_is_up_refuses(void **state)
 {
     struct hand *h = start();
     uint8_t secret[SMT_SECRET_LEN] = {1};
-    assert_int_equal(smt_conn_install(h->conn, h->now, checking_aead(CHECKING_FAST), secret, &h->params), SMT_ESTATE);
+    assert_int_equal(
+        smt_conn_install(h->conn, h->now, checking_aead(CHECKING_FAST), secret, &h->params),
+        SMT_ESTATE);
     if (!hand_is_initiator)
         assert_int_equal(smt_conn_is_initiator(h->conn), true);
     assert_true(smt_addr_equal(smt_conn_addr(h->conn), &h->addr));

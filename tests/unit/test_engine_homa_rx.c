@@ -246,14 +246,20 @@ static void a_forged_hint_changes_nothing(void **state)
     hand_free(h);
 }
 
-/* Frames ride in any record of a message, the data behind them land rightly; a bad head behind them counts not. */
+/* Frames ride in any record of a message, the data behind them land rightly; a bad head behind them
+ * counts not. */
 static void frames_ride_in_any_record(void **state)
 {
     struct hand *h = start();
     piece(h, 0, 1000, 4000);
     struct smt_frame ping = {.type = SMT_FRAME_PING, .token = 9};
-    struct hand_data d = {.what = SMT_WHAT_REQUEST, .id = 1, .offset = 2000, .len = 1000, .message_len = 4000,
-                          .frames = &ping, .n_frames = 1};
+    struct hand_data d = {.what = SMT_WHAT_REQUEST,
+                          .id = 1,
+                          .offset = 2000,
+                          .len = 1000,
+                          .message_len = 4000,
+                          .frames = &ping,
+                          .n_frames = 1};
     hand_data(h, d);
     assert_int_equal(hand_n_frames(h, SMT_FRAME_PONG, UINT64_MAX), 1);
     CHECK_GAPS(h, {1000, 1000}, {3000, 1000});
@@ -284,8 +290,9 @@ static void a_response_longer_than_the_buffer_for_it(void **state)
     uint64_t id;
     assert_int_equal(smt_conn_post(h->conn, &post, &id), 0);
     hand_run(h);
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .len = 100,
-                                    .message_len = 100});
+    hand_data(
+        h, (struct hand_data){
+               .what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .len = 100, .message_len = 100});
     assert_int_equal(hand_n_events(h, SMT_EE_RESPONSE), 0);
     assert_int_equal(hand_event_n(h, SMT_EE_FAILED, 0)->error, SMT_EMSGSIZE);
     for (unsigned i = 0; i < sizeof(buf); i++)
@@ -363,7 +370,10 @@ static void homa_056_074_fewer_remaining_wins(void **state)
     hand_clear(h);
     begin(h, 2, 300000, 10000, 10000);
     begin(h, 1, 900000, 0, 0);
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .offset = 40000, .len = 1000,
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST,
+                                    .id = 1,
+                                    .offset = 40000,
+                                    .len = 1000,
                                     .message_len = 900000});
     for (uint32_t at = 10000; at < 60000; at += 1000) {
         hand_data(h, (struct hand_data){.what = SMT_WHAT_REQUEST,

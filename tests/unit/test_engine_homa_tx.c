@@ -150,7 +150,9 @@ static void homa_090_resend_of_a_request_while_the_response_comes(void **state)
 {
     struct hand *h = start();
     uint64_t id = hand_post(h, 5000, false);
-    hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE, .id = id | SMT_ID_ROLE, .len = 1000,
+    hand_data(h, (struct hand_data){.what = SMT_WHAT_RESPONSE,
+                                    .id = id | SMT_ID_ROLE,
+                                    .len = 1000,
                                     .message_len = 3000});
     hand_clear(h);
     resend(h, id, 1000, 2000);
