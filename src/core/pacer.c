@@ -16,7 +16,8 @@ enum {
     MARK_MIN_BYTES = 16 * 1024,
 };
 
-static const uint64_t mark_patience = 4 * SMT_MSEC;
+/* A MARK is a small packet: asking early costs little, a shut window much. */
+static const uint64_t mark_patience = 1 * SMT_MSEC;
 static const uint64_t mark_patience_max = 100 * SMT_MSEC;
 
 void smt_pacer_init(struct smt_pacer *p)
@@ -146,7 +147,7 @@ uint64_t smt_pacer_deadline(const struct smt_conn *c)
         p->sent_bytes == p->flight->acked_bytes)
         return SMT_NEVER;
     unsigned silent = p->flight->n_silent;
-    uint64_t wait = mark_patience << (silent < 5 ? silent : 5);
+    uint64_t wait = mark_patience << (silent < 7 ? silent : 7);
     if (wait < 3 * p->rtt_last)
         wait = 3 * p->rtt_last;
     return p->flight->mark_at + (wait < mark_patience_max ? wait : mark_patience_max);
