@@ -34,6 +34,12 @@ struct job {
     uint64_t len, at;
 };
 
+/* An answer on its way; its bytes are lent until it has arrived, or the endpoint is closed. */
+struct reply {
+    struct reply *next, **link;
+    uint8_t *bytes;
+};
+
 /* A session and the files it has open. */
 struct peer {
     struct peer *next;
@@ -50,18 +56,49 @@ struct server {
     struct smt_ep *ep;
     int root;
     struct peer *peers;
+    struct reply *replies;
     bool done;
     uint64_t next_down_line;
     uint8_t *block; /* scratch: CP_BLOCK */
     struct cp_request request;
 };
 
+static void free_reply(struct reply *reply)
+{
+    if (reply == NULL) {
+        return;
+    }
+    *reply->link = reply->next;
+    if (reply->next != NULL) {
+        reply->next->link = reply->link;
+    }
+    free(reply->bytes);
+    free(reply);
+}
+
+/* Takes `bytes`; NULL, there was no memory. */
+static struct reply *new_reply(struct server *s, uint8_t *bytes)
+{
+    struct reply *reply = bytes != NULL ? malloc(sizeof(*reply)) : NULL;
+    if (reply == NULL) {
+        free(bytes);
+        return NULL;
+    }
+    *reply = (struct reply){.next = s->replies, .link = &s->replies, .bytes = bytes};
+    if (s->replies != NULL) {
+        s->replies->link = &reply->next;
+    }
+    s->replies = reply;
+    return reply;
+}
+
 static void answer(struct server *s, struct smt_msg *request, uint8_t *bytes, size_t len)
 {
     struct smt_iov iov = {.base = bytes, .len = len};
-    int rc = bytes == NULL ? smt_reject(request) : smt_reply(request, &iov, 1, bytes);
+    struct reply *reply = new_reply(s, bytes);
+    int rc = reply == NULL ? smt_reject(request) : smt_reply(request, &iov, 1, reply);
     if (rc != 0) {
-        free(bytes);
+        free_reply(reply);
         if (rc != SMT_ECLOSED) {
             cp_error("answer: %s", cp_reason(s->ctx, rc));
         }
@@ -414,7 +451,7 @@ static void take_event(struct server *s, const struct smt_event *event)
         break;
     case SMT_EV_SENT:
     case SMT_EV_FAILED:
-        free(event->user);
+        free_reply(event->user);
         break;
     case SMT_EV_MESSAGE:
         smt_release(event->msg);
@@ -488,6 +525,9 @@ static void shut(struct server *s)
     rc = smt_ep_close(s->ep);
     if (rc != 0) {
         cp_error("closing: %s", smt_strerror(rc));
+    }
+    while (s->replies != NULL) { /* to senders that vanished: no event came */
+        free_reply(s->replies);
     }
 }
 
