@@ -165,7 +165,8 @@ uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
 {
     uint64_t base = patience_first;
     if (c->pacer.rtt_peak > 0) {
-        /* A peer that lost its processor for a moment is not a lossy path: wait as long as it lately took. */
+        /* A peer that lost its processor for a moment is not a lossy path: wait as long as it
+         * lately took. */
         base = 2 * c->pacer.rtt_peak;
         if (base < patience_floor)
             base = patience_floor;

@@ -420,7 +420,8 @@ static void an_accepted_message_comes_at_once(void **state)
     hand_free(h);
 }
 
-/* Messages that the user does not release cost more than their bytes: there is an end to their number. */
+/* Messages that the user does not release cost more than their bytes: there is an end to their
+ * number. */
 static void tiny_messages_do_not_pile_up_for_ever(void **state)
 {
     (void)state;
