@@ -165,6 +165,40 @@ static void sim_incast(void **state)
     sim_app_free(app);
 }
 
+/* A bottleneck inside the network, which no grant knows of: what it carries is mostly new. */
+static void bottleneck_run(uint64_t rate, uint64_t queue, unsigned conns, uint64_t delay,
+                           uint32_t len)
+{
+    struct sim_link link = {.delay = delay};
+    struct pair p = pair_new(sim_seed(109), &link, CHECKING_FAST);
+    p.b->down_rate = rate;
+    p.b->down_queue = queue;
+    pair_start(&p);
+    struct sim_load_config config = {.n_calls = 40, .window = 8, .fixed_len = len, .max_resp = 64};
+    for (unsigned i = 0; i < conns; i++)
+        sim_app_load(p.app, p.a, p.b, &config);
+    sim_app_finish(p.app, p.net->now + 100 * SMT_SEC);
+    SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 0, "failures");
+    uint64_t bytes = 40ull * conns * len;
+    uint64_t ideal = bytes * SMT_SEC / rate;
+    uint64_t took = p.net->now - SMT_SEC;
+    SIM_CHECK(p.net, took < 2 * ideal + 100 * SMT_MSEC, "%llu ms, %llu were needed",
+              (unsigned long long)(took / SMT_MSEC), (unsigned long long)(ideal / SMT_MSEC));
+    SIM_CHECK(p.net, p.a->bytes_sent < 3 * bytes, "%llu bytes sent for %llu",
+              (unsigned long long)p.a->bytes_sent, (unsigned long long)bytes);
+    pair_free(&p);
+}
+
+static void sim_bottleneck(void **state)
+{
+    bottleneck_run(125000000, 200000, 1, 10 * SMT_USEC, 1 << 17);
+    bottleneck_run(125000000, 200000, 16, 10 * SMT_USEC, 1 << 17);
+    bottleneck_run(12500000, 100000, 16, 5 * SMT_MSEC, 1 << 17);
+    bottleneck_run(12500000, 100000, 16, 5 * SMT_MSEC, 1 << 14);
+    bottleneck_run(6250000, 50000, 4, SMT_USEC, 1 << 16);
+    bottleneck_run(12500000, 50000, 64, 10 * SMT_USEC, 1 << 14);
+}
+
 /* Every key is expanded again and again: 40 busy sessions and room for four contexts. */
 static void sim_more_sessions_than_cached_keys(void **state)
 {
@@ -193,6 +227,7 @@ int main(void)
         cmocka_unit_test(sim_idle_sessions_end),
         cmocka_unit_test(sim_quiet_sessions_are_silent),
         cmocka_unit_test(sim_incast),
+        cmocka_unit_test(sim_bottleneck),
         cmocka_unit_test(sim_more_sessions_than_cached_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
