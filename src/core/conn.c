@@ -135,6 +135,15 @@ void smt_conn_free(struct smt_conn *c)
     smt_pool_put(&e->conns, c);
 }
 
+void smt_conn_try_end(struct smt_conn *c)
+{
+    if (SMT_LIKELY(c->state != SMT_CONN_CLOSED) || !c->down_taken || c->n_rpcs > 0 ||
+        smt_ctl_is_waiting(&c->ctl) || !smt_list_is_empty(&c->hs_link))
+        return;
+    smt_list_remove(&c->all_link);
+    smt_list_push_tail(&c->e->over, &c->all_link);
+}
+
 struct smt_conn *smt_conn_find(const struct smt_engine *e, uint64_t id)
 {
     return smt_map_get(&e->conn_map, (struct smt_map_key){id, 0});

@@ -81,6 +81,10 @@ SMT_MUST_CHECK int smt_conn_new(struct smt_engine *e, uint64_t now, const struct
                                 bool initiator, struct smt_conn **out);
 void smt_conn_free(struct smt_conn *c);
 
+/* A closed conn goes when its farewell has left, DOWN was taken and the user holds nothing of it:
+ * call when one of these may have come true. */
+void smt_conn_try_end(struct smt_conn *c);
+
 /* By session id of a packet; NULL when it is nobody's. */
 struct smt_conn *smt_conn_find(const struct smt_engine *e, uint64_t id);
 

@@ -76,8 +76,8 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
     smt_prng_seed(&e->prng, config->seed);
     smt_wheel_init(&e->wheel, now);
     smt_bufpool_init(&e->bufs, 2 * config->max_bytes + (64u << 20), 64u << 20);
-    struct smt_list *lists[] = {&e->events, &e->live, &e->dead, &e->posted, &e->ctl_ready,
-                                &e->hs_ready};
+    struct smt_list *lists[] = {&e->events, &e->live, &e->dead, &e->over, &e->posted,
+                                &e->ctl_ready, &e->hs_ready};
     for (unsigned i = 0; i < SMT_ARRAY_LEN(lists); i++)
         smt_list_init(lists[i]);
     smt_stateless_init(&e->stateless);
@@ -123,6 +123,7 @@ void smt_engine_free(struct smt_engine *e)
     if (e->live.next != NULL) {
         list_free_conns(&e->live);
         list_free_conns(&e->dead);
+        list_free_conns(&e->over);
     }
     for (unsigned i = 0; i < SMT_ENGINE_MAX_CIPHERS; i++)
         smt_keys_env_fini(&e->keys_envs[i]);
@@ -182,23 +183,17 @@ static void posted_take(struct smt_engine *e, uint64_t now)
     }
 }
 
-/* Closed conns go when their farewell has left, DOWN was taken and the user holds nothing of
- * them. */
 static void reap(struct smt_engine *e)
 {
-    SMT_LIST_FOREACH_SAFE(l, tmp, &e->dead) {
-        struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, all_link);
-        if (c->down_taken && c->n_rpcs == 0 && !smt_ctl_is_waiting(&c->ctl) &&
-            smt_list_is_empty(&c->hs_link))
-            smt_conn_free(c);
-    }
+    SMT_LIST_FOREACH_SAFE(l, tmp, &e->over)
+        smt_conn_free(SMT_CONTAINER_OF(l, struct smt_conn, all_link));
 }
 
 static void enter(struct smt_engine *e, uint64_t now)
 {
     assert(now >= e->now);
     e->now = now;
-    if (SMT_UNLIKELY(!smt_list_is_empty(&e->dead)))
+    if (SMT_UNLIKELY(!smt_list_is_empty(&e->over)))
         reap(e);
     if (!smt_list_is_empty(&e->posted))
         posted_take(e, now);
@@ -301,8 +296,10 @@ static bool tx_ctl(struct smt_engine *e, const struct smt_tx_sink *sink)
 {
     struct smt_list *l;
     while ((l = smt_list_first(&e->ctl_ready)) != NULL) {
-        if (!smt_ctl_send(SMT_CONTAINER_OF(l, struct smt_conn, ctl.link), sink))
+        struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, ctl.link);
+        if (!smt_ctl_send(c, sink))
             return false;
+        smt_conn_try_end(c);
     }
     return true;
 }
@@ -317,6 +314,7 @@ static bool tx_hs(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *
         if (smt_keys_ready(&c->keys) && smt_mtu_is_due(&c->mtu) && !smt_mtu_send(c, now, sink))
             return false;
         smt_list_remove(&c->hs_link);
+        smt_conn_try_end(c);
     }
     return true;
 }
@@ -372,6 +370,7 @@ static void conn_event(struct smt_conn *c, unsigned type, struct smt_engine_even
     if (type == SMT_EE_DOWN) {
         out->error = c->error;
         c->down_taken = true;
+        smt_conn_try_end(c);
     }
 }
 
@@ -465,6 +464,7 @@ bool smt_engine_is_at_rest(const struct smt_engine *e)
         smt_heap_count(&e->grants.waiting) > 0)
         return false;
     return smt_list_is_empty(&e->posted) && smt_list_is_empty(&e->dead) &&
+           smt_list_is_empty(&e->over) &&
            smt_list_is_empty(&e->events);
 }
 

@@ -145,6 +145,7 @@ void smt_rpc_try_free(struct smt_rpc *r)
     smt_list_remove(&r->conn_link);
     c->n_rpcs--;
     smt_pool_put(&c->e->rpcs, r);
+    smt_conn_try_end(c);
 }
 
 void smt_rpc_fail(struct smt_rpc *r, int error)
