@@ -22,28 +22,48 @@ static void end_open(struct net_end *end, bool accept, uint64_t seed)
     unsetenv("SMT_TEST_TAP");
 }
 
-/* The faults of a direction: of 100 packets about 15 are lost or damaged on the way. */
+/* Nothing protects the bytes of a handshake from damage that UDP's checksum does not see, as the
+ * tap's is: such a handshake fails at once and in order. False: it did. */
+static bool pair_open(uint64_t seed)
+{
+    end_open(&pair.server, true, seed);
+    end_open(&pair.client, false, seed + 1);
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
+                     0);
+    struct smt_event ev;
+    uint64_t until = net_now() + 60000000000ull;
+    while (!net_take(&pair.client, SMT_EV_SESSION_UP, &ev)) {
+        net_pump(&pair);
+        assert_true(net_now() < until);
+        if (net_take(&pair.client, SMT_EV_SESSION_DOWN, &ev)) {
+            printf("# handshake damaged: %s\n", smt_error_name(ev.error));
+            net_pair_close(&pair);
+            return false;
+        }
+    }
+    pair.peer = net_expect(&pair, &pair.server, SMT_EV_SESSION_UP).session;
+    return true;
+}
+
+/* What each of the two taps on the way does adds up: about one packet in six is lost or damaged. */
 static void test_faults(void **state)
 {
     uint64_t seed = load_seed(1);
-    end_open(&pair.server, true, 2 * seed);
-    end_open(&pair.client, false, 2 * seed + 1);
-    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
-                     0);
-    net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
-    pair.peer = net_expect(&pair, &pair.server, SMT_EV_SESSION_UP).session;
+    unsigned n_failed = 0;
+    while (!pair_open(1000 * seed + 2 * n_failed))
+        assert_true(++n_failed < 10);
     struct load_config config = {
         .seed = seed,
         .n_calls = load_scale(2000),
         .depth = 32,
         .max_len = 4 << 20,
-        .max_resp = 256 << 10,
+        .max_resp = getenv("SMT_TEST_ALL") != NULL ? 4 << 20 : 256 << 10,
         .one_way = 10,
     };
     struct load l;
     load_init(&l, &config, &pair, &pair.session, 1, &pair.peer);
     uint64_t begin = net_now();
-    load_run(&l, 240, NULL, NULL);
+    load_run(&l, 280, NULL, NULL);
     double s = (double)(net_now() - begin) / 1e9;
     double mb = (double)(l.side[0].n_bytes + l.side[1].n_bytes) / 1e6;
     printf("# %u calls each way, %.0f MB in %.1f s: %.1f MB/s\n", config.n_calls, mb, s, mb / s);
