@@ -31,6 +31,10 @@ __attribute__((unused)) static const uint16_t arrows[SMT_CONN_N_STATES] = {
 void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to)
 {
     assert(arrows[c->state] >> to & 1);
+    if (!c->initiator) {
+        c->e->n_half_open += to == SMT_CONN_AWAIT_KEYS;
+        c->e->n_half_open -= c->state == SMT_CONN_AWAIT_KEYS;
+    }
     c->state = to;
 }
 
@@ -120,6 +124,8 @@ static void unlink_wire(struct smt_conn *c)
 void smt_conn_free(struct smt_conn *c)
 {
     struct smt_engine *e = c->e;
+    if (c->state == SMT_CONN_AWAIT_KEYS)
+        smt_conn_set_state(c, SMT_CONN_CLOSED);
     unlink_wire(c);
     smt_evlink_drop(&c->ev);
     smt_list_remove(&c->all_link);

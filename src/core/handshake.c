@@ -9,6 +9,10 @@
 #include "core/frames.h"
 #include "core/state.h"
 
+/* Each holds a TLS state of some 50 KB. More than can be finished in time, and a storm of clients
+ * that come back at once is served better in turns than all together too late. */
+enum { MAX_HALF_OPEN = 4096 };
+
 static struct smt_map_key peer_key(uint64_t peer_id, const struct smt_addr *from)
 {
     return (struct smt_map_key){peer_id, smt_engine_addr_hash(from)};
@@ -31,7 +35,7 @@ static struct smt_conn *stranger_accept(struct smt_engine *e, uint64_t now,
                                         const struct smt_pkt *pkt, const struct smt_hdr *hdr)
 {
     struct smt_conn *c;
-    if (smt_pool_n_live(&e->conns) >= e->config.max_conns ||
+    if (smt_pool_n_live(&e->conns) >= e->config.max_conns || e->n_half_open >= MAX_HALF_OPEN ||
         smt_conn_new(e, now, pkt->from, false, &c) < 0) {
         e->stats.drop_no_memory++;
         return NULL;

@@ -28,6 +28,7 @@ struct smt_engine {
     struct smt_ranges_pool ranges;
     struct smt_bufpool bufs;
     uint64_t held_bytes;
+    uint32_t n_half_open;      /* strangers' conns whose handshake is under way */
 
     struct smt_map conn_map;  /* (session id, 0) */
     struct smt_map peer_map;  /* (peer's session id, address hash): handshakes and NO_SESSION */

@@ -438,6 +438,35 @@ static void tiny_messages_do_not_pile_up_for_ever(void **state)
     hand_free(h);
 }
 
+static void hello_with_cookie(struct hand *h, uint64_t id)
+{
+    uint8_t pkt[SMT_HS_MIN_FIRST_LEN] = {0};
+    const struct smt_hdr hdr = {.kind = SMT_KIND_HANDSHAKE,
+                                .epoch = 1,
+                                .sport = h->addr.port,
+                                .dport = h->config.port,
+                                .source_id = id,
+                                .cookie_len = SMT_COOKIE_LEN};
+    size_t at = smt_hdr_encode(&hdr, pkt);
+    h->config.cookie_make(h, h->now, &h->addr, id, pkt + at);
+    hand_rx(h, pkt, sizeof(pkt));
+}
+
+/* Strangers who can receive, but never finish, get so many handshakes at a time and no more. */
+static void unfinished_handshakes_are_limited(void **state)
+{
+    (void)state;
+    struct hand *h = start(true);
+    uint64_t before = hand_counter(h, "conns_accepted");
+    for (uint64_t id = 1; id <= 5000; id++)
+        hello_with_cookie(h, id);
+    assert_int_equal(hand_counter(h, "conns_accepted") - before, 4096);
+    hand_sleep(h, 6 * SMT_SEC);
+    hello_with_cookie(h, 5001);
+    assert_int_equal(hand_counter(h, "conns_accepted") - before, 4097);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +491,7 @@ int main(void)
         cmocka_unit_test(a_stale_cookie_is_replaced),
         cmocka_unit_test(an_accepted_message_comes_at_once),
         cmocka_unit_test(tiny_messages_do_not_pile_up_for_ever),
+        cmocka_unit_test(unfinished_handshakes_are_limited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
