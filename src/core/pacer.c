@@ -31,6 +31,17 @@ void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window)
     p->window = p->max_window;
 }
 
+static void mark_tell(struct smt_conn *c, uint64_t now, uint32_t seq)
+{
+    struct smt_pacer *p = &c->pacer;
+    p->flight->mark_at = now;
+    c->e->stats.marks_sent++;
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_MARK,
+                                       .seq = seq,
+                                       .packets = p->sent_packets,
+                                       .bytes = (uint32_t)p->sent_bytes});
+}
+
 static void mark_send(struct smt_conn *c, uint64_t now)
 {
     struct smt_pacer *p = &c->pacer;
@@ -41,12 +52,7 @@ static void mark_send(struct smt_conn *c, uint64_t now)
     f->marks[seq % SMT_PACER_MARKS] = (struct smt_pacer_mark){
         .packets = p->sent_packets, .bytes = p->sent_bytes, .at = now};
     f->marked_bytes = p->sent_bytes;
-    f->mark_at = now;
-    c->e->stats.marks_sent++;
-    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_MARK,
-                                       .seq = seq,
-                                       .packets = p->sent_packets,
-                                       .bytes = (uint32_t)p->sent_bytes});
+    mark_tell(c, now, seq);
 }
 
 /* Without memory the conn sends unwatched until there is some. */
@@ -157,9 +163,15 @@ void smt_pacer_tick(struct smt_conn *c, uint64_t now)
 {
     if (now < smt_pacer_deadline(c))
         return;
-    if (c->pacer.flight->n_silent < 255)
-        c->pacer.flight->n_silent++;
-    mark_send(c, now);
+    struct smt_pacer_flight *f = c->pacer.flight;
+    if (f->n_silent < 255)
+        f->n_silent++;
+    /* The totals have not changed, so the last mark goes out again as it was: however long the way
+     * is, the answer to its first copy is still known when it comes. */
+    if (f->marked_bytes == c->pacer.sent_bytes && c->pacer.next_seq != f->oldest_seq)
+        mark_tell(c, now, c->pacer.next_seq - 1);
+    else
+        mark_send(c, now);
 }
 
 void smt_pacer_rest(struct smt_conn *c)

@@ -467,6 +467,37 @@ static void unfinished_handshakes_are_limited(void **state)
     hand_free(h);
 }
 
+/* Answers take half a second: the window opens with the first of them, however often the MARK was repeated meanwhile. */
+static void a_long_round_trip_shuts_no_window(void **state)
+{
+    (void)state;
+    enum { RTT = 500, ALL = 600000 };
+    struct hand *h = start(true);
+    hand_sleep(h, 3 * SMT_SEC); /* nothing is known of bytes in flight any more */
+    hand_clear(h);
+    h->polite = false;
+    uint64_t id = hand_post(h, ALL, true);
+    hand_frame(h, (struct smt_frame){
+                      .type = SMT_FRAME_GRANT, .id = hand_theirs(id), .offset = ALL, .prio = 1});
+    unsigned answered = 0;
+    for (unsigned ms = 0; ms < 20000 && hand_data_end(h, id) < ALL; ms += 10) {
+        hand_sleep(h, 10 * SMT_MSEC);
+        while (answered < h->n_pkts && h->pkts[answered].at + RTT * SMT_MSEC <= h->now) {
+            const struct hand_pkt *p = &h->pkts[answered++];
+            for (unsigned i = 0; i < p->n_frames; i++) {
+                struct smt_frame f = p->frames[i];
+                if (f.type == SMT_FRAME_MARK)
+                    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_SEEN,
+                                                     .seq = f.seq,
+                                                     .packets = f.packets,
+                                                     .bytes = f.bytes});
+            }
+        }
+    }
+    assert_int_equal(hand_data_end(h, id), ALL);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -492,6 +523,7 @@ int main(void)
         cmocka_unit_test(an_accepted_message_comes_at_once),
         cmocka_unit_test(tiny_messages_do_not_pile_up_for_ever),
         cmocka_unit_test(unfinished_handshakes_are_limited),
+        cmocka_unit_test(a_long_round_trip_shuts_no_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
