@@ -39,7 +39,7 @@ struct smt_engine {
     struct smt_list events;    /* struct smt_evlink */
     struct smt_list live;      /* conns, by all_link */
     struct smt_list dead;      /* closed conns, by all_link */
-    struct smt_list over;      /* those of them that nobody holds: freed at the next call with a time */
+    struct smt_list over;      /* those that nobody holds: freed at the next call with a time */
     struct smt_list posted;    /* rpcs posted since the last call with a time, by wait_link */
     struct smt_list ctl_ready; /* conns with frames, by ctl.link */
     struct smt_list hs_ready;  /* conns with handshake bytes or probes, by hs_link */

@@ -467,7 +467,8 @@ static void unfinished_handshakes_are_limited(void **state)
     hand_free(h);
 }
 
-/* Answers take half a second: the window opens with the first of them, however often the MARK was repeated meanwhile. */
+/* Answers take half a second: the window opens with the first of them, however often the MARK was
+ * repeated meanwhile. */
 static void a_long_round_trip_shuts_no_window(void **state)
 {
     (void)state;
