@@ -10,6 +10,7 @@
 #include "core/state.h"
 
 static const uint64_t tell_delay = 400 * SMT_USEC;
+static const uint64_t doubt_wait = 20 * SMT_MSEC;
 static const uint64_t credit_wait = 20 * SMT_MSEC;
 static const uint64_t rest_delay = 1 * SMT_SEC;
 static const uint64_t patience_floor = 2 * SMT_MSEC;
@@ -87,6 +88,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     c->heard = now;
     c->tell_at = SMT_NEVER;
     c->credit_at = SMT_NEVER;
+    c->doubt_at = SMT_NEVER;
     c->rest_at = SMT_NEVER;
     credit_init(c);
     smt_finished_init(&c->finished, &e->ranges);
@@ -299,6 +301,7 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now)
         at = earliest(at, c->hs->resend_at);
     at = earliest(at, c->tell_at);
     at = earliest(at, c->credit_at);
+    at = earliest(at, c->doubt_at);
     at = earliest(at, c->rest_at);
     at = earliest(at, smt_pacer_deadline(c));
     at = earliest(at, smt_mtu_deadline(&c->mtu));
@@ -354,6 +357,17 @@ static void rest(struct smt_conn *c, uint64_t now)
     smt_pacer_rest(c);
 }
 
+void smt_conn_doubt(struct smt_conn *c, uint64_t now)
+{
+    if (c->doubt_at != SMT_NEVER || c->state == SMT_CONN_CLOSED)
+        return;
+    uint64_t wait = smt_conn_patience(c, 0);
+    c->doubt_since = now;
+    c->doubt_at = now + (wait > doubt_wait ? wait : doubt_wait);
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});
+    smt_conn_arm(c, now);
+}
+
 void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
 {
     if (!handshake_tick(c, now) || !idle_tick(c, now))
@@ -366,6 +380,11 @@ void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
                                                .low_water = c->finished.low_water,
                                                .bitmap = c->finished.done});
         }
+    }
+    if (now >= c->doubt_at) {
+        c->doubt_at = SMT_NEVER;
+        if (c->heard < c->doubt_since)
+            smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_NO_SESSION);
     }
     if (now >= c->credit_at) {
         /* A CREDIT may have been lost: the answer to a PING brings another. */

@@ -75,6 +75,7 @@ struct smt_conn {
     uint64_t rest_at;    /* when to look whether there is still work */
     uint64_t tell_at;    /* when finished ids are told unless a record told them before */
     uint64_t credit_at;  /* when to ask for credit that never came */
+    uint64_t doubt_since, doubt_at; /* NO_SESSION came; when its truth is judged */
 };
 
 SMT_MUST_CHECK int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr,
@@ -92,6 +93,9 @@ void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to);
 
 /* An authentic packet came. */
 void smt_conn_heard(struct smt_conn *c, uint64_t now);
+
+/* A hint says that the peer does not know us. He is asked; only his silence to that makes it an event. */
+void smt_conn_doubt(struct smt_conn *c, uint64_t now);
 
 void smt_conn_timer_fired(struct smt_conn *c, uint64_t now);
 void smt_conn_arm(struct smt_conn *c, uint64_t now);

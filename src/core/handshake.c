@@ -144,10 +144,7 @@ void smt_no_session_receive(struct smt_engine *e, uint64_t now, const struct smt
     e->stats.no_session_rcvd++;
     if (c == NULL || !smt_keys_ready(&c->keys) || !smt_addr_equal(&c->addr, pkt->from))
         return;
-    /* A peer that has just spoken authentically knows us: the hint is old or false. */
-    if (now - c->heard < SMT_MSEC)
-        return;
-    smt_evlink_raise(&e->events, &c->ev, SMT_EE_NO_SESSION);
+    smt_conn_doubt(c, now);
 }
 
 void smt_version_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
