@@ -203,8 +203,8 @@ SMT_MUST_CHECK int smt_conn_cancel(struct smt_conn *c, uint64_t id);
 SMT_MUST_CHECK int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_iov,
                                  void *user);
 SMT_MUST_CHECK int smt_rpc_reject(struct smt_rpc *r);
-/* After INCOMING. SMT_ECLOSED: the sender has gone, and with it the handle. A response's handle ends
- * when FAILED of its call is taken. */
+/* After INCOMING. SMT_ECLOSED: the sender has gone, and with it the handle. A response's handle
+ * ends when FAILED of its call is taken. */
 SMT_MUST_CHECK int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap);
 void smt_rpc_release(struct smt_rpc *r);
 
