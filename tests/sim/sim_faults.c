@@ -34,7 +34,7 @@ static void revive(void *arg, struct simnet *net)
 static void restart_run(uint64_t seed, const struct sim_link *link, bool follow)
 {
     struct pair p = pair_new(seed, link, CHECKING_FAST);
-    p.a->config.peer_timeout = 50 * SMT_MSEC;
+    p.a->config.peer_timeout = (follow ? 500 : 50) * SMT_MSEC;
     p.a->config.handshake_timeout = 200 * SMT_MSEC;
     pair_start(&p);
     struct restarts r = {.p = &p, .left = RESTARTS};
