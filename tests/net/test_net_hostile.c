@@ -194,17 +194,22 @@ static void thrower_init(struct thrower *t, const char *capture, uint64_t seed)
     t->n_left = load_scale(N_THROWN);
 }
 
+static void thrower_close(struct thrower *t)
+{
+    fclose(t->capture);
+    free(t->kept);
+    close(t->fd);
+    if (t->raw_fd >= 0)
+        close(t->raw_fd);
+}
+
 static void thrower_fini(struct thrower *t)
 {
     printf("# %" PRIu64 " of noise, %" PRIu64 " replayed, %" PRIu64 " cut, %" PRIu64
            " with bits changed; %" PRIu64 " of them under the peer's address\n",
            t->n_noise, t->n_replayed, t->n_cut, t->n_flipped, t->n_forged);
     assert_true(t->n_replayed > 100 && t->n_cut > 100 && (t->n_flipped > 100 || t->gentle));
-    fclose(t->capture);
-    free(t->kept);
-    close(t->fd);
-    if (t->raw_fd >= 0)
-        close(t->raw_fd);
+    thrower_close(t);
 }
 
 static void drops_expect(struct smt_ep *ep)
@@ -290,6 +295,61 @@ static void test_first_by_the_eavesdropper(void **state)
     hostile_run("dir=rx,drop=0.1,", 2000);
 }
 
+/* "I do not know you" in the peer's name, with the session's id from the wire, to either end. */
+static void throw_no_session(void *arg)
+{
+    struct thrower *t = arg;
+    capture_follow(t);
+    for (uint64_t i = 0; i < t->n_read && i < 64; i++) {
+        const struct packet *p = &t->kept[(t->n_read - 1 - i) % N_KEPT];
+        if (p->len < 45 || p->data[13] != 0x10)
+            continue;
+        uint8_t hint[28] = {[12] = 0x70, [13] = 0x32, [14] = 2};
+        smt_put_be16(hint, p->dport);
+        smt_put_be16(hint + 2, p->sport);
+        memcpy(hint + 20, p->data + 20, 8);
+        send_forged(t, p->dport, p->sport, hint, sizeof(hint));
+        return;
+    }
+}
+
+/* The peer is asked before the hint is believed, and he answers: the session stays. */
+static void test_forged_hints(void **state)
+{
+    uint64_t seed = load_seed(1);
+    char capture[200];
+    snprintf(capture, sizeof(capture), "%s", net_file("hints.pcap"));
+    pair_open(capture, "", 20000000000);
+    struct load_config config = {
+        .seed = seed,
+        .n_calls = load_scale(4000),
+        .depth = 16,
+        .max_len = 64 << 10,
+        .max_resp = 64 << 10,
+        .one_way = 20,
+    };
+    struct load l;
+    struct thrower t;
+    thrower_init(&t, capture, seed);
+    bool is_root = t.raw_fd >= 0;
+    if (is_root) {
+        load_init(&l, &config, &pair, &pair.session, 1, &pair.peer);
+        load_run(&l, 250, throw_no_session, &t);
+        load_rest(&pair);
+        printf("# %" PRIu64 " forged, %" PRIu64 " came to the client\n", t.n_forged,
+               net_counter(pair.client.ep, "no_session_rcvd"));
+        assert_in_range(net_counter(pair.client.ep, "no_session_rcvd"), 1, UINT64_MAX);
+        assert_int_equal(net_counter(pair.client.ep, "conns_opened"), 1);
+        assert_int_equal(net_counter(pair.client.ep, "sessions_replaced"), 0);
+        load_fini(&l);
+    }
+    thrower_close(&t);
+    net_pair_close(&pair);
+    unlink(capture);
+    if (!is_root)
+        skip();
+}
+
 /* Forgets what came, but gives requests back: their replies end in any way. */
 static void queues_clear(void)
 {
@@ -351,6 +411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_first_by_the_eavesdropper),
+        cmocka_unit_test(test_forged_hints),
         cmocka_unit_test(test_handshakes),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
