@@ -1,4 +1,5 @@
-/* NO_SESSION is nobody's word: a live session takes it as a reason to ask, and only silence as an answer. */
+/* NO_SESSION is nobody's word: a live session takes it as a reason to ask, and only silence as an
+ * answer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
