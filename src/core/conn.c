@@ -17,7 +17,7 @@ static const uint64_t patience_floor = 2 * SMT_MSEC;
 static const uint64_t patience_first = 10 * SMT_MSEC; /* RTT not measured yet */
 static const uint64_t patience_most = 128 * SMT_MSEC;
 
-enum { ACCEPTED_SLACK = 64 };
+enum { ACCEPTED_SLACK = 64, MAX_DOUBTS = 3 };
 
 /* Only assertions look at it. */
 __attribute__((unused)) static const uint16_t arrows[SMT_CONN_N_STATES] = {
@@ -357,15 +357,35 @@ static void rest(struct smt_conn *c, uint64_t now)
     smt_pacer_rest(c);
 }
 
+/* The answer may be as late as any was, or as the handshake was when none was measured. */
+static void doubt_ask(struct smt_conn *c, uint64_t now)
+{
+    uint64_t rtt = c->pacer.rtt_peak > 0 ? c->pacer.rtt_peak : c->up_at - c->opened_at;
+    c->doubt_at = now + (2 * rtt > doubt_wait ? 2 * rtt : doubt_wait);
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});
+}
+
 void smt_conn_doubt(struct smt_conn *c, uint64_t now)
 {
     if (c->doubt_at != SMT_NEVER || c->state == SMT_CONN_CLOSED)
         return;
-    uint64_t wait = smt_conn_patience(c, 0);
     c->doubt_since = now;
-    c->doubt_at = now + (wait > doubt_wait ? wait : doubt_wait);
-    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});
+    c->n_doubts = 0;
+    doubt_ask(c, now);
     smt_conn_arm(c, now);
+}
+
+static void doubt_tick(struct smt_conn *c, uint64_t now)
+{
+    if (now < c->doubt_at)
+        return;
+    c->doubt_at = SMT_NEVER;
+    if (c->heard >= c->doubt_since)
+        return;
+    if (++c->n_doubts < MAX_DOUBTS)
+        doubt_ask(c, now);
+    else
+        smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_NO_SESSION);
 }
 
 void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
@@ -381,11 +401,7 @@ void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
                                                .bitmap = c->finished.done});
         }
     }
-    if (now >= c->doubt_at) {
-        c->doubt_at = SMT_NEVER;
-        if (c->heard < c->doubt_since)
-            smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_NO_SESSION);
-    }
+    doubt_tick(c, now);
     if (now >= c->credit_at) {
         /* A CREDIT may have been lost: the answer to a PING brings another. */
         smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});

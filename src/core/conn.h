@@ -76,6 +76,7 @@ struct smt_conn {
     uint64_t tell_at;    /* when finished ids are told unless a record told them before */
     uint64_t credit_at;  /* when to ask for credit that never came */
     uint64_t doubt_since, doubt_at; /* NO_SESSION came; when its truth is judged */
+    uint8_t n_doubts;    /* questions without answer since then */
 };
 
 SMT_MUST_CHECK int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr,
@@ -94,7 +95,8 @@ void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to);
 /* An authentic packet came. */
 void smt_conn_heard(struct smt_conn *c, uint64_t now);
 
-/* A hint says that the peer does not know us. He is asked; only his silence to that makes it an event. */
+/* A hint says that the peer does not know us. He is asked; only his silence to that, three times,
+ * makes it an event. */
 void smt_conn_doubt(struct smt_conn *c, uint64_t now);
 
 void smt_conn_timer_fired(struct smt_conn *c, uint64_t now);

@@ -499,6 +499,35 @@ static void a_long_round_trip_shuts_no_window(void **state)
     hand_free(h);
 }
 
+/* Half a second away, the answer to the question whether we are known takes half a second. */
+static void a_forged_no_session_on_a_long_path(void **state)
+{
+    (void)state;
+    struct hand *h = start(false);
+    hand_sleep(h, 3 * SMT_SEC);
+    hand_clear(h);
+    h->polite = false;
+    hand_post(h, 100, true);
+    const struct smt_frame *mark = hand_frame_n(h, SMT_FRAME_MARK, UINT64_MAX, 0);
+    assert_non_null(mark);
+    hand_sleep(h, 500 * SMT_MSEC);
+    hand_frame(h, (struct smt_frame){
+                      .type = SMT_FRAME_SEEN, .seq = mark->seq, .packets = mark->packets});
+    uint8_t pkt[SMT_PLAIN_HDR_LEN];
+    const struct smt_hdr hdr = {.kind = SMT_KIND_NO_SESSION,
+                                .sport = h->addr.port,
+                                .dport = h->config.port,
+                                .session_id = h->id};
+    smt_hdr_encode(&hdr, pkt);
+    hand_sleep(h, 10 * SMT_MSEC);
+    hand_rx(h, pkt, sizeof(pkt));
+    hand_sleep(h, 500 * SMT_MSEC);
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_PONG});
+    hand_sleep(h, SMT_SEC);
+    assert_int_equal(hand_n_events(h, SMT_EE_NO_SESSION), 0);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -525,6 +554,7 @@ int main(void)
         cmocka_unit_test(tiny_messages_do_not_pile_up_for_ever),
         cmocka_unit_test(unfinished_handshakes_are_limited),
         cmocka_unit_test(a_long_round_trip_shuts_no_window),
+        cmocka_unit_test(a_forged_no_session_on_a_long_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
