@@ -19,7 +19,7 @@ enum { RX_BATCH = 64, WIRE_OVERHEAD = 66, STUCK_LIMIT = 100000 };
 
 /* ---- the queue of things to come ---- */
 
-enum { THING_PACKET, THING_TIMER };
+enum { THING_QUEUE, THING_PACKET, THING_TIMER };
 
 struct thing {
     uint64_t at, seq;
@@ -63,7 +63,7 @@ static void heap_push(struct simnet_state *s, struct thing t)
         i = (i - 1) / 2;
     }
     s->heap[i] = t;
-    s->n_flying += t.kind == THING_PACKET;
+    s->n_flying += t.kind != THING_TIMER;
 }
 
 static struct thing heap_pop(struct simnet_state *s)
@@ -83,7 +83,7 @@ static struct thing heap_pop(struct simnet_state *s)
         i = child;
     }
     s->heap[i] = t;
-    s->n_flying -= top.kind == THING_PACKET;
+    s->n_flying -= top.kind != THING_TIMER;
     return top;
 }
 
@@ -167,28 +167,46 @@ static bool damage(struct simnet *net, struct sim_packet *p)
     return true;
 }
 
-static void schedule(struct simnet *net, struct sim_packet *p, uint64_t at)
+static void push_packet(struct simnet *net, struct sim_packet *p, uint64_t at, int kind)
 {
-    struct sim_host *to = &net->hosts[p->to];
-    if (to->down_rate > 0) {
-        struct sim_host_state *hs = to->state;
-        uint64_t start = at > hs->down_free ? at : hs->down_free;
-        uint64_t waiting = (uint64_t)((unsigned __int128)(start - at) * to->down_rate / SMT_SEC);
-        if (to->down_queue > 0 && waiting > to->down_queue) {
-            net->n_dropped++;
-            packet_free(net, p);
-            return;
-        }
-        if (to->down_queue > 0 && waiting > to->down_queue / 4)
-            p->ecn = 3;
-        hs->down_free = start + (p->len + WIRE_OVERHEAD) * SMT_SEC / to->down_rate;
-        at = hs->down_free;
-    }
-    if (to->poll_ns > 0)
-        at = (at + to->poll_ns - 1) / to->poll_ns * to->poll_ns;
     p->at = at;
     p->seq = net->state->seq++;
-    heap_push(net->state, (struct thing){.at = at, .seq = p->seq, .what = p, .kind = THING_PACKET});
+    heap_push(net->state, (struct thing){.at = at, .seq = p->seq, .what = p, .kind = kind});
+}
+
+/* The host takes the packet at that time, or when it looks next. */
+static void reach_host(struct simnet *net, struct sim_packet *p, uint64_t at)
+{
+    const struct sim_host *to = &net->hosts[p->to];
+    if (to->poll_ns > 0)
+        at = (at + to->poll_ns - 1) / to->poll_ns * to->poll_ns;
+    push_packet(net, p, at, THING_PACKET);
+}
+
+/* The packet comes to the last hop: a queue that drains at the host's rate, in order of coming. */
+static void reach_queue(struct simnet *net, struct sim_packet *p)
+{
+    const struct sim_host *to = &net->hosts[p->to];
+    struct sim_host_state *hs = to->state;
+    uint64_t start = net->now > hs->down_free ? net->now : hs->down_free;
+    uint64_t waiting = (uint64_t)((unsigned __int128)(start - net->now) * to->down_rate / SMT_SEC);
+    if (to->down_queue > 0 && waiting > to->down_queue) {
+        net->n_dropped++;
+        packet_free(net, p);
+        return;
+    }
+    if (to->down_queue > 0 && waiting > to->down_queue / 4)
+        p->ecn = 3;
+    hs->down_free = start + (p->len + WIRE_OVERHEAD) * SMT_SEC / to->down_rate;
+    reach_host(net, p, hs->down_free);
+}
+
+static void schedule(struct simnet *net, struct sim_packet *p, uint64_t at)
+{
+    if (net->hosts[p->to].down_rate > 0)
+        push_packet(net, p, at, THING_QUEUE);
+    else
+        reach_host(net, p, at);
 }
 
 /* A packet leaves its host at `at`: hook, trace and the link's faults. */
@@ -453,7 +471,9 @@ bool simnet_step(struct simnet *net, uint64_t until)
         return true;
     }
     struct thing t = heap_pop(s);
-    if (t.kind == THING_PACKET) {
+    if (t.kind == THING_QUEUE) {
+        reach_queue(net, t.what);
+    } else if (t.kind == THING_PACKET) {
         deliver(net, t.what);
     } else {
         struct timer timer = *(struct timer *)t.what;
@@ -648,7 +668,7 @@ void simnet_free(struct simnet *net)
     SIM_CHECK(net, checking_aead_stats().live_ctxs == s->live_ctxs, "cipher contexts leaked");
     while (s->n > 0) {
         struct thing t = heap_pop(s);
-        if (t.kind == THING_PACKET)
+        if (t.kind != THING_TIMER)
             packet_free(net, t.what);
         else
             free(t.what);
