@@ -421,8 +421,11 @@ static void run_damaged(struct smt_creds *i, struct smt_creds *r, unsigned which
             *flight_len = f.len;
             if (damage == FLIP)
                 f.bytes[at] ^= (uint8_t)(1u << (at % 8));
-            if (damage == ZERO)
-                memset(f.bytes + at, 0, f.len - at);
+            if (damage == ZERO) {
+                /* A tag may end in a zero byte: then the last one would not be damaged. */
+                f.bytes[at] = f.bytes[at] == 0;
+                memset(f.bytes + at + 1, 0, f.len - at - 1);
+            }
             if (damage == CUT)
                 f.len = at;
             if (damage == TWICE)
