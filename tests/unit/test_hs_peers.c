@@ -411,6 +411,8 @@ static void run_damaged(struct smt_creds *i, struct smt_creds *r, unsigned which
     hs_pair_input(&pair, true, NULL, 0);
     static struct flight f;
     bool to_initiator = false;
+    /* Signatures are not always as long: the flight may end before the byte that was there last time. */
+    bool damaged = false;
     unsigned silent = 0;
     for (unsigned k = 0; silent < 2; k++, to_initiator = !to_initiator) {
         f.len = smt_hs_output(to_initiator ? pair.r : pair.i, f.bytes, sizeof(f.bytes));
@@ -419,6 +421,7 @@ static void run_damaged(struct smt_creds *i, struct smt_creds *r, unsigned which
             continue;
         if (k == which && at < f.len) {
             *flight_len = f.len;
+            damaged = true;
             if (damage == FLIP)
                 f.bytes[at] ^= (uint8_t)(1u << (at % 8));
             if (damage == ZERO) {
@@ -439,9 +442,9 @@ static void run_damaged(struct smt_creds *i, struct smt_creds *r, unsigned which
         assert_int_equal(smt_hs_result(pair.r, &b), 0);
         assert_memory_equal(a.secret, b.secret, 32);
         /* Only the version in a record's head means nothing to TLS 1.3. */
-        assert_true(damage == FLIP && (at == 1 || at == 2));
+        assert_true(!damaged || (damage == FLIP && (at == 1 || at == 2)));
     }
-    if (damage == CUT)
+    if (damaged && damage == CUT)
         assert_true(pair.i_rc >= 0 && pair.r_rc >= 0 && pair.r_rc != SMT_HS_DONE);
     hs_pair_close(&pair);
 }
