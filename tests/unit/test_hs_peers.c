@@ -411,7 +411,7 @@ static void run_damaged(struct smt_creds *i, struct smt_creds *r, unsigned which
     hs_pair_input(&pair, true, NULL, 0);
     static struct flight f;
     bool to_initiator = false;
-    /* Signatures are not always as long: the flight may end before the byte that was there last time. */
+    /* Signatures are not always as long: the flight may end before the byte of last time. */
     bool damaged = false;
     unsigned silent = 0;
     for (unsigned k = 0; silent < 2; k++, to_initiator = !to_initiator) {
