@@ -226,7 +226,7 @@ void smt_conn_room_made(struct smt_conn *c)
     smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_WRITABLE);
 }
 
-static uint64_t credit_bytes(const struct smt_conn *c)
+uint64_t smt_conn_credit_bytes(const struct smt_conn *c)
 {
     uint64_t max = c->e->config.max_conn_bytes;
     return c->held_bytes < max ? max - c->held_bytes : 0;
@@ -234,20 +234,42 @@ static uint64_t credit_bytes(const struct smt_conn *c)
 
 static void credit_send(struct smt_conn *c)
 {
-    c->told_bytes = credit_bytes(c);
+    c->told_bytes = smt_conn_credit_bytes(c);
     smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CREDIT,
                                        .length = c->e->config.max_open_rpcs,
                                        .low_water = c->told_bytes});
 }
 
-void smt_conn_held_changed(struct smt_conn *c)
+static void held_changed(struct smt_conn *c)
 {
     if (!smt_keys_ready(&c->keys) || c->state == SMT_CONN_CLOSED)
         return;
-    uint64_t is = credit_bytes(c);
+    uint64_t is = smt_conn_credit_bytes(c);
     uint64_t moved = is > c->told_bytes ? is - c->told_bytes : c->told_bytes - is;
     if (moved > c->e->config.max_conn_bytes / 8)
         credit_send(c);
+}
+
+bool smt_conn_may_hold(const struct smt_conn *c, uint32_t len)
+{
+    const struct smt_engine *e = c->e;
+    bool over_conn = c->held_bytes > 0 && c->held_bytes + len > e->config.max_conn_bytes;
+    bool over_all = e->held_bytes > 0 && e->held_bytes + len > e->config.max_bytes;
+    return !over_conn && !over_all;
+}
+
+void smt_conn_hold(struct smt_conn *c, uint32_t len)
+{
+    c->held_bytes += len;
+    c->e->held_bytes += len;
+    held_changed(c);
+}
+
+void smt_conn_let_go(struct smt_conn *c, uint32_t len)
+{
+    c->held_bytes -= len;
+    c->e->held_bytes -= len;
+    held_changed(c);
 }
 
 void smt_conn_unblock(struct smt_conn *c)

@@ -112,8 +112,16 @@ void smt_conn_credit_ask(struct smt_conn *c);
 /* A post may succeed again: WRITABLE if one is owed. */
 void smt_conn_room_made(struct smt_conn *c);
 
-/* Received memory changed: tells the peer its credit when it moved enough. */
-void smt_conn_held_changed(struct smt_conn *c);
+/* May `len` more bytes of received memory be held? One message always may. */
+bool smt_conn_may_hold(const struct smt_conn *c, uint32_t len);
+
+/* Received memory was taken or given back: counted, and the peer is told its credit when it moved
+ * enough. */
+void smt_conn_hold(struct smt_conn *c, uint32_t len);
+void smt_conn_let_go(struct smt_conn *c, uint32_t len);
+
+/* Bytes that the peer may have unfinished now. */
+uint64_t smt_conn_credit_bytes(const struct smt_conn *c);
 
 /* Blocked rpcs may go on. */
 void smt_conn_unblock(struct smt_conn *c);

@@ -63,10 +63,9 @@ static void on_ping(const struct heard *h)
 {
     struct smt_conn *c = h->c;
     smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PONG, .token = h->f->token});
-    uint64_t max = c->e->config.max_conn_bytes;
     smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CREDIT,
                                        .length = c->e->config.max_open_rpcs,
-                                       .low_water = c->held_bytes < max ? max - c->held_bytes : 0});
+                                       .low_water = smt_conn_credit_bytes(c)});
 }
 
 static void on_nothing(const struct heard *h)

@@ -125,9 +125,7 @@ int smt_rpc_reject(struct smt_rpc *r)
         smt_rpc_abandon(r, SMT_EREFUSED);
         return 0;
     }
-    smt_ctl_add(r->conn, &(struct smt_frame){.type = SMT_FRAME_ABORT,
-                                             .id = smt_rpc_frame_id(r),
-                                             .code = (uint16_t)-SMT_EREFUSED});
+    smt_rpc_abort_send(r, SMT_EREFUSED);
     smt_rpc_set_state(r, SMT_RPC_AWAIT_DONE);
     smt_rpc_arm(r, r->conn->e->now);
     return 0;
@@ -166,17 +164,10 @@ int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap)
 
 void smt_rpc_release(struct smt_rpc *r)
 {
-    struct smt_conn *c = r->conn;
     if (!r->holds_bytes)
         return;
     r->holds_bytes = false;
-    uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
-    smt_msg_rx_fini(&r->rx, &c->e->bufs);
-    if (had > 0) {
-        c->held_bytes -= had;
-        c->e->held_bytes -= had;
-        smt_conn_held_changed(c);
-    }
+    smt_rpc_rx_give_back(r);
     smt_rpc_try_free(r);
 }
 

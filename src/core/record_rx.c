@@ -151,9 +151,7 @@ static void too_long(struct smt_rpc *r)
         smt_rpc_abandon(r, SMT_EMSGSIZE);
         return;
     }
-    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_ABORT,
-                                       .id = smt_rpc_frame_id(r),
-                                       .code = (uint16_t)-SMT_EMSGSIZE});
+    smt_rpc_abort_send(r, SMT_EMSGSIZE);
     smt_rpc_set_state(r, SMT_RPC_AWAIT_DONE);
     smt_rpc_arm(r, c->e->now);
 }
@@ -229,9 +227,7 @@ static void receive_whole(struct incoming *in)
     struct smt_conn *c = in->c;
     struct smt_engine *e = c->e;
     uint32_t buf_len = (uint32_t)in->plain_len;
-    bool over = (c->held_bytes > 0 && c->held_bytes + buf_len > e->config.max_conn_bytes) ||
-                (e->held_bytes > 0 && e->held_bytes + buf_len > e->config.max_bytes);
-    uint8_t *buf = over ? NULL : smt_bufpool_get(&e->bufs, buf_len);
+    uint8_t *buf = smt_conn_may_hold(c, buf_len) ? smt_bufpool_get(&e->bufs, buf_len) : NULL;
     if (buf == NULL) {
         e->stats.drop_no_memory++;
         return;
@@ -269,9 +265,7 @@ static void receive_whole(struct incoming *in)
     r->rx.store = buf;
     r->rx.store_len = buf_len;
     r->rx.data = buf + head_len + inner.frames_len;
-    c->held_bytes += buf_len;
-    e->held_bytes += buf_len;
-    smt_conn_held_changed(c);
+    smt_conn_hold(c, buf_len);
     /* The frames stay readable: the event that was raised has not been taken. */
     if (data_accepted(r, &inner, inner.message_len, in->now))
         frames_hear(in, &inner, buf + head_len);

@@ -85,17 +85,14 @@ static void raise_event(struct smt_rpc *r, enum smt_engine_event_type type)
     smt_evlink_raise(&r->conn->e->events, &r->ev, type);
 }
 
-static void rx_give_back(struct smt_rpc *r)
+void smt_rpc_rx_give_back(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
     uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
     smt_grants_remove(c->e, r);
     smt_msg_rx_fini(&r->rx, &c->e->bufs);
-    if (had > 0) {
-        c->held_bytes -= had;
-        c->e->held_bytes -= had;
-        smt_conn_held_changed(c);
-    }
+    if (had > 0)
+        smt_conn_let_go(c, had);
 }
 
 static void tx_give_back(struct smt_rpc *r)
@@ -140,7 +137,7 @@ void smt_rpc_try_free(struct smt_rpc *r)
     if (r->in_map || r->ev.pending != 0 || r->holds_handle || r->holds_bytes)
         return;
     struct smt_conn *c = r->conn;
-    rx_give_back(r);
+    smt_rpc_rx_give_back(r);
     smt_rpc_set_state(r, SMT_RPC_FREE);
     smt_list_remove(&r->conn_link);
     c->n_rpcs--;
@@ -158,12 +155,12 @@ void smt_rpc_fail(struct smt_rpc *r, int error)
     raise_event(r, SMT_EE_FAILED);
     unlink_wire(r);
     if (!r->holds_bytes)
-        rx_give_back(r);
+        smt_rpc_rx_give_back(r);
     if (r->state != SMT_RPC_AWAIT_USER)
         smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
 }
 
-static void abort_send(struct smt_rpc *r, int error)
+void smt_rpc_abort_send(struct smt_rpc *r, int error)
 {
     smt_ctl_add(r->conn, &(struct smt_frame){.type = SMT_FRAME_ABORT,
                                              .id = smt_rpc_frame_id(r),
@@ -172,7 +169,8 @@ static void abort_send(struct smt_rpc *r, int error)
 
 void smt_rpc_refuse_again(struct smt_rpc *r)
 {
-    abort_send(r, r->rx.len > r->conn->e->config.max_msg_len ? SMT_EMSGSIZE : SMT_EREFUSED);
+    bool too_long = r->rx.len > r->conn->e->config.max_msg_len;
+    smt_rpc_abort_send(r, too_long ? SMT_EMSGSIZE : SMT_EREFUSED);
 }
 
 void smt_rpc_abandon(struct smt_rpc *r, int error)
@@ -191,12 +189,12 @@ void smt_rpc_abandon(struct smt_rpc *r, int error)
     raise_event(r, SMT_EE_FAILED);
     smt_list_remove(&r->wait_link);
     tx_give_back(r);
-    rx_give_back(r);
+    smt_rpc_rx_give_back(r);
     smt_rpc_set_state(r, SMT_RPC_AWAIT_GONE);
     r->deadline = SMT_NEVER;
     r->n_quiet = 0;
     r->heard = c->e->now;
-    abort_send(r, error);
+    smt_rpc_abort_send(r, error);
     smt_rpc_arm(r, c->e->now);
 }
 
@@ -262,18 +260,14 @@ int smt_rpc_take_buffer(struct smt_rpc *r)
         m->data = nothing;
         return 0;
     }
-    bool over_conn = c->held_bytes > 0 && c->held_bytes + m->len > e->config.max_conn_bytes;
-    bool over_all = e->held_bytes > 0 && e->held_bytes + m->len > e->config.max_bytes;
-    if (over_conn || over_all)
+    if (!smt_conn_may_hold(c, m->len))
         return SMT_ENOMEM;
     m->store = smt_bufpool_get(&e->bufs, m->len);
     if (m->store == NULL)
         return SMT_ENOMEM;
     m->store_len = m->len;
     m->data = m->store;
-    c->held_bytes += m->store_len;
-    e->held_bytes += m->store_len;
-    smt_conn_held_changed(c);
+    smt_conn_hold(c, m->store_len);
     return 0;
 }
 
@@ -413,7 +407,7 @@ static void ask(struct smt_rpc *r)
         smt_ctl_add_id(c, SMT_FRAME_NEED_ACK, smt_rpc_frame_id(r));
         break;
     case SMT_RPC_AWAIT_GONE:
-        abort_send(r, r->error);
+        smt_rpc_abort_send(r, r->error);
         break;
     case SMT_RPC_AWAIT_DONE:
         smt_rpc_refuse_again(r);

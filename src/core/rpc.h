@@ -103,6 +103,12 @@ SMT_MUST_CHECK int smt_rpc_take_buffer(struct smt_rpc *r);
 /* Tells the client once more that his call was refused, until his mark has passed it. */
 void smt_rpc_refuse_again(struct smt_rpc *r);
 
+/* Its received bytes and their ranges go back; what they cost the credit too. */
+void smt_rpc_rx_give_back(struct smt_rpc *r);
+
+/* Tells the peer that we want nothing more of it. */
+void smt_rpc_abort_send(struct smt_rpc *r, int error);
+
 /* Asks for what is missing of its incoming message. */
 void smt_rpc_ask_missing(struct smt_rpc *r);
 
