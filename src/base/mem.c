@@ -6,6 +6,8 @@
  * each block. */
 #include "base/mem.h"
 
+#include <linux/mman.h>
+#include <linux/mman.h>
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -141,6 +143,46 @@ void *smt_mem_map(size_t len)
     /* Only a wish: a kernel without huge pages says no, and small ones do. */
     if (p != NULL)
         (void)madvise(p, page_round(len), MADV_HUGEPAGE);
+    return p;
+}
+
+/* Pages of 2 MB, all of them there: a control group may deny them as late as at the first touch, by
+ * a signal, so they are filled now, which raises none, and looked at. */
+static void *map_reserved(size_t len)
+{
+    uint8_t *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB | MAP_POPULATE, -1,
+                      0);
+    if (p == MAP_FAILED)
+        return NULL;
+    for (size_t at = 0; at < len; at += huge_len) {
+        unsigned char is_there = 0;
+        if (mincore(p + at, page_len(), &is_there) != 0 || (is_there & 1) == 0) {
+            unmap_pages(p, len);
+            return NULL;
+        }
+    }
+    return p;
+}
+
+void *smt_mem_map_huge(size_t *len, bool reserved)
+{
+    size_t rounded = (*len + huge_len - 1) & ~(huge_len - 1);
+    void *p = NULL;
+    if (reserved && *len >= huge_len / 2 && rounded >= *len)
+        p = map_reserved(rounded);
+    if (p == NULL) {
+        p = smt_mem_map(*len);
+        if (p != NULL)
+            *len = page_round(*len);
+        return p;
+    }
+    if (must_fail()) {
+        unmap_pages(p, rounded);
+        return NULL;
+    }
+    count_alloc(rounded);
+    *len = rounded;
     return p;
 }
 

@@ -90,6 +90,35 @@ static void test_maps(void **state)
     assert_null(smt_mem_map_aligned(SIZE_MAX - 8191, 1u << 20));
 }
 
+/* With a reserve of huge pages and without one: zero pages of the length that was told. */
+static void test_huge_maps(void **state)
+{
+    struct smt_mem_stats before = smt_mem_live();
+    static const size_t lens[] = {1, 4096, 70000, 1u << 20, (2u << 20) + 1, 5u << 20};
+    for (unsigned i = 0; i < 2 * SMT_ARRAY_LEN(lens); i++) {
+        size_t wanted = lens[i / 2], len = wanted;
+        uint8_t *p = smt_mem_map_huge(&len, i % 2 == 0);
+        assert_non_null(p);
+        assert_true(len >= wanted && len % 4096 == 0 && len < wanted + (2u << 20));
+        assert_int_equal((uintptr_t)p % (wanted >= 2u << 20 ? 2u << 20 : 4096), 0);
+        assert_true(is_zero(p, len));
+        memset(p, 1, len);
+        assert_true(smt_mem_live().bytes_live == before.bytes_live + len);
+        smt_mem_unmap(p, len);
+    }
+    size_t none = 0, far = SIZE_MAX;
+    assert_null(smt_mem_map_huge(&none, true));
+    assert_null(smt_mem_map_huge(&far, true));
+    for (unsigned reserved = 0; reserved < 2; reserved++) {
+        size_t len = 4u << 20;
+        smt_mem_fail_after(0);
+        assert_null(smt_mem_map_huge(&len, reserved != 0));
+        assert_int_equal(smt_mem_fail_after(-1), -1);
+    }
+    assert_true(smt_mem_live().n_live == before.n_live);
+    assert_true(smt_mem_live().bytes_live == before.bytes_live);
+}
+
 static void test_nth_allocation_fails(void **state)
 {
     assert_int_equal(smt_mem_fail_after(2), -1);
@@ -233,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alloc_is_zeroed_and_aligned),
         cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_huge_maps),
         cmocka_unit_test(test_nth_allocation_fails),
         cmocka_unit_test(test_wipe),
         cmocka_unit_test(test_secret_is_kept_out_of_dumps),
