@@ -23,10 +23,10 @@ SMT_MUST_CHECK void *smt_mem_map(size_t len);
 SMT_MUST_CHECK void *smt_mem_map_aligned(size_t len, size_t align);
 void smt_mem_unmap(void *p, size_t len);
 
-/* For memory that a NIC works on: whole zero pages, of 2 MB from the system's reserve when `reserved`
- * allows that, *len is at least 1 MB and the reserve has them; else as smt_mem_map gives them. Never
- * fails for want of huge pages. *len: in, what is wanted; out, what there is, rounded to whole pages
- * of their kind, and what smt_mem_unmap is to be told. */
+/* For memory that a NIC works on: whole zero pages, of 2 MB from the system's reserve when
+ * `reserved` allows that, *len is at least 1 MB and the reserve has them; else as smt_mem_map gives
+ * them. Never fails for want of huge pages. *len: in, what is wanted; out, what there is, whole
+ * pages of their kind, and what smt_mem_unmap is to be told. */
 SMT_MUST_CHECK void *smt_mem_map_huge(size_t *len, bool reserved);
 
 /* For tables and slabs: smt_mem_alloc while small, smt_mem_map from 64 KB on. */
