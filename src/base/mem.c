@@ -6,8 +6,6 @@
  * each block. */
 #include "base/mem.h"
 
-#include <linux/mman.h>
-#include <linux/mman.h>
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -15,6 +13,9 @@
 #include <unistd.h>
 
 enum { ALIGNMENT = 64 };
+
+/* log2 of 2 MB where mmap looks for it; <linux/mman.h> has a name for it, the C library has not. */
+#define HUGE_2MB (21 << 26)
 
 static const size_t huge_len = (size_t)2 << 20;
 static const size_t block_map_len = (size_t)64 << 10;
@@ -151,7 +152,7 @@ void *smt_mem_map(size_t len)
 static void *map_reserved(size_t len)
 {
     uint8_t *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB | MAP_POPULATE, -1,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | HUGE_2MB | MAP_POPULATE, -1,
                       0);
     if (p == MAP_FAILED)
         return NULL;
