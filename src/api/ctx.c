@@ -113,6 +113,17 @@ static int ciphers_choose(struct smt_ctx *ctx, const struct smt_ctx_config *conf
     return 0;
 }
 
+/* Nobody shall log keys without knowing: where there is no log, standard error is told. */
+static void keylog_warn(const struct smt_ctx *ctx)
+{
+    static const char text[] = "SSLKEYLOGFILE is set: whoever reads that file can decrypt all "
+                               "sessions of this process; unset it but for debugging";
+    if (ctx->log.fn != NULL)
+        smt_log_emit(&ctx->log, SMT_LOGLVL_ERROR, "%s", text);
+    else
+        fprintf(stderr, "libsmt-verbs: %s\n", text);
+}
+
 static int credentials_read(struct smt_ctx *ctx, const struct smt_ctx_config *config,
                             SSL_CTX *ssl_ctx)
 {
@@ -138,6 +149,8 @@ static int credentials_read(struct smt_ctx *ctx, const struct smt_ctx_config *co
     int r = smt_creds_new(&creds, &ctx->creds);
     if (r < 0)
         return smt_fail(NULL, r, "%s", text[0] != '\0' ? text : smt_strerror(r));
+    if (smt_creds_logs_keys(ctx->creds))
+        keylog_warn(ctx);
     return 0;
 }
 

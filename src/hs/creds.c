@@ -4,10 +4,12 @@
 #include "hs/creds.h"
 
 #include <openssl/err.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "hs/cert_files.h"
 #include "hs/error_line.h"
+#include "hs/keylog.h"
 #include "hs/tls_ctx.h"
 
 static bool has_files(const struct smt_creds_config *config)
@@ -97,6 +99,19 @@ static int load_app(const struct smt_creds_config *config, const struct smt_erro
     return rc;
 }
 
+static int keylog_start(struct smt_creds *creds, const struct smt_error_line *line)
+{
+    int rc = smt_keylog_open(line, &creds->keylog_fd);
+    if (creds->keylog_fd >= 0)
+        SSL_CTX_set_keylog_callback(creds->tls, smt_keylog_line);
+    return rc;
+}
+
+bool smt_creds_logs_keys(const struct smt_creds *creds)
+{
+    return creds->keylog_fd >= 0;
+}
+
 int smt_creds_new(const struct smt_creds_config *config, struct smt_creds **out)
 {
     const struct smt_error_line line = {.text = config->error_text, .cap = config->error_text_len};
@@ -107,12 +122,15 @@ int smt_creds_new(const struct smt_creds_config *config, struct smt_creds **out)
     if (creds == NULL)
         return smt_error_line(&line, SMT_ENOMEM, "no memory for credentials");
     creds->client_cert_optional = config->client_cert_optional;
+    creds->keylog_fd = -1;
     if (config->ssl_ctx != NULL)
         rc = load_app(config, &line, creds);
     else if (config->psk_file != NULL)
         rc = load_psk(config, &line, creds);
     else
         rc = load_files(config, &line, creds);
+    if (rc == 0 && config->ssl_ctx == NULL)
+        rc = keylog_start(creds, &line);
     ERR_clear_error();
     if (rc < 0) {
         smt_creds_free(creds);
@@ -129,5 +147,7 @@ void smt_creds_free(struct smt_creds *creds)
     SSL_CTX_free(creds->tls);
     smt_pins_free(&creds->pins);
     smt_psk_list_free(&creds->psks);
+    if (creds->keylog_fd >= 0)
+        close(creds->keylog_fd);
     smt_mem_free(creds);
 }

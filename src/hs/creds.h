@@ -16,6 +16,7 @@ struct smt_creds {
     bool client_cert_optional;
     struct smt_pins pins;
     struct smt_psk_list psks;
+    int keylog_fd; /* -1: nobody asked for it */
 };
 
 #endif

@@ -41,6 +41,10 @@ struct smt_creds_config {
 SMT_MUST_CHECK int smt_creds_new(const struct smt_creds_config *config, struct smt_creds **out);
 void smt_creds_free(struct smt_creds *creds);
 
+/* SSLKEYLOGFILE was set when they were made: the secrets of all handshakes go to that file, except
+ * those of an ssl_ctx, whose logging is the application's business. Warn the user. */
+bool smt_creds_logs_keys(const struct smt_creds *creds);
+
 struct smt_hs_config {
     struct smt_creds *creds; /* lent until free */
     bool initiator;

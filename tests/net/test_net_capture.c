@@ -1,6 +1,7 @@
 /* What goes over the wire of a whole run, written down by the taps of both ends: nothing of a known
  * payload is in it, while the same run in plaintext is full of it. Every packet is what
- * docs/wire.md says, by the word of the independent decoder, to which we give the session's secret.
+ * docs/wire.md says, by the word of the independent decoder, to which we give the session's secret,
+ * or nothing but the file that SSLKEYLOGFILE names.
  *
  * usage: test_net_capture DECODE_SMT2.PY */
 #include "load.h"
@@ -215,10 +216,11 @@ static void captures_remove(void)
     unlink(net_file("server.pcap"));
 }
 
-/* The capture is in order for a program that knows nothing of ours but docs/wire.md. */
-static void decoder_run(const char *file)
+/* The capture is in order for a program that knows nothing of ours but docs/wire.md. `key` are the
+ * words that give it the secret. */
+static void decoder_run(const char *file, const char *key)
 {
-    char capture[200], text[200], command[2048];
+    char capture[200], text[200], command[3072];
     if (decoder == NULL || system("python3 -c 1 2>/dev/null") != 0) {
         printf("# no python3, no decoder\n");
         return;
@@ -226,9 +228,9 @@ static void decoder_run(const char *file)
     snprintf(capture, sizeof(capture), "%s", net_file(file));
     snprintf(text, sizeof(text), "%s", net_file("decoded.txt"));
     snprintf(command, sizeof(command),
-             "python3 -B '%s' --quiet --pcap '%s' --secret %s >'%s' 2>&1; r=$?; tail -n 3 '%s'; "
+             "python3 -B '%s' --quiet --pcap '%s' %s >'%s' 2>&1; r=$?; tail -n 3 '%s'; "
              "grep -q ' %u messages, ' '%s' || r=9; rm '%s'; exit $r",
-             decoder, capture, secret_text, text, text, 6 * N_SIZES, text, text);
+             decoder, capture, key, text, text, 6 * N_SIZES, text, text);
     fflush(stdout);
     int status = system(command);
     assert_int_equal(status, 0);
@@ -237,11 +239,55 @@ static void decoder_run(const char *file)
 static void test_sealed(void **state)
 {
     size_t len;
+    char key[2 * SMT_SECRET_LEN + 16];
     run(NET_CERT);
     assert_in_range(capture_longest("client.pcap", &len), 0, WINDOW - 1);
     assert_in_range(capture_longest("server.pcap", &len), 0, WINDOW - 1);
-    decoder_run("client.pcap");
+    snprintf(key, sizeof(key), "--secret %s", secret_text);
+    decoder_run("client.pcap", key);
     captures_remove();
+}
+
+/* Whoever asks for the secrets by SSLKEYLOGFILE can open a capture with that file alone; nobody
+ * else can read the file. */
+static void test_keylog(void **state)
+{
+    char path[200], key[256];
+    snprintf(path, sizeof(path), "%s", net_file("keys.log"));
+    setenv("SSLKEYLOGFILE", path, 1);
+    run(NET_CERT);
+    unsetenv("SSLKEYLOGFILE");
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    snprintf(key, sizeof(key), "--keylog '%s'", path);
+    decoder_run("client.pcap", key);
+    decoder_run("server.pcap", key);
+    unlink(path);
+    captures_remove();
+}
+
+/* Without being asked nothing is written, and a log that cannot be written stops the context. */
+static void test_keylog_refused(void **state)
+{
+    struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    char text[256] = "", path[200];
+    config.psk_file = net_file("keylog.psk");
+    snprintf(path, sizeof(path), "%s", config.psk_file);
+    FILE *f = fopen(path, "w");
+    fputs("me:00112233445566778899aabbccddeeff\n", f);
+    fclose(f);
+    config.error_text = text;
+    config.error_text_len = sizeof(text);
+    config.psk_file = path;
+    struct smt_ctx *ctx;
+    setenv("SSLKEYLOGFILE", "/nowhere/at/all", 1);
+    assert_int_equal(smt_ctx_open(&config, &ctx), SMT_EFILE);
+    assert_non_null(strstr(text, "SSLKEYLOGFILE"));
+    unsetenv("SSLKEYLOGFILE");
+    assert_int_equal(smt_ctx_open(&config, &ctx), 0);
+    assert_int_equal(smt_ctx_close(ctx), 0);
+    unlink(path);
 }
 
 /* The search finds what is there to be found. */
@@ -272,6 +318,8 @@ int main(int argc, char **argv)
     decoder = argc > 1 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sealed),
+        cmocka_unit_test(test_keylog),
+        cmocka_unit_test(test_keylog_refused),
         cmocka_unit_test(test_plaintext),
         cmocka_unit_test(test_search),
     };

@@ -3,9 +3,11 @@
 
     decode_smt2.py [FILE]                                check a vector file (smt2.txt beside this)
     decode_smt2.py --pcap FILE --secret HEX [--port P]   decode a capture
+    decode_smt2.py --pcap FILE --keylog FILE [--port P]  the same, secrets by an SSLKEYLOGFILE
 
 With --pcap, every packet is printed, records of both directions are opened with keys derived from
-the secret of epoch 1 (--secret, once per session), messages are put together and printed with id,
+the secret of epoch 1 (--secret, once per session; or found by --keylog from the handshakes in the
+capture), messages are put together and printed with id,
 direction, kind, length and SHA-256. Exit status 1 on any violation.
 
 It holds senders to the letter: what docs/wire.md calls zero must be zero, even where a receiver
@@ -20,6 +22,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import smt2_pcap  # noqa: E402
+import smt2_tls  # noqa: E402
 from smt2_format import (  # noqa: E402
     KINDS, WHAT, Message, SealBook, Violation, be, decode_header, decode_params, decode_record,
     derive_keys, need, next_secret)
@@ -288,6 +291,23 @@ class Capture:
         self.out('%6d %.6f %s>%s %s %s %s' % (dg.number, dg.time, f['sport'], f['dport'], f['kind'],
                                               text, said))
 
+    def find_secrets(self, data, keylog):
+        """Adds the secrets of the sessions whose handshakes are in the capture and the log."""
+        handshakes = smt2_tls.Handshakes()
+        for dg in smt2_pcap.datagrams(data):
+            if dg.cut or not self.ours(dg):
+                continue
+            for pkt in segments(dg.payload) if dg.carriage == 'udp' else [dg.payload]:
+                try:
+                    f, n = decode_header(pkt)
+                except Violation:
+                    continue  # read() says so
+                if n['kind'] == 0x30:
+                    handshakes.packet(f, n)
+        for initiator, responder, secret in handshakes.secrets(keylog):
+            self.out('session %016x > %016x is in the key log' % (initiator, responder))
+            self.secrets.append([None, secret])
+
     def ours(self, dg):
         if dg.carriage == 'udp' and self.port is not None:
             return self.port in (dg.sport, dg.dport)
@@ -331,6 +351,7 @@ def main(argv):
     parser.add_argument('--pcap', metavar='FILE', help='capture to decode')
     parser.add_argument('--secret', metavar='HEX', action='append', default=[],
                         help='secret of epoch 1, 32 bytes; once per session')
+    parser.add_argument('--keylog', metavar='FILE', help='what SSLKEYLOGFILE named')
     parser.add_argument('--port', type=int, help='UDP port (otherwise whatever looks like smt2)')
     parser.add_argument('--quiet', action='store_true', help='print violations and totals only')
     args = parser.parse_args(argv)
@@ -346,13 +367,17 @@ def main(argv):
         print('%d sections agree' % count)
         return 0
     secrets = [bytes.fromhex(s) for s in args.secret]
-    if not secrets or any(len(s) != 32 for s in secrets):
-        parser.error('--pcap needs --secret with 64 hex digits')
+    if not (secrets or args.keylog) or any(len(s) != 32 for s in secrets):
+        parser.error('--pcap needs --secret with 64 hex digits, or --keylog')
     capture = Capture(secrets, args.port, (lambda line: None) if args.quiet else print)
     try:
         with open(args.pcap, 'rb') as f:
-            capture.read(f.read())
-    except (smt2_pcap.BadCapture, OSError) as error:
+            data = f.read()
+        if args.keylog:
+            with open(args.keylog, encoding='ascii') as f:
+                capture.find_secrets(data, smt2_tls.read_keylog(f.read()))
+        capture.read(data)
+    except (smt2_pcap.BadCapture, Violation, OSError) as error:
         print('VIOLATION %s: %s' % (args.pcap, error))
         return 1
     capture.out = print
