@@ -26,6 +26,13 @@ enum smt_dev_caps {
     SMT_DEV_CAP_REGISTER = 1 << 3, /* memory registration makes a difference */
 };
 
+/* What a device tells of itself: set in smt_dev.news by any call, cleared by who has read it. */
+enum smt_dev_news {
+    SMT_DEV_NEWS_PORT_DOWN = 1 << 0,
+    SMT_DEV_NEWS_PORT_UP = 1 << 1,
+    SMT_DEV_NEWS_LOST = 1 << 2, /* for good: rx answers SMT_EDEVICE */
+};
+
 enum { SMT_DEV_RX_BATCH = 256, SMT_DEV_MAX_PACKET = 65507 };
 
 struct smt_dev_config {
@@ -97,6 +104,7 @@ struct smt_dev_ops {
 struct smt_dev {
     const struct smt_dev_ops *ops; /* complete: defaults filled in */
     struct smt_dev_ops own;        /* where it points; through `ops` only */
+    uint8_t news;                  /* enum smt_dev_news */
 };
 
 /* Opens the device that config->spec names, wrapped in `tap` if asked. SMT_ENODEV when unknown (the
