@@ -263,9 +263,17 @@ static void host_pull(struct smt_net_host *h)
 {
     struct smt_net *net = h->net;
     struct smt_net_port *port = &net->ports[h->number];
-    if (port->sending != NULL)
+    h->woken = true;
+    if (port->sending != NULL || h->pulling)
         return;
-    struct smt_net_pkt *p = net->policy->next(h);
+    /* What `next` sets off may want to send too. */
+    struct smt_net_pkt *p = NULL;
+    h->pulling = true;
+    while (p == NULL && h->woken) {
+        h->woken = false;
+        p = net->policy->next(h);
+    }
+    h->pulling = false;
     if (p == NULL)
         return;
     net->n_sent++;

@@ -181,6 +181,7 @@ struct smt_net_host {
     void *state; /* the policy's */
     uint64_t timer_at, timer_event;
     bool withheld, idle_withheld;
+    bool pulling, woken; /* next is running; it is worth another call */
     uint64_t withheld_since, withheld_idle_ps; /* downlink idle though more could be granted */
     uint64_t rx_stall_ps; /* a slow receiver: least time between two packets it takes */
     uint64_t rx_free;
@@ -253,7 +254,7 @@ struct smt_net_pkt *smt_net_pkt_new(struct smt_net_host *h, unsigned dst, uint32
                                     unsigned level);
 void smt_net_pkt_free(struct smt_net *net, struct smt_net_pkt *p);
 
-/* There is something to send. Not from within `next`. */
+/* There is something to send. */
 void smt_net_wake(struct smt_net_host *h);
 
 /* The policy's timer is called at `at`, once; a new time replaces the former, SMT_NEVER stops

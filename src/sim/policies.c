@@ -1,0 +1,18 @@
+/* The one list of transports. */
+#include "sim/policies.h"
+
+#include <string.h>
+
+const struct smt_policy *const smt_policies[] = {
+    &smt_policy_smt,
+};
+const unsigned smt_n_policies = SMT_ARRAY_LEN(smt_policies);
+
+const struct smt_policy *smt_policy_find(const char *name)
+{
+    for (unsigned i = 0; i < smt_n_policies; i++) {
+        if (strcmp(smt_policies[i]->name, name) == 0)
+            return smt_policies[i];
+    }
+    return NULL;
+}
