@@ -87,7 +87,8 @@ void smt_report_text(const struct smt_report *r, FILE *out)
     fprintf(out, "most in one ToR %" PRIu64 " B, in one spine %" PRIu64 " B\n", o->sw_max[0],
             o->sw_max[1]);
     fprintf(out,
-            "%" PRIu64 " events in %.2f s: %.2f M/s; arrivals %016" PRIx64 ", trace %016" PRIx64 "\n",
+            "%" PRIu64 " events in %.2f s: %.2f M/s; arrivals %016" PRIx64 ", trace %016" PRIx64
+            "\n",
             o->n_events, o->wall_seconds, events_per_second(o) / 1e6, o->arrivals, o->trace);
 }
 
