@@ -26,7 +26,7 @@ static const struct smt_ep_config defaults = {
 
 /* The engine counts its conns; the pools have room for every one and for sessions that wait to be
  * told. */
-enum { MIN_MTU = 1232, FIRST_SESSIONS = 16, MAX_SESSIONS = 1 << 30 };
+enum { MIN_MTU = 1024, FIRST_SESSIONS = 16, MAX_SESSIONS = 1 << 30 };
 
 /* A process that cannot get random bytes must not go on: ids and keys would be guessable. */
 static void system_random(void *out, size_t len)

@@ -59,8 +59,7 @@ static void credit_init(struct smt_conn *c)
     c->peer_max_message = p.max_message;
     c->unsched_limit = p.unsched;
     c->peer_mtu = p.mtu;
-    c->peer_max_packet = SMT_MTU_BASE;
-    c->mtu.now = SMT_MTU_BASE;
+    smt_mtu_init(&c->mtu);
     c->told_bytes = c->e->config.max_conn_bytes;
     c->cutoffs = homa_cutoffs;
 }
@@ -541,10 +540,8 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     c->peer_bytes = peer->unfinished_bytes;
     c->peer_max_message = peer->max_message < SMT_MAX_MESSAGE ? peer->max_message : SMT_MAX_MESSAGE;
     c->unsched_limit = peer->unsched;
-    c->peer_mtu = peer->mtu > SMT_MTU_BASE ? peer->mtu : SMT_MTU_BASE;
+    c->peer_mtu = peer->mtu > SMT_BASE_PACKET ? peer->mtu : SMT_BASE_PACKET;
     smt_pacer_start(&c->pacer, peer->rx_window);
-    c->peer_max_packet = 0; /* asked of the sink at the first packet */
-    c->mtu.now = SMT_MTU_BASE;
     c->heard = now;
     smt_conn_set_state(c, c->initiator ? SMT_CONN_AWAIT_CONFIRM : SMT_CONN_UP);
     c->rest_at = now + rest_delay;

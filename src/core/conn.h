@@ -38,8 +38,7 @@ struct smt_conn {
 
     /* what the peer allows */
     uint32_t peer_open, peer_max_message, unsched_limit;
-    uint32_t peer_mtu;           /* largest packet it takes, at least SMT_MTU_BASE */
-    uint32_t peer_max_packet;    /* that, our own limit and the link's */
+    uint32_t peer_mtu;           /* largest packet it takes, at least SMT_BASE_PACKET */
     uint64_t peer_bytes;
     uint16_t cutoffs_version;
     const uint32_t *cutoffs;     /* eight; the peer's own once it told some */

@@ -8,7 +8,11 @@
 struct smt_conn;
 struct smt_tx_sink;
 
-enum { SMT_CTL_BUF_LEN = 1024, SMT_CTL_MAX_BUFS = 32 };
+/* A full one is a packet that every carriage takes. */
+enum {
+    SMT_CTL_BUF_LEN = SMT_BASE_PACKET - SMT_CTRL_HDR_LEN - SMT_RECORD_OVERHEAD,
+    SMT_CTL_MAX_BUFS = 32,
+};
 
 /* Frames are kept encoded: they are small, loss-tolerant and sent soon. */
 struct smt_ctl_buf {

@@ -1,13 +1,18 @@
 /* Carrying TLS bytes over lossy packets (docs/wire.md 2.2, 6.1): the out stream is kept until
  * acknowledged and sent again from the acknowledged offset; the in stream is put together by
- * offset. It neither understands TLS nor times the handshake as a whole (conn.c). Everything is
+ * offset. Packets are cut for the smallest carriage, since nothing is known of the path yet: a
+ * certificate takes a packet more than it might, once a session. It neither understands TLS nor times the handshake as a whole (conn.c). Everything is
  * bounded by SMT_HS_STREAM_MAX each way; before the cookie there is no stream at all. */
 #include "core/hs_stream.h"
 
 #include "base/mem.h"
 #include "core/state.h"
 
-enum { FIRST_CAP = 4096, MAX_IN_RANGES = 32, CHUNK = 1100 };
+enum {
+    FIRST_CAP = 4096,
+    MAX_IN_RANGES = 32,
+    CHUNK = SMT_BASE_PACKET - SMT_HS_HDR_LEN - SMT_COOKIE_LEN,
+};
 
 static const uint64_t resend_first = 30 * SMT_MSEC;
 static const uint64_t resend_most = 1 * SMT_SEC;
@@ -133,8 +138,7 @@ static bool packet_send(struct smt_conn *c, const struct smt_tx_sink *sink, uint
     struct smt_hs_stream *s = c->hs;
     const uint8_t *p;
     size_t used = SMT_HS_HDR_LEN + s->cookie_len + len;
-    size_t packet_len =
-        c->peer_id == 0 && used < SMT_HS_MIN_FIRST_LEN ? SMT_HS_MIN_FIRST_LEN : used;
+    size_t packet_len = c->peer_id == 0 && used < SMT_BASE_PACKET ? SMT_BASE_PACKET : used;
     uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, 7);
     if (pkt == NULL)
         return false;

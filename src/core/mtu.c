@@ -1,8 +1,9 @@
 /* Datagram path MTU discovery (RFC 8899) for one conn. The size that link and peer allow is used
  * from the first byte and tested at once: on a clean path that costs one probe and no delay. If
- * three probes of a size stay unanswered, or data stop arriving while the size is unproven, the
- * conn falls back to the size that passes everywhere and searches upward. A message in flight needs
- * nothing: its next record is cut smaller (docs/wire.md 3). */
+ * three probes of a size stay unanswered the conn falls back to the size that passes everywhere and
+ * searches upward. A message in flight needs nothing: its next record is cut smaller
+ * (docs/wire.md 3). The link is asked for its size before each probe, so that one that shrank is
+ * obeyed without waiting for silence; it is not asked for each packet. */
 #include "core/mtu.h"
 
 #include "core/state.h"
@@ -13,6 +14,11 @@ static const uint64_t probe_wait = 20 * SMT_MSEC;
 static const uint64_t bad_spacing = 20 * SMT_MSEC;
 static const uint64_t search_again = 600 * SMT_SEC;
 
+void smt_mtu_init(struct smt_mtu *m)
+{
+    *m = (struct smt_mtu){.now = SMT_BASE_PACKET};
+}
+
 static void probe_want(struct smt_conn *c, uint16_t size)
 {
     struct smt_mtu *m = &c->mtu;
@@ -22,32 +28,47 @@ static void probe_want(struct smt_conn *c, uint16_t size)
     smt_engine_hs_ready(c);
 }
 
+static void rest(struct smt_mtu *m, uint64_t now)
+{
+    m->state = SMT_MTU_AWAIT_AGE;
+    m->at = now + search_again;
+}
+
 static void search_next(struct smt_conn *c, uint64_t now)
 {
     struct smt_mtu *m = &c->mtu;
-    if (m->high - m->low <= SEARCH_STEP) {
-        m->state = SMT_MTU_AWAIT_AGE;
-        m->at = now + search_again;
-        return;
-    }
-    probe_want(c, (uint16_t)(m->low + (m->high - m->low + 1) / 2));
+    if (m->high - m->low <= SEARCH_STEP)
+        rest(m, now);
+    else
+        probe_want(c, (uint16_t)(m->low + (m->high - m->low + 1) / 2));
 }
 
-void smt_mtu_start(struct smt_conn *c, uint64_t now, uint32_t target)
+/* What the link, the peer and our own limit allow now. */
+static uint16_t limit_ask(const struct smt_conn *c, const struct smt_tx_sink *sink)
+{
+    /* A probe must be able to fill it, and has the shorter header. */
+    uint32_t limit = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN;
+    uint32_t link = sink->mtu(sink->arg, &c->addr);
+    if (link < limit)
+        limit = link;
+    if (c->e->config.mtu > 0 && c->e->config.mtu < limit)
+        limit = c->e->config.mtu;
+    if (c->peer_mtu < limit)
+        limit = c->peer_mtu;
+    return (uint16_t)(limit > SMT_BASE_PACKET ? limit : SMT_BASE_PACKET);
+}
+
+void smt_mtu_start(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *sink)
 {
     struct smt_mtu *m = &c->mtu;
-    if (target > UINT16_MAX)
-        target = UINT16_MAX;
-    *m = (struct smt_mtu){
-        .now = (uint16_t)target, .low = (uint16_t)target, .high = (uint16_t)target};
-    if (target <= SMT_MTU_BASE) {
-        m->state = SMT_MTU_OFF;
-        m->confirmed = true;
-        return;
-    }
-    m->low = SMT_MTU_BASE;
-    probe_want(c, (uint16_t)target);
-    (void)now;
+    uint16_t limit = limit_ask(c, sink);
+    m->now = m->high = limit;
+    m->low = SMT_BASE_PACKET;
+    if (limit > m->low)
+        probe_want(c, limit);
+    else
+        rest(m, now);
+    smt_conn_arm(c, now);
 }
 
 void smt_mtu_acked(struct smt_conn *c, uint64_t now, uint32_t token, uint32_t len)
@@ -56,7 +77,6 @@ void smt_mtu_acked(struct smt_conn *c, uint64_t now, uint32_t token, uint32_t le
     if (m->state == SMT_MTU_OFF || token != m->token || len < m->probe)
         return;
     m->token = 0;
-    m->confirmed = true;
     m->bad_rounds = 0;
     m->low = m->probe;
     m->now = m->probe;
@@ -70,7 +90,6 @@ static void probe_lost(struct smt_conn *c, uint64_t now)
     m->high = (uint16_t)(m->probe - 1);
     if (m->now > m->high) {
         m->now = m->low;
-        m->confirmed = true;
         c->e->stats.mtu_black_holes++;
     }
     search_next(c, now);
@@ -81,14 +100,14 @@ void smt_mtu_suspect(struct smt_conn *c, uint64_t now)
     struct smt_mtu *m = &c->mtu;
     bool idle = m->state == SMT_MTU_AWAIT_AGE;
     /* Many rpcs wait through the same silence: it counts once. */
-    if (!idle || m->now <= SMT_MTU_BASE || now - m->bad_at < bad_spacing)
+    if (!idle || m->now <= SMT_BASE_PACKET || now - m->bad_at < bad_spacing)
         return;
     m->bad_at = now;
     if (++m->bad_rounds < MAX_BAD_ROUNDS)
         return;
-    /* Prove the size again; only silence to that moves us down. */
+    /* Prove the size again; only silence to that, or a smaller link, moves us down. */
     m->bad_rounds = 0;
-    m->low = SMT_MTU_BASE;
+    m->low = SMT_BASE_PACKET;
     m->high = m->now;
     probe_want(c, m->now);
 }
@@ -104,14 +123,8 @@ void smt_mtu_tick(struct smt_conn *c, uint64_t now)
     if (now < smt_mtu_deadline(m))
         return;
     if (m->state == SMT_MTU_AWAIT_AGE) {
-        /* Paths change: look above what is in use again, up to what link and peer allow. */
-        uint32_t target = c->peer_max_packet;
-        if (m->now >= target) {
-            m->at = now + search_again;
-            return;
-        }
-        m->high = (uint16_t)target;
-        probe_want(c, m->high);
+        /* Links and paths change: look above what is in use again. */
+        probe_want(c, 0);
     } else if (m->tries < MAX_TRIES) {
         m->state = SMT_MTU_AWAIT_SEND;
         smt_engine_hs_ready(c);
@@ -120,9 +133,29 @@ void smt_mtu_tick(struct smt_conn *c, uint64_t now)
     }
 }
 
+/* What the link carries may have changed since the probe was planned. False: nothing is left to
+ * find out. */
+static bool probe_fit(struct smt_mtu *m, uint16_t limit)
+{
+    if (m->now > limit)
+        m->now = limit;
+    if (m->low > limit)
+        m->low = limit;
+    if (m->probe == 0 || m->probe > limit) {
+        m->high = m->probe = limit;
+        m->tries = 0;
+    }
+    return m->probe > m->low;
+}
+
 bool smt_mtu_send(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *sink)
 {
     struct smt_mtu *m = &c->mtu;
+    if (!probe_fit(m, limit_ask(c, sink))) {
+        rest(m, now);
+        smt_conn_arm(c, now);
+        return true;
+    }
     if (m->token == 0 || m->tries == 0)
         m->token = (uint32_t)smt_prng_next64(&c->e->prng) | 1;
     const struct smt_frame f = {.type = SMT_FRAME_PROBE, .token = m->token};

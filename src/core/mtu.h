@@ -7,25 +7,25 @@
 struct smt_conn;
 struct smt_tx_sink;
 
-enum { SMT_MTU_BASE = 1232 }; /* the IPv6 minimum less IP and UDP: assumed to pass everywhere */
-
+/* OFF: no data yet, SMT_BASE_PACKET is in use. */
 enum smt_mtu_state { SMT_MTU_OFF, SMT_MTU_AWAIT_SEND, SMT_MTU_AWAIT_ACK, SMT_MTU_AWAIT_AGE };
 
 struct smt_mtu {
     enum smt_mtu_state state;
-    bool confirmed;     /* a probe of `now` or longer was answered */
     uint8_t tries;
-    uint8_t bad_rounds; /* rpc timer rounds without progress while unconfirmed or large */
+    uint8_t bad_rounds; /* rpc timer rounds without progress */
     uint16_t now;       /* largest packet in use */
     uint16_t low, high; /* largest known good; search below this */
-    uint16_t probe;     /* size under test */
+    uint16_t probe;     /* size under test; 0: whatever the link carries */
     uint32_t token;
     uint64_t at;        /* next step */
     uint64_t bad_at;    /* when the last bad round was counted */
 };
 
-/* Keys are in: `target` is what link and peer allow; it is used at once and tested. */
-void smt_mtu_start(struct smt_conn *c, uint64_t now, uint32_t target);
+void smt_mtu_init(struct smt_mtu *m);
+
+/* The first data go: what link, peer and we ourselves allow is used at once and tested. */
+void smt_mtu_start(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *sink);
 
 /* PROBE_ACK came. */
 void smt_mtu_acked(struct smt_conn *c, uint64_t now, uint32_t token, uint32_t len);
@@ -37,7 +37,7 @@ void smt_mtu_suspect(struct smt_conn *c, uint64_t now);
 uint64_t smt_mtu_deadline(const struct smt_mtu *m);
 void smt_mtu_tick(struct smt_conn *c, uint64_t now);
 
-/* Sends the probe that is due. False when the sink is full. */
+/* Sends the probe that is due, if the link still carries it. False when the sink is full. */
 bool smt_mtu_send(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *sink);
 
 static inline bool smt_mtu_is_due(const struct smt_mtu *m)

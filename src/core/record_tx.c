@@ -36,18 +36,8 @@ static uint8_t prio_of(const struct smt_conn *c, const struct smt_msg_tx *t, uin
 
 static uint32_t packet_max(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *sink)
 {
-    if (SMT_UNLIKELY(c->peer_max_packet == 0)) {
-        uint32_t max = sink->mtu(sink->arg, &c->addr);
-        if (c->e->config.mtu > 0 && c->e->config.mtu < max)
-            max = c->e->config.mtu;
-        if (c->peer_mtu < max)
-            max = c->peer_mtu;
-        /* A probe must be able to fill it, and has the shorter header. */
-        uint32_t whole = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN;
-        c->peer_max_packet = max < whole ? max : whole;
-        smt_mtu_start(c, now, c->peer_max_packet);
-        smt_conn_arm(c, now);
-    }
+    if (SMT_UNLIKELY(c->mtu.state == SMT_MTU_OFF))
+        smt_mtu_start(c, now, sink);
     return c->mtu.now;
 }
 

@@ -6,7 +6,7 @@
 
 #include "hs/error_line.h"
 
-/* Longest chain of our own, in DER: it goes to every peer, in packets of about 1,200 bytes. */
+/* Longest chain of our own, in DER: it goes to every peer, in packets of about 1,000 bytes. */
 enum { SMT_CERT_CHAIN_MAX_LEN = 32768 };
 
 /* Our certificate (the first in cert_file), its chain and its key. SMT_EFILE, SMT_EEXPIRED,

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "wire/wire.h"
 
 enum {
     ID_SESSION = 1,
@@ -42,7 +43,7 @@ void smt_params_init(struct smt_params *p)
     *p = (struct smt_params){
         .carriages = 1,
         .record_forms = 1,
-        .mtu = 1232,
+        .mtu = SMT_BASE_PACKET,
         .open_rpcs = 4096,
         .unfinished_bytes = 64ull << 20,
         .max_message = 1u << 30,

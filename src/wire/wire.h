@@ -20,7 +20,8 @@ enum {
     SMT_RECORD_MAX_PLAIN = 16384,
     SMT_INNER_LEN = 16,         /* plaintext head of a DATA record */
     SMT_INNER_EXT_LEN = 24,     /* its extension */
-    SMT_HS_MIN_FIRST_LEN = 1200,
+    SMT_BASE_PACKET = 1024,     /* what every carriage takes; longer ones are found by probes */
+    SMT_HS_MIN_FIRST_LEN = 1000, /* without receiver's id; senders pad to SMT_BASE_PACKET */
     SMT_COOKIE_LEN = 32,
     SMT_MAX_MESSAGE = 1 << 30,
     SMT_SEAL_LIMIT = 1 << 30,   /* seal counters are below */
@@ -74,7 +75,7 @@ struct smt_hdr {
  * and HANDSHAKE's source_id are set), or SMT_EMALFORMED. What 0 promises: reserved bits are
  * zero; a DATA record that is in one packet lies inside it, one in slices has a byte there; a
  * CTRL packet holds the 29 bytes of the shortest record; cookie (RETRY: 32 bytes), TLS bytes and
- * version list lie inside; a HANDSHAKE packet without receiver's id has its 1,200 bytes and
+ * version list lie inside; a HANDSHAKE packet without receiver's id has its 1,000 bytes and
  * source_id is not 0. */
 SMT_MUST_CHECK int smt_hdr_decode(const uint8_t *pkt, size_t len, struct smt_hdr *out);
 

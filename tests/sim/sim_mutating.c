@@ -31,7 +31,7 @@ struct mtu_game {
 static void mtu_turn(void *arg, struct simnet *net)
 {
     struct mtu_game *g = arg;
-    static const uint32_t lens[] = {1472, 1300, 1232, 4000, 1452, 1240, 8972};
+    static const uint32_t lens[] = {1472, 1024, 1300, 4000, 1232, 1040, 8972};
     uint32_t len = lens[smt_prng_below(&net->rng, SMT_ARRAY_LEN(lens))];
     unsigned from = (unsigned)smt_prng_below(&net->rng, 2);
     simnet_link(net, from, 1 - from)->mtu = len;
@@ -100,6 +100,8 @@ static void sim_mtu_is_found(void **state)
     mtu_found(8972, 8972, 8900);
     mtu_found(8972, 1472, 1440);
     mtu_found(8972, 1280, 1232);
+    mtu_found(8972, 1024, 1024);
+    mtu_found(1024, 8972, 1024);
 }
 
 /* The path shrinks for good while both ends send long and short messages, in one direction or both:

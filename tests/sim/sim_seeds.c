@@ -31,7 +31,7 @@ static struct sim_link random_link(struct smt_prng *rng)
 
 static void random_host(struct smt_prng *rng, struct sim_host *h)
 {
-    static const uint32_t mtus[] = {1232, 1280, 1452, 1472, 4096, 8972};
+    static const uint32_t mtus[] = {1024, 1232, 1280, 1452, 1472, 4096, 8972};
     h->mtu = mtus[smt_prng_below(rng, SMT_ARRAY_LEN(mtus))];
     h->rate = 12500000ull << smt_prng_below(rng, 10);
     if (smt_prng_below(rng, 2) == 0)
@@ -51,7 +51,7 @@ static void random_host(struct smt_prng *rng, struct sim_host *h)
     if (smt_prng_below(rng, 3) == 0)
         h->config.rekey_records = 200 + up_to(rng, 1000);
     if (smt_prng_below(rng, 4) == 0)
-        h->config.mtu = 1232 + up_to(rng, 3000);
+        h->config.mtu = 1024 + up_to(rng, 3000);
     if (smt_prng_below(rng, 4) == 0)
         h->config.cached_keys = 4 + up_to(rng, 8);
 }
@@ -92,7 +92,7 @@ static void misfortune(void *arg, struct simnet *net)
     unsigned from = (unsigned)smt_prng_below(&net->rng, 2);
     struct sim_link *l = simnet_link(net, from, 1 - from);
     if (m->kinds & 1 && smt_prng_below(&net->rng, 2) == 0)
-        l->mtu = 1232 + up_to(&net->rng, 8000);
+        l->mtu = 1024 + up_to(&net->rng, 8000);
     if (m->kinds & 2 && smt_prng_below(&net->rng, 2) == 0) {
         l->dark_from = net->now;
         l->dark_until = net->now + smt_prng_below(&net->rng, 30 * SMT_MSEC);

@@ -93,6 +93,7 @@ struct hand *hand_new(bool hand_is_initiator)
     h->params.ciphers[0] = SMT_AEAD_AES128_GCM;
     h->params.n_ciphers = 1;
     h->params.mtu = HAND_MTU;
+    h->mtu = HAND_MTU;
     h->mem = smt_mem_live().n_live;
     h->live_ctxs = checking_aead_stats().live_ctxs;
     return h;
@@ -169,8 +170,10 @@ static void take_pending(struct hand *h)
         return; /* the hand knows the keys of the first epoch only */
     if (p->hdr.kind == SMT_KIND_DATA) {
         assert_int_equal(p->hdr.session_id, h->id);
-        h->got_packets++;
-        h->got_bytes += p->len;
+        if (p->len <= h->mtu) {
+            h->got_packets++;
+            h->got_bytes += p->len;
+        }
         open_record(h, p, THEIRS_DATA, smt_data_record_no(p->hdr.rpc_id, p->hdr.seal),
                     p->hdr.record_len);
     } else if (p->hdr.kind == SMT_KIND_CTRL) {
@@ -202,7 +205,8 @@ static void sink_unreserve(void *arg)
 
 static uint32_t sink_mtu(void *arg, const struct smt_addr *to)
 {
-    return HAND_MTU;
+    const struct hand *h = arg;
+    return h->mtu;
 }
 
 static size_t seal_record(struct hand *h, unsigned which, uint64_t record_no, const uint8_t *plain,
@@ -238,7 +242,8 @@ static void answer(struct hand *h)
 {
     for (; h->n_answered < h->n_pkts; h->n_answered++) {
         const struct hand_pkt *p = &h->pkts[h->n_answered];
-        for (unsigned i = 0; h->polite && h->conn != NULL && i < p->n_frames; i++) {
+        bool hears = h->polite && h->conn != NULL && p->len <= h->mtu;
+        for (unsigned i = 0; hears && i < p->n_frames; i++) {
             struct smt_frame f = p->frames[i];
             if (f.type == SMT_FRAME_MARK)
                 f = (struct smt_frame){.type = SMT_FRAME_SEEN,

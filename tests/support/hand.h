@@ -39,6 +39,7 @@ struct hand {
     uint8_t salt[4][SMT_SALT_LEN];
     uint64_t ctrl_no;
     struct smt_prng rng;
+    uint32_t mtu; /* what the engine's link says it carries; longer packets do not arrive */
     uint8_t prio; /* of the packet being written */
     uint8_t *pending;
     size_t pending_len;

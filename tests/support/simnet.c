@@ -638,7 +638,7 @@ struct simnet *simnet_new(const struct simnet_config *config)
             (struct smt_addr){.ip = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = (uint8_t)(i + 1)},
                               .port = (uint16_t)(20000 + i)};
         h->mtu = 1472;
-        h->state->mtu_said = SMT_HS_MIN_FIRST_LEN + 32;
+        h->state->mtu_said = SMT_BASE_PACKET;
         h->rate = 3125000000;
         smt_engine_config_init(&h->config);
         h->config.port = h->addr.port;

@@ -73,7 +73,7 @@ static void an_absurd_packet_size_is_not_believed(void **state)
         hand_sleep(h, SMT_MSEC);
         assert_int_equal(hand_data_end(h, id), 5000);
         for (unsigned n = 0; n < h->n_pkts; n++)
-            assert_true(h->pkts[n].len <= 1232);
+            assert_true(h->pkts[n].len <= SMT_BASE_PACKET);
         hand_free(h);
     }
 }

@@ -115,7 +115,7 @@ static void defaults(void **state)
     assert_params_equal(&p, &want);
     assert_int_equal(p.carriages, 1);
     assert_int_equal(p.record_forms, 1);
-    assert_int_equal(p.mtu, 1232);
+    assert_int_equal(p.mtu, 1024);
     assert_int_equal(p.open_rpcs, 4096);
     assert_int_equal(p.unfinished_bytes, 67108864);
     assert_int_equal(p.max_message, 1073741824);

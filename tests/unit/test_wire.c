@@ -363,12 +363,12 @@ static void handshake_limits(void **state)
     assert_int_equal(decode_rc(p, sizeof(p)), SMT_EMALFORMED);
     smt_put_be16(p + 36, 0);
     smt_put_be64(p + 20, 0);
-    assert_int_equal(decode_rc(p, 1200), 0);
-    assert_int_equal(decode_rc(p, 1199), SMT_EMALFORMED);
+    assert_int_equal(decode_rc(p, 1000), 0);
+    assert_int_equal(decode_rc(p, 999), SMT_EMALFORMED);
     smt_put_be64(p + 20, 1);
-    assert_int_equal(decode_rc(p, 1199), 0);
+    assert_int_equal(decode_rc(p, 999), 0);
     smt_put_be64(p + 28, 0);
-    assert_int_equal(decode_rc(p, 1200), SMT_EMALFORMED);
+    assert_int_equal(decode_rc(p, 1000), SMT_EMALFORMED);
 }
 
 static struct smt_hdr random_hdr(uint8_t kind)

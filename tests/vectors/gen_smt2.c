@@ -361,11 +361,11 @@ static void handshake_section(void)
         .tls_len = 100,
     };
     vec_plain("handshake-first",
-              "The first packet: receiver's id 0, 1,200 bytes. (TLS bytes: a pattern.)", &h,
-              body + SMT_COOKIE_LEN, 100, SMT_HS_MIN_FIRST_LEN);
+              "The first packet: receiver's id 0, 1,024 bytes. (TLS bytes: a pattern.)", &h,
+              body + SMT_COOKIE_LEN, 100, SMT_BASE_PACKET);
     h.cookie_len = SMT_COOKIE_LEN;
     vec_plain("handshake-cookie", "The same with the cookie of retry.", &h, body, sizeof(body),
-              SMT_HS_MIN_FIRST_LEN);
+              SMT_BASE_PACKET);
     h = (struct smt_hdr){
         .sport = VEC_R_PORT,
         .dport = VEC_I_PORT,

@@ -36,7 +36,7 @@ PARAMS = {  # id: shortest value, fields (widths as above, 'h' the rest of the v
     7: (16, 'open_rpcs:4 unfinished_bytes:8 largest_message:4'), 8: (4, 'in_flight:4'),
     9: (4, 'unscheduled:4'), 10: (4, 'idle_timeout:4')}
 PARAM_DEFAULTS = {
-    'carriages': '1', 'record_forms': '1', 'largest_packet': '1232', 'open_rpcs': '4096',
+    'carriages': '1', 'record_forms': '1', 'largest_packet': '1024', 'open_rpcs': '4096',
     'unfinished_bytes': '67108864', 'largest_message': '1073741824', 'in_flight': '131072',
     'unscheduled': '10000', 'idle_timeout': '0'}
 
@@ -243,7 +243,7 @@ def decode_handshake(pkt, f, n):
     need(be(pkt[28:36]) != 0, "sender's session id 0")
     need(pkt[39:44] == bytes(5), 'bytes 39-43 not zero')
     need(pkt[15] & 0xfe == 0, 'flags %02x', pkt[15])
-    need(n['session_id'] or len(pkt) >= 1200, "no receiver's id in %d bytes", len(pkt))
+    need(n['session_id'] or len(pkt) >= 1000, "no receiver's id in %d bytes", len(pkt))
     f.update(flags=str(pkt[15]), offset=str(be(pkt[4:8])), acknowledgement=str(be(pkt[8:12])),
              source_id=pkt[28:36].hex(), cookie=pkt[44:44 + cookie_len].hex(),
              tls=pkt[44 + cookie_len:n['end']].hex())
