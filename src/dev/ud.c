@@ -1,0 +1,370 @@
+/* The device `ud`: RDMA verbs with UD queue pairs, on any RDMA NIC and on Soft-RoCE.
+ *
+ * Owns opening and closing, sleeping and what the device tells of itself by asynchronous events.
+ * Queue pairs and memory are ud_qp.c's, the data path ud_tx.c's and ud_rx.c's, peers and how they
+ * are found ud_peers.c's.
+ *
+ * The descriptor to sleep on is an epoll set of three: the completion channel, the device's events
+ * and the socket of the resolve exchange. Whoever polls without sleeping has them looked at every
+ * so many calls of rx, by one system call. Sleeping is drain, arm, drain: a completion that came
+ * before the queue was armed raises no event, so the queue is looked at once more after it. An
+ * armed queue stays armed until its event has been read, however much was polled meanwhile. */
+#include "dev/ud.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "dev/ud_env.h"
+
+enum { ACK_EVENTS_AT = 64, RELEASE_MS = 20 };
+
+enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_RESOLVE, N_SOURCES };
+
+uint64_t smt_ud_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+    return (uint64_t)ts.tv_sec * SMT_SEC + (uint64_t)ts.tv_nsec;
+}
+
+void smt_ud_lose(struct smt_ud *d)
+{
+    if (d->is_lost)
+        return;
+    d->is_lost = true;
+    d->base.news |= SMT_DEV_NEWS_LOST;
+}
+
+static int fail_system(const struct smt_dev_config *config, const char *what)
+{
+    return smt_dev_fail(config->error_text, config->error_text_len, SMT_ESYSTEM, "%s: %s", what,
+                        strerror(errno));
+}
+
+static int nonblocking_set(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static int sleep_init(struct smt_ud *d, const struct smt_dev_config *config)
+{
+    d->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (d->epoll_fd < 0)
+        return fail_system(config, "epoll descriptor of a ud device");
+    const int fds[N_SOURCES] = {
+        [SOURCE_CHANNEL] = d->channel->fd,
+        [SOURCE_EVENTS] = d->port.ctx->async_fd,
+        [SOURCE_RESOLVE] = smt_ud_peers_fd(d->peers),
+    };
+    for (unsigned i = 0; i < N_SOURCES; i++) {
+        struct epoll_event ev = {.events = EPOLLIN, .data.u32 = i};
+        if (nonblocking_set(fds[i]) < 0 || epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fds[i], &ev) < 0)
+            return fail_system(config, "descriptors of a ud device");
+    }
+    return 0;
+}
+
+static int peers_init(struct smt_ud *d, const struct smt_dev_config *config)
+{
+    struct smt_ud_peers_config c = {
+        .port = &d->port,
+        .pd = d->pd,
+        .n_qps = d->n_qps,
+        .qkey = d->qkey,
+        .udp_port = config->port,
+        .now = smt_ud_now(),
+        .error_text = config->error_text,
+        .error_text_len = config->error_text_len,
+    };
+    for (uint32_t i = 0; i < d->n_qps; i++)
+        c.qpns[i] = d->qps[i].qp->qp_num;
+    int r = smt_ud_peers_open(&c, &d->peers);
+    if (r < 0)
+        return r;
+    d->tx.imm = htonl(smt_ud_peers_port(d->peers));
+    for (uint32_t i = 0; i < d->sizes.tx_depth; i++)
+        d->tx.wrs[i].imm_data = d->tx.imm;
+    return 0;
+}
+
+/* In this order: nothing refers any more to what goes. */
+static void ud_close(struct smt_dev *dev)
+{
+    struct smt_ud *d = smt_ud_of(dev);
+    if (d->peers != NULL && !d->is_lost)
+        smt_ud_tx_linger(d);
+    if (d->epoll_fd >= 0)
+        close(d->epoll_fd);
+    smt_ud_qps_destroy(d);
+    smt_ud_peers_close(d->peers);
+    smt_ud_objects_fini(d);
+    if (d->port.ctx != NULL)
+        smt_ud_port_close(&d->port);
+    smt_mem_free(d);
+}
+
+static int ud_open(const struct smt_dev_config *config, struct smt_dev **out)
+{
+    const struct smt_ud_text text = {config->error_text, config->error_text_len};
+    int r = smt_ud_env_fork(text);
+    if (r < 0)
+        return r;
+    struct smt_ud *d = smt_mem_alloc(sizeof(*d));
+    if (d == NULL)
+        return smt_dev_fail(config->error_text, config->error_text_len, SMT_ENOMEM,
+                            "no memory for a ud device");
+    smt_dev_init(&d->base, &smt_ud_ops);
+    d->epoll_fd = -1;
+    r = smt_ud_port_open(config, &d->port);
+    if (r < 0) {
+        smt_mem_free(d);
+        return r;
+    }
+    d->mtu = d->port.mtu;
+    d->n_qps = d->port.spec.n_qps;
+    r = smt_ud_objects_init(d, config);
+    if (r == 0)
+        r = peers_init(d, config);
+    if (r == 0)
+        r = sleep_init(d, config);
+    if (r < 0) {
+        ud_close(&d->base);
+        return r;
+    }
+    d->now = smt_ud_now();
+    d->countdown = 1;
+    *out = &d->base;
+    return 0;
+}
+
+static void port_changed(struct smt_ud *d)
+{
+    if (smt_ud_port_refresh(&d->port) < 0) {
+        smt_ud_lose(d);
+        return;
+    }
+    /* Receive buffers hold what was the MTU at opening; peers must not be told more. */
+    if (d->port.mtu > d->mtu)
+        d->port.mtu = d->mtu;
+    smt_ud_peers_refresh(d->peers);
+}
+
+static void qp_failed(struct smt_ud *d, const struct ibv_qp *qp)
+{
+    for (uint32_t i = 0; i < d->n_qps; i++) {
+        if (d->qps[i].qp == qp)
+            d->qps[i].is_suspect = true;
+    }
+}
+
+static void event_take(struct smt_ud *d, const struct ibv_async_event *ev)
+{
+    switch (ev->event_type) {
+    case IBV_EVENT_DEVICE_FATAL:
+    case IBV_EVENT_CQ_ERR: /* completions are lost, and buffers with them */
+        smt_ud_lose(d);
+        break;
+    case IBV_EVENT_QP_FATAL:
+    case IBV_EVENT_QP_REQ_ERR:
+    case IBV_EVENT_QP_ACCESS_ERR:
+        qp_failed(d, ev->element.qp);
+        break;
+    case IBV_EVENT_PORT_ERR:
+    case IBV_EVENT_PORT_ACTIVE:
+        if (ev->element.port_num != d->port.number)
+            break;
+        d->base.news |=
+            ev->event_type == IBV_EVENT_PORT_ERR ? SMT_DEV_NEWS_PORT_DOWN : SMT_DEV_NEWS_PORT_UP;
+        port_changed(d);
+        break;
+    case IBV_EVENT_GID_CHANGE:
+    case IBV_EVENT_LID_CHANGE:
+    case IBV_EVENT_PKEY_CHANGE:
+    case IBV_EVENT_SM_CHANGE:
+    case IBV_EVENT_CLIENT_REREGISTER:
+        if (ev->element.port_num == d->port.number)
+            port_changed(d);
+        break;
+    default:
+        break;
+    }
+}
+
+static void events_take(struct smt_ud *d)
+{
+    struct ibv_async_event ev;
+    while (!d->is_lost && ibv_get_async_event(d->port.ctx, &ev) == 0) {
+        event_take(d, &ev);
+        ibv_ack_async_event(&ev);
+    }
+    if (!d->is_lost && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        smt_ud_lose(d);
+}
+
+static void event_count(struct ibv_cq *cq, unsigned *n)
+{
+    if (++*n >= ACK_EVENTS_AT) {
+        ibv_ack_cq_events(cq, *n);
+        *n = 0;
+    }
+}
+
+static void channel_take(struct smt_ud *d)
+{
+    struct ibv_cq *cq;
+    void *context;
+    while (ibv_get_cq_event(d->channel, &cq, &context) == 0) {
+        if (cq == d->rx.cq) {
+            d->is_rx_armed = false;
+            event_count(cq, &d->n_rx_events);
+        } else {
+            d->is_tx_armed = false;
+            event_count(cq, &d->n_tx_events);
+        }
+        if (!d->is_rx_armed && !d->is_tx_armed)
+            break; /* one event for each time of arming */
+    }
+}
+
+/* Address handles that were replaced: when every packet that was given a route before a mark has
+ * completed, those that were replaced before the mark are nobody's. */
+static void handles_reap(struct smt_ud *d)
+{
+    struct smt_ud_tx *tx = &d->tx;
+    for (uint32_t i = 0; i < d->n_qps && tx->mark > 0; i++) {
+        if ((int32_t)(d->qps[i].done - tx->mark_posted[i]) < 0)
+            return;
+    }
+    smt_ud_peers_reap(d->peers, tx->mark + 1, tx->mark);
+    tx->mark++;
+    for (uint32_t i = 0; i < d->n_qps; i++)
+        tx->mark_posted[i] = d->qps[i].posted + d->qps[i].n_batch;
+}
+
+void smt_ud_look(struct smt_ud *d)
+{
+    struct epoll_event ready[N_SOURCES];
+    unsigned n_routes = 0;
+    d->now = smt_ud_now();
+    d->looked_at = d->now;
+    d->tx.last = NULL; /* routes may change */
+    int n = epoll_wait(d->epoll_fd, ready, N_SOURCES, 0);
+    for (int i = 0; i < n; i++) {
+        switch (ready[i].data.u32) {
+        case SOURCE_CHANNEL:
+            channel_take(d);
+            break;
+        case SOURCE_EVENTS:
+            events_take(d);
+            break;
+        default:
+            n_routes += smt_ud_peers_poll(d->peers, d->now);
+            break;
+        }
+    }
+    if (d->is_lost)
+        return;
+    smt_ud_tx_reap(d);
+    if (smt_ud_peers_n_retired(d->peers) > 0)
+        handles_reap(d);
+    if (d->tx.n_held > 0 && (n_routes > 0 || d->now - d->released_at >= RELEASE_MS * SMT_MSEC)) {
+        d->released_at = d->now;
+        smt_ud_tx_release(d);
+    }
+    /* A full network is met again at the next flush. */
+    if (d->tx.n_batch > 0)
+        (void)smt_ud_tx_flush(&d->base);
+}
+
+static uint32_t ud_mtu(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct smt_ud *d = smt_ud_of(dev);
+    uint32_t mtu = smt_ud_peers_mtu(d->peers, to);
+    return mtu < d->mtu ? mtu : d->mtu;
+}
+
+static int ud_fd(struct smt_dev *dev)
+{
+    return smt_ud_of(dev)->epoll_fd;
+}
+
+static bool cq_arm(struct smt_ud *d, struct ibv_cq *cq, bool *is_armed)
+{
+    if (*is_armed)
+        return true;
+    if (ibv_req_notify_cq(cq, 0) != 0) {
+        smt_ud_lose(d);
+        return false;
+    }
+    *is_armed = true;
+    return true;
+}
+
+/* Is there something to do at once? */
+static bool is_busy(struct smt_ud *d)
+{
+    if (smt_ud_rx_fill(d, SMT_UD_WCS))
+        return true;
+    if (d->tx.n_batch > 0)
+        smt_ud_tx_reap(d);
+    for (uint32_t i = 0; i < d->n_qps; i++) {
+        if (d->qps[i].is_suspect)
+            return true;
+    }
+    return d->is_lost || smt_ud_tx_has_room(d);
+}
+
+static int ud_arm(struct smt_dev *dev)
+{
+    struct smt_ud *d = smt_ud_of(dev);
+    if (d->is_lost || is_busy(d))
+        return SMT_EBUSY;
+    smt_ud_look(d);
+    if (!cq_arm(d, d->rx.cq, &d->is_rx_armed))
+        return SMT_EBUSY;
+    /* Completions of sends matter only while packets wait for room. */
+    if (d->tx.n_batch > 0 && !cq_arm(d, d->tx.cq, &d->is_tx_armed))
+        return SMT_EBUSY;
+    return is_busy(d) ? SMT_EBUSY : 0;
+}
+
+static uint16_t ud_port(struct smt_dev *dev)
+{
+    return smt_ud_peers_port(smt_ud_of(dev)->peers);
+}
+
+/* Half of the buffers: a packet takes a whole one however short it is. */
+static uint32_t ud_rx_capacity(struct smt_dev *dev)
+{
+    const struct smt_ud *d = smt_ud_of(dev);
+    return d->n_qps * d->sizes.rx_depth * d->mtu / 2;
+}
+
+static void ud_stats(struct smt_dev *dev, struct smt_dev_stats *out)
+{
+    *out = smt_ud_of(dev)->stats;
+}
+
+const struct smt_dev_ops smt_ud_ops = {
+    .name = "ud",
+    .caps = SMT_DEV_CAP_EVENT,
+    .open = ud_open,
+    .close = ud_close,
+    .tx_reserve = smt_ud_tx_reserve,
+    .tx_unreserve = smt_ud_tx_unreserve,
+    .tx_flush = smt_ud_tx_flush,
+    .rx = smt_ud_rx,
+    .mtu = ud_mtu,
+    .fd = ud_fd,
+    .arm = ud_arm,
+    .port = ud_port,
+    .rx_capacity = ud_rx_capacity,
+    .stats = ud_stats,
+};

@@ -1,0 +1,186 @@
+/* The parts of one `ud` device, shared by ud.c (opening, sleeping, events), ud_qp.c (queue pairs
+ * and memory), ud_tx.c and ud_rx.c.
+ *
+ * One smt2 packet is one UD SEND with immediate data (docs/wire.md, UD). All queue pairs share one
+ * completion queue for sends and one for receives. Numbers of work requests count up for ever and
+ * are cut by a mask. */
+#ifndef SMT_DEV_UD_H
+#define SMT_DEV_UD_H
+
+#include "dev/dev_impl.h"
+#include "dev/ud_peers.h"
+#include "dev/ud_port.h"
+
+enum {
+    SMT_UD_GRH_LEN = 40,      /* before every received payload */
+    SMT_UD_PAYLOAD_AT = 64,   /* in a receive buffer: the GRH ends there */
+    SMT_UD_LOT = 32,          /* receive buffers go back by so many */
+    SMT_UD_WCS = 32,          /* completions taken by one poll */
+    SMT_UD_SIGNAL_EVERY = 64, /* sends for each of which but the last no completion is asked */
+    SMT_UD_INLINE = 188,      /* with control and address a work request of 256 bytes on mlx5 */
+    SMT_UD_MIN_MTU = 1024,
+};
+
+/* A reserved packet. */
+struct smt_ud_slot {
+    struct smt_ud_route route;
+    struct smt_addr to;
+    uint32_t len;
+    uint8_t prio;
+    bool has_route;
+};
+
+/* How much of everything; powers of two where a mask is made of it. */
+struct smt_ud_sizes {
+    uint32_t tx_depth, rx_depth; /* of each queue pair */
+    uint32_t n_slots, max_held;
+    uint32_t tx_stride, rx_stride;
+    size_t mem_len;
+};
+
+struct smt_ud_qp {
+    struct ibv_qp *qp;
+    struct ibv_qp_ex *ex; /* NULL: posts by ibv_post_send */
+    uint32_t inline_len;
+    uint64_t tag;        /* upper half of wr_id: generation and index; changes with every reset */
+    bool is_suspect;     /* has shown an error: smt_ud_qp_recover looks at it */
+    bool is_stuck;       /* the same, and its rings are out of step: reset whatever its state */
+    bool is_peers_doing; /* the error was a packet that is too large */
+    uint64_t suspect_since; /* 0: recovery has not begun */
+
+    /* Sending. Reserved packets wait in `batch`, posted ones in `sent` until they are known to be
+     * done. */
+    uint32_t posted, done;
+    uint32_t batch_head, n_batch;
+    uint16_t last_slot; /* of the packet posted last */
+    uint16_t *batch;    /* of n_slots rounded up to a power of two */
+    uint16_t *sent;     /* of tx_depth: slot, or SMT_UD_NO_SLOT */
+
+    /* Receiving: buffers are used and posted again in their order. */
+    uint32_t handed;   /* completions handed out or dropped */
+    uint32_t returned; /* of these, no longer borrowed */
+    uint32_t reposted; /* of these, posted again: whole lots */
+    uint8_t *rx_mem;
+    struct ibv_recv_wr *rx_wrs; /* chained in a circle */
+    struct ibv_sge *rx_sges;
+};
+
+enum { SMT_UD_NO_SLOT = UINT16_MAX };
+
+struct smt_ud_tx {
+    struct ibv_cq *cq;
+    struct smt_ud_slot *slots;
+    uint16_t *spare; /* a stack: what was used last is warm */
+    uint32_t n_spare;
+    uint32_t batch_mask, depth_mask;
+    uint32_t n_batch; /* on all queue pairs */
+    uint8_t *mem;
+    uint8_t *pit;             /* where packets that are too large are written */
+    struct smt_ud_qp *undo;   /* queue pair of the last reservation; NULL: nothing to take back */
+    struct smt_ud_slot *last; /* whose route holds for the same destination until the next flush */
+    uint16_t *held;           /* slots of packets to peers that are being asked, oldest first */
+    uint64_t *held_since;
+    uint32_t n_held;
+    __be32 imm;
+    struct ibv_send_wr *wrs; /* of tx_depth, for ibv_post_send */
+    struct ibv_sge *sges;
+    /* Address handles wait for `mark_posted` of every queue pair before they are destroyed. */
+    uint32_t mark_posted[SMT_UD_MAX_QPS];
+    uint64_t mark;
+};
+
+struct smt_ud_rx {
+    struct ibv_cq *cq;
+    struct ibv_wc wcs[SMT_UD_WCS];
+    uint32_t n, cur; /* completions taken, the next to hand out */
+    struct smt_addr from[SMT_DEV_RX_BATCH];
+};
+
+struct smt_ud {
+    struct smt_dev base;
+    struct smt_ud_port port;
+    struct smt_ud_peers *peers;
+    struct smt_ud_sizes sizes;
+    struct smt_ud_qp qps[SMT_UD_MAX_QPS];
+    uint32_t n_qps;
+    uint32_t mtu; /* active MTU at opening: what the buffers hold */
+    uint32_t qkey;
+    struct smt_ud_tx tx;
+    struct smt_ud_rx rx;
+    struct smt_dev_stats stats;
+
+    struct ibv_pd *pd;
+    struct ibv_mr *mr;
+    struct ibv_comp_channel *channel;
+    uint8_t *mem; /* all slots and receive buffers */
+    size_t mem_len;
+    void *tables; /* everything else that is sized at opening */
+    size_t tables_len;
+
+    int epoll_fd;
+    uint32_t countdown; /* calls of rx until the next look at sockets and events */
+    uint64_t now;       /* coarse, of the last look at the clock */
+    uint64_t looked_at, released_at;
+    bool is_rx_armed, is_tx_armed;
+    unsigned n_rx_events, n_tx_events; /* of the channel, not yet acknowledged */
+    bool is_lost;
+    uint32_t n_recoveries; /* in the second that began at recovery_since */
+    uint64_t recovery_since;
+};
+
+uint64_t smt_ud_now(void);
+
+/* The device is of no use any more: rx says so from now on. */
+void smt_ud_lose(struct smt_ud *d);
+
+/* Looks at events, the resolve socket, held packets and completions of sends. Makes a system call.
+ */
+void smt_ud_look(struct smt_ud *d);
+
+/* Makes queues, queue pairs and memory of what memory limits allow; all are in RTS, receive buffers
+ * posted. Needs d->port. On failure smt_ud_objects_fini cleans up. */
+SMT_MUST_CHECK int smt_ud_objects_init(struct smt_ud *d, const struct smt_dev_config *config);
+void smt_ud_objects_fini(struct smt_ud *d);
+void smt_ud_qps_destroy(struct smt_ud *d);
+
+/* Brings suspect queue pairs back to life; packets posted on them are lost. Nobody may be borrowing
+ * receive buffers. Gives the device up when that fails, or too often. */
+void smt_ud_recover(struct smt_ud *d);
+
+uint8_t *smt_ud_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
+                           uint8_t prio);
+void smt_ud_tx_unreserve(struct smt_dev *dev);
+int smt_ud_tx_flush(struct smt_dev *dev);
+
+/* Takes completions of sends. */
+void smt_ud_tx_reap(struct smt_ud *d);
+
+/* Sends what is held for peers that are known now, in front of what waits. */
+void smt_ud_tx_release(struct smt_ud *d);
+
+/* Could a packet that waits be posted now? */
+bool smt_ud_tx_has_room(const struct smt_ud *d);
+
+/* All that was posted on `q` is gone: its slots are free again, counted as errors. */
+void smt_ud_tx_forget(struct smt_ud *d, struct smt_ud_qp *q);
+
+/* Waits a moment for what was posted last to leave. */
+void smt_ud_tx_linger(struct smt_ud *d);
+
+int smt_ud_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
+
+/* Drops whatever has been received. */
+void smt_ud_rx_drain(struct smt_ud *d);
+
+/* Takes completions of receives when none are left to hand out. Are there any? */
+bool smt_ud_rx_fill(struct smt_ud *d, uint32_t n);
+
+/* Posts all receive buffers of a queue pair that has none. */
+SMT_MUST_CHECK int smt_ud_rx_post_all(struct smt_ud *d, struct smt_ud_qp *q);
+
+static inline struct smt_ud *smt_ud_of(struct smt_dev *dev)
+{
+    return SMT_CONTAINER_OF(dev, struct smt_ud, base);
+}
+
+#endif
