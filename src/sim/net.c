@@ -33,7 +33,7 @@ struct smt_net_pkt *smt_net_pkt_new(struct smt_net_host *h, unsigned dst, uint32
 {
     struct smt_net *net = h->net;
     assert(dst < net->n_hosts && dst != h->number && level < net->config.n_levels);
-    assert(payload_len <= SMT_NET_MAX_PAYLOAD);
+    assert(payload_len <= net->config.mtu);
     struct smt_net_pkt *p = smt_pool_get(&net->pkts);
     uint8_t *data = NULL;
     if (p != NULL && net->policy->wants_data)
@@ -478,7 +478,7 @@ static int parts_new(struct smt_net *net)
     if (rc == 0)
         rc = smt_pool_init(&net->pkts, sizeof(struct smt_net_pkt), FIRST_PKTS, MAX_PKTS);
     if (rc == 0 && net->policy->wants_data)
-        rc = smt_pool_init(&net->bodies, SMT_NET_MAX_PAYLOAD, FIRST_PKTS, MAX_PKTS);
+        rc = smt_pool_init(&net->bodies, net->config.mtu, FIRST_PKTS, MAX_PKTS);
     return rc == 0 ? ports_new(net) : rc;
 }
 
@@ -492,6 +492,8 @@ int smt_net_new(const struct smt_net_config *config, const struct smt_policy *po
     if (net == NULL)
         return SMT_ENOMEM;
     net->config = *config;
+    if (config->mtu == 0)
+        net->config.mtu = SMT_NET_MAX_PAYLOAD;
     net->hooks = *hooks;
     net->policy = policy;
     net->n_hosts = config->n_tors * config->hosts_per_tor;

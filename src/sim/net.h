@@ -93,7 +93,7 @@ struct smt_net_pkt {
     uint32_t offset, len;
     uint64_t word;
     struct smt_net_msg *msg;
-    uint8_t *data; /* SMT_NET_MAX_PAYLOAD bytes when the policy asked for them, else NULL */
+    uint8_t *data; /* config.mtu bytes when the policy asked for them, else NULL */
 };
 
 struct smt_policy_config {
@@ -194,6 +194,7 @@ struct smt_net_config {
     uint64_t host_in_ns;  /* from the last port to the policy */
     uint64_t switch_ns, link_ns;
     unsigned n_levels;
+    uint32_t mtu; /* UDP payload of the largest packet; 0 = SMT_NET_MAX_PAYLOAD */
     uint64_t switch_buffer; /* bytes shared by the ports of a switch, 0 = endless */
     uint64_t port_buffer;   /* bytes of one port, 0 = endless */
     uint64_t ecn_bytes;     /* a packet that finds so many waiting is marked; 0 = never */

@@ -423,6 +423,20 @@ static int samples_make(struct run *r)
     return 0;
 }
 
+/* A round at best: the busiest link without a gap, and the way of one packet. ps. */
+static double round_ideal(const struct run *r)
+{
+    const struct smt_run_config *c = r->config;
+    if (c->pattern == SMT_RUN_POISSON)
+        return 0;
+    unsigned n = c->pattern == SMT_RUN_INCAST ? c->n_at_once : r->net->n_hosts - 1;
+    uint32_t len = (uint32_t)(r->out->cost.payload + 0.5);
+    double byte_ps = (double)r->net->ports[0].ps_per_byte;
+    double one = (double)smt_net_ideal(r->net, c->hdr, r->net->n_hosts - 1, 0, len,
+                                       c->load_unsched);
+    return one + (n - 1) * r->out->cost.data_wire * byte_ps;
+}
+
 static double seconds_now(void)
 {
     struct timespec t;
@@ -449,6 +463,7 @@ static int run_measure(struct run *r)
     double offered = (double)(c->warmup_ns + c->measure_ns) / 1e9;
     out->offered = (double)r->created_bytes * 8 / (link * offered);
     out->backlog_slope = backlog_slope(r);
+    out->round_ideal_us = round_ideal(r) / 1e6;
     return samples_make(r);
 }
 
