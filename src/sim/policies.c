@@ -5,6 +5,9 @@
 
 const struct smt_policy *const smt_policies[] = {
     &smt_policy_smt,
+    &smt_policy_control,
+    &smt_policy_ideal,
+    &smt_policy_dctcp,
 };
 const unsigned smt_n_policies = SMT_ARRAY_LEN(smt_policies);
 
