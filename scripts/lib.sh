@@ -8,7 +8,13 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 openssl
     libssl-dev libibverbs-dev libevent-dev"
 TEST_PACKAGES="libcmocka-dev clang libclang-rt-14-dev llvm-14 mandoc iproute2"
 case $(uname -m) in
-x86_64) BUILD_PACKAGES="$BUILD_PACKAGES libipsec-mb-dev" ;;
+x86_64)
+    BUILD_PACKAGES="$BUILD_PACKAGES libipsec-mb-dev"
+    # What scripts/vm/run needs here and puts into its guest.
+    VM_PACKAGES="qemu-system-x86 busybox-static kmod iproute2 ibverbs-utils ibverbs-providers
+        perftest"
+    ;;
+*) VM_PACKAGES= ;;
 esac
 
 STARTED=$SECONDS

@@ -8,6 +8,7 @@ import tempfile
 PROGRAM = sys.argv[1]
 CMOCKA = ("[==========] Running 5 test(s).\n[  PASSED  ] 3 test(s).\n"
           "[  SKIPPED ] 1 test(s), listed below:\n{}")
+TAP = "1..4\n# ready\nok 1 - a\nok 2 - b-c # SKIP no device\n# b-c took 1 s\n"
 CASES = [
     # logs by build, options, exit code, last line
     ({"a": [("x", "OK", ""), ("y", "OK", CMOCKA.format(""))]}, [], 0,
@@ -16,6 +17,12 @@ CASES = [
      "3 passed, 1 failed, 1 skipped"),
     ({"a": [("x", "OK", "")], "b": [("x", "TIMEOUT", "")]}, [], 1, "1 passed, 1 failed, 0 skipped"),
     ({"a": [("x", "FAIL", CMOCKA.format(""))]}, [], 1, "3 passed, 1 failed, 1 skipped"),
+    ({"a": [("x", "OK", TAP + "ok 3 - d\nok 4 - e\n")]}, [], 0, "3 passed, 0 failed, 1 skipped"),
+    ({"a": [("x", "ERROR", TAP + "not ok 3 - d\nnot ok 4 - e\n")]}, [], 1,
+     "1 passed, 2 failed, 1 skipped"),
+    ({"a": [("x", "TIMEOUT", TAP)]}, [], 1, "1 passed, 1 failed, 1 skipped"),
+    ({"a": [("x", "OK", ""), ("y", "SKIP", "1..0 # SKIP no network\n")]}, [], 0,
+     "1 passed, 0 failed, 1 skipped"),
     ({"a": [("x", "SKIP", "no device")]}, [], 1, "0 passed, 0 failed, 1 skipped"),
     ({"a": [("x", "OK", "")], "b": []}, [], 1, "1 passed, 1 failed, 0 skipped"),
     ({"a": [("x", "OK", "")]}, ["--broken", "b: the build failed"], 1,
