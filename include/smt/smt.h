@@ -303,7 +303,8 @@ struct smt_device_info {
     char text[256];    /* one line: what it is */
     char offload[256]; /* whether the NIC seals, and why not */
     int usable;        /* 1: smt_ctx_open would succeed on it */
-    char reason[256];  /* when not usable: why, and the remedy */
+    char reason[512];  /* when not usable: why, and the remedy */
+    char addresses[512]; /* RDMA: the GIDs, "1 192.0.2.1 (RoCE v2, used), …" */
 };
 SMT_API int smt_device_list(struct smt_device_info *out, unsigned n);
 

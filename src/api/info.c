@@ -67,6 +67,7 @@ int smt_device_list(struct smt_device_info *out, unsigned n)
         snprintf(o->text, sizeof(o->text), "%s", d->text);
         snprintf(o->offload, sizeof(o->offload), "%s", d->offload);
         snprintf(o->reason, sizeof(o->reason), "%s", d->reason);
+        snprintf(o->addresses, sizeof(o->addresses), "%s", d->addresses);
     }
     smt_mem_free(reports);
     return n_known;

@@ -112,7 +112,7 @@ struct smt_dev {
 SMT_MUST_CHECK int smt_dev_open(const struct smt_dev_config *config, struct smt_dev **out);
 
 struct smt_dev_report {
-    char name[64], text[256], offload[256], reason[256];
+    char name[64], text[256], offload[256], reason[512], addresses[512];
     bool usable;
 };
 

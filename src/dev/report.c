@@ -1,4 +1,5 @@
-/* What this machine has: the rows of the table first, then RDMA devices that no row drives. */
+/* What this machine has: what the rows of the table say of themselves, then every RDMA port, which
+ * the row `ud` drives. */
 #include "dev/dev_impl.h"
 #include "dev/verbs_probe.h"
 

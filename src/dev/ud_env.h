@@ -56,11 +56,23 @@ int smt_ud_env_no_gid(struct smt_ud_text t, const char *device, unsigned port, c
 int smt_ud_env_gid_index(struct smt_ud_text t, const char *device, unsigned port, int32_t index,
                          const char *type, const char *usable);
 
-/* Both ends' MTU differ: the smaller is used; how to raise it. Not an error: 0. */
-int smt_ud_env_mtu_mismatch(struct smt_ud_text t, uint32_t ours, uint32_t theirs);
+/* An InfiniBand port without IPoIB interface: nothing to resolve peers by. SMT_ENODEV. */
+int smt_ud_env_no_ipoib(struct smt_ud_text t, const char *device, unsigned port);
 
-/* Nobody answered `n` queries at this address ("192.0.2.1:18515"). SMT_EUNREACHABLE. */
+/* Both ends' MTU differ: the smaller is used; how to raise it. `address` as "192.0.2.1:18515". Not
+ * an error: 0. */
+int smt_ud_env_mtu_mismatch(struct smt_ud_text t, const char *address, bool is_ib, uint32_t ours,
+                            uint32_t theirs);
+
+/* Nobody answered `n` queries at this address. SMT_EUNREACHABLE. */
 int smt_ud_env_no_answer(struct smt_ud_text t, const char *address, unsigned n);
+
+/* Queries to it are answered, but no RDMA packet of it arrives. SMT_EUNREACHABLE. */
+int smt_ud_env_no_packets(struct smt_ud_text t, const char *address, bool is_ib);
+
+/* The kernel has no route to it through the interface of this device. SMT_EUNREACHABLE. */
+int smt_ud_env_no_path(struct smt_ud_text t, const char *address, const char *device,
+                       const char *ifname);
 
 /* Calls ibv_fork_init once per process, only when ibv_is_fork_initialized says that this kernel
  * needs it. 0, or SMT_ENOMEM / SMT_EDEVICE with text when it failed. Asks the system. */

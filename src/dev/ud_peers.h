@@ -31,7 +31,8 @@ struct smt_ud_peers_config {
     size_t error_text_len;
 };
 
-/* How to reach a peer: the fields of one SEND to it. A packet larger than mtu must not be posted. */
+/* How to reach a peer: the fields of one SEND to it. A packet larger than mtu must not be posted.
+ */
 struct smt_ud_route {
     struct ibv_ah *ah;
     uint32_t qpn, qkey;
@@ -60,12 +61,12 @@ SMT_MUST_CHECK int smt_ud_peers_open(const struct smt_ud_peers_config *config,
 /* After the queue pairs are gone: destroys every address handle, posted or not. NULL is allowed. */
 void smt_ud_peers_close(struct smt_ud_peers *p);
 
-/* The hot path: the route to `to` for this priority (0 … 7). Asks, repeats questions that are due,
+/* The hot path: the route to `to` for this priority (0 … 7). Asks, repeats questions that are due
  * and asks again a peer that stays silent while packets go to it. No allocation when the peer is
  * known; an address handle is made at the first use of a priority. *out (written when FOUND) is a
  * copy: use its `ah` only for packets that are counted in `posted` before the next reap. */
-enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_addr *to,
-                                    uint8_t prio, uint64_t now, struct smt_ud_route *out);
+enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_addr *to, uint8_t prio,
+                                    uint64_t now, struct smt_ud_route *out);
 
 /* Largest payload towards `to`: of the route when it is known, else what our port carries. */
 uint32_t smt_ud_peers_mtu(struct smt_ud_peers *p, const struct smt_addr *to);
@@ -85,7 +86,7 @@ int smt_ud_peers_fd(const struct smt_ud_peers *p);
 /* The endpoint's port: that of the socket. */
 uint16_t smt_ud_peers_port(const struct smt_ud_peers *p);
 
-/* Are there questions without an answer? Then poll often; else now and then is enough. */
+/* Was a question sent lately? Then poll often; else now and then is enough. */
 bool smt_ud_peers_is_asking(const struct smt_ud_peers *p);
 
 /* Address handles that wait to be destroyed: when not 0, call reap now and then. */
@@ -100,10 +101,11 @@ void smt_ud_peers_reap(struct smt_ud_peers *p, uint64_t posted, uint64_t done);
 void smt_ud_peers_refresh(struct smt_ud_peers *p);
 
 /* Why nothing may come from this address: a sentence for people when our queries to it went
- * unanswered or it cannot be reached; false when there is nothing to say. */
+ * unanswered, it cannot be reached, its packets do not arrive or its MTU is another; false when
+ * there is nothing to say. */
 bool smt_ud_peers_explain(struct smt_ud_peers *p, const struct smt_addr *to, char *text,
                           size_t text_len);
 
-const struct smt_ud_peers_stats *smt_ud_peers_stats(const struct smt_ud_peers *p);
+const struct smt_ud_peers_stats *smt_ud_peers_stats(struct smt_ud_peers *p);
 
 #endif

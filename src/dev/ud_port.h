@@ -50,10 +50,15 @@ void smt_ud_port_close(struct smt_ud_port *port);
 SMT_MUST_CHECK int smt_ud_port_refresh(struct smt_ud_port *port);
 
 /* The GID that packets to this IP address leave from: the forced one, the bound one, or that of the
- * address which the kernel's routing picks. NULL when there is no route through the interface. The
- * pointer is good until the next refresh. */
+ * address which the kernel's routing picks. *local is the IP address to it, with port 0; all zero
+ * when any will do (InfiniBand). NULL when there is no route through the interface. The pointer is
+ * good until the next refresh. */
 const struct smt_ud_gid *smt_ud_port_source(const struct smt_ud_port *port,
-                                            const struct smt_addr *to);
+                                            const struct smt_addr *to, struct smt_addr *local);
+
+/* Our address on the default route (zero = none), and the interface that has it (0 = none). */
+void smt_ud_route_local(struct smt_addr *local);
+int smt_ud_route_ifindex(void);
 
 /* The usable GID that is this IP address (RoCE), or NULL. */
 const struct smt_ud_gid *smt_ud_port_gid_of(const struct smt_ud_port *port, const uint8_t ip[16]);

@@ -1,8 +1,8 @@
 /* The resolve exchange: what two `ud` devices tell each other before their first packet.
  *
  * Messages of one fixed size on UDP, from and to the endpoints' own port numbers (docs/wire.md,
- * UD). This file knows the bytes, the proofs and the limits; it owns no socket and no table. All of it
- * is pure: time and secrets come in. */
+ * UD). This file knows the bytes, the proofs and the limits; it owns no socket and no table. All of
+ * it is pure: time and secrets come in. */
 #ifndef SMT_DEV_UD_RESOLVE_H
 #define SMT_DEV_UD_RESOLVE_H
 

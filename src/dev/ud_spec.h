@@ -13,7 +13,7 @@ struct smt_ud_spec {
     uint8_t n_qps;              /* 1 … SMT_UD_MAX_QPS */
 };
 
-/* "ud", "ud:rxe0", "ud:eth0,gid=3,qps=2", "ud:,gid=3". 0 or SMT_EINVAL, with one line for people
+/* "ud", "ud:rxe0", "ud:eth0,gid=3,qps=2", "ud,gid=3". 0 or SMT_EINVAL, with one line for people
  * in `text` (NULL = none). The last of two equal options counts, so that a tool may append its own.
  */
 SMT_MUST_CHECK int smt_ud_spec_parse(const char *spec, struct smt_ud_spec *out, char *text,

@@ -4,8 +4,8 @@
 
 #include "dev/dev.h"
 
-/* One report for each device, none of them usable by this version; if there is none, one report
- * that says why and what to do. Up to n; returns how many. */
+/* One report for each port of each device, with a name that opens it ("ud:rxe0"); if there is none,
+ * one report that says why and what to do. Up to n; returns how many. Opens every device. */
 int smt_verbs_report(struct smt_dev_report *out, unsigned n);
 
 /* One line: why libibverbs finds nothing, judged from these two directories (normally

@@ -179,6 +179,9 @@ static void print_text(const struct facts *f)
         if (d->offload[0] != '\0') {
             printf("  %-12s offload    %s\n", "", d->offload);
         }
+        if (d->addresses[0] != '\0') {
+            printf("  %-12s GIDs       %s\n", "", d->addresses);
+        }
         if (!d->usable && d->reason[0] != '\0') {
             printf("  %-12s why        %s\n", "", d->reason);
         }
@@ -220,6 +223,7 @@ static void write_json(const struct facts *f, FILE *out)
         json_string(&j, "offload", d->offload);
         json_bool(&j, "usable", d->usable != 0);
         json_string(&j, "reason", d->reason);
+        json_string(&j, "addresses", d->addresses);
         json_close_object(&j);
     }
     json_close_array(&j);
