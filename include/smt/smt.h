@@ -61,6 +61,9 @@ struct smt_ctx_config {
     void *log_arg;
     char *error_text;        /* optional: buffer for one clear line when smt_ctx_open fails */
     size_t error_text_len;
+    /* PEM, beside ca_file: lists of revoked certificates (RFC 5280), a current one for each
+     * authority in a peer's chain */
+    const char *crl_file;
 };
 #define SMT_CTX_CONFIG_INIT {.size = sizeof(struct smt_ctx_config)}
 
@@ -69,6 +72,12 @@ SMT_API int smt_ctx_open(const struct smt_ctx_config *config, struct smt_ctx **o
 
 /* Closes a context; SMT_ESTATE while it has endpoints. NULL is allowed. */
 SMT_API int smt_ctx_close(struct smt_ctx *ctx);
+
+/* Reads the same credential files again, for handshakes that begin from now on: renewed
+ * certificates and keys, another CA, new lists of revoked ones. Sessions that are up stay up. From
+ * any thread. On failure the credentials in use stay. SMT_EUNSUPPORTED: plaintext, or an SSL_CTX of
+ * the application's own, which it changes itself. */
+SMT_API int smt_ctx_reload(struct smt_ctx *ctx);
 
 /* One clear English line about the last failure of a call on this context or its endpoints, by the
  * calling thread ("certificate expired: …, give a new one with --cert"). Never NULL. */

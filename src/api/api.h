@@ -40,11 +40,13 @@ struct smt_ctx {
     uint8_t n_algs;
     enum smt_aead_alg algs[SMT_API_N_ALGS];
     const struct smt_aead *aeads[SMT_API_N_ALGS]; /* by alg; NULL = not chosen */
-    struct smt_creds *creds;                      /* NULL: plaintext */
+    bool has_ssl_ctx;
+    struct smt_ctx_config kept; /* of it, copies of what names credentials */
     struct smt_log log;
     uint64_t serial;      /* names the context in the threads' error texts */
     char *device, *tap;   /* copies; tap may be NULL */
     pthread_mutex_t lock; /* guards what follows */
+    struct smt_creds *creds; /* NULL: plaintext */
     struct smt_list eps;
     struct smt_list bufs; /* struct smt_api_buf of buf.c */
 };
@@ -229,6 +231,23 @@ SMT_MUST_CHECK int smt_config_copy(void *to, size_t to_len, const void *from, si
 /* ssl_ctx NULL: from files. */
 SMT_MUST_CHECK int smt_ctx_open_with(const struct smt_ctx_config *config, SSL_CTX *ssl_ctx,
                                      struct smt_ctx **out);
+
+/* ---- creds.c ---- */
+
+/* Was exactly one kind of security asked for? */
+SMT_MUST_CHECK int smt_ctx_creds_check(const struct smt_ctx_config *c, bool has_ssl_ctx);
+
+/* Reads them; `ssl_ctx` NULL: from files. The ciphers are chosen already. close undoes it, also a
+ * failed one. */
+SMT_MUST_CHECK int smt_ctx_creds_open(struct smt_ctx *ctx, const struct smt_ctx_config *config,
+                                      SSL_CTX *ssl_ctx);
+void smt_ctx_creds_close(struct smt_ctx *ctx);
+
+/* Those in use now, one reference, given (smt_creds_free). Not on plaintext contexts. */
+struct smt_creds *smt_ctx_creds_ref(struct smt_ctx *ctx);
+
+/* NULL without memory; smt_mem_free. */
+char *smt_text_copy(const char *s);
 
 /* ---- ep.c ---- */
 

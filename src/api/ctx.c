@@ -1,10 +1,8 @@
-/* Contexts: which device, which credentials, which ciphers; everything that is checked before a
- * packet moves.
+/* Contexts: which device, which ciphers; everything that is checked before a packet moves.
  *
- * The only file that reads the environment (SMT_CIPHER_IMPL). Reading and judging of certificates
- * and keys is hs's, the text that says which setting is missing or contradicts another is ours. The
- * device is opened once on a free port and closed again, so that a wrong name or a missing
- * privilege shows here. */
+ * The only file of this layer that reads the environment (SMT_CIPHER_IMPL). Credentials are in
+ * creds.c. The device is opened once on a free port and closed again, so that a wrong name or a
+ * missing privilege shows here. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -14,45 +12,6 @@
 #include <smt/tls.h>
 
 static atomic_uint_fast64_t next_serial = 1;
-
-static char *text_copy(const char *s)
-{
-    size_t len = strlen(s) + 1;
-    char *copy = smt_mem_alloc(len);
-    if (copy != NULL)
-        memcpy(copy, s, len);
-    return copy;
-}
-
-/* Exactly one kind of security. */
-static int security_check(const struct smt_ctx_config *c, bool has_ssl_ctx)
-{
-    bool files =
-        c->cert_file != NULL || c->key_file != NULL || c->ca_file != NULL || c->pins != NULL;
-    int n_kinds = (files ? 1 : 0) + (c->psk_file != NULL ? 1 : 0) + (c->plaintext ? 1 : 0) +
-                  (has_ssl_ctx ? 1 : 0);
-    if (n_kinds == 0)
-        return smt_fail(
-            NULL, SMT_ECREDENTIALS,
-            "no credentials: give cert_file, key_file and ca_file (--cert --key --ca), or "
-            "psk_file (--psk-file), or ask for plaintext by name (--plaintext)");
-    if (n_kinds > 1)
-        return smt_fail(NULL, SMT_ECREDENTIALS,
-                        "more than one kind of security: give only one of certificate files%s%s%s",
-                        c->psk_file != NULL ? ", psk_file" : "", c->plaintext ? ", plaintext" : "",
-                        has_ssl_ctx ? ", SSL_CTX" : "");
-    if (!files)
-        return 0;
-    if ((c->cert_file == NULL) != (c->key_file == NULL))
-        return smt_fail(NULL, SMT_ECREDENTIALS,
-                        "%s is given without %s: a certificate needs its key",
-                        c->cert_file != NULL ? "cert_file (--cert)" : "key_file (--key)",
-                        c->cert_file != NULL ? "key_file (--key)" : "cert_file (--cert)");
-    if (c->ca_file == NULL && c->pins == NULL && !c->client_cert_optional)
-        return smt_fail(NULL, SMT_ECREDENTIALS,
-                        "nothing to verify the peer with: give ca_file (--ca) or pins (--pin)");
-    return 0;
-}
 
 static const char *impl_choice(const struct smt_ctx_config *config)
 {
@@ -113,53 +72,12 @@ static int ciphers_choose(struct smt_ctx *ctx, const struct smt_ctx_config *conf
     return 0;
 }
 
-/* Nobody shall log keys without knowing: where there is no log, standard error is told. */
-static void keylog_warn(const struct smt_ctx *ctx)
-{
-    static const char text[] = "SSLKEYLOGFILE is set: whoever reads that file can decrypt all "
-                               "sessions of this process; unset it but for debugging";
-    if (ctx->log.fn != NULL)
-        smt_log_emit(&ctx->log, SMT_LOGLVL_ERROR, "%s", text);
-    else
-        fprintf(stderr, "libsmt-verbs: %s\n", text);
-}
-
-static int credentials_read(struct smt_ctx *ctx, const struct smt_ctx_config *config,
-                            SSL_CTX *ssl_ctx)
-{
-    ctx->plaintext = config->plaintext != 0;
-    ctx->can_accept = ctx->plaintext || config->psk_file != NULL || config->cert_file != NULL ||
-                      (ssl_ctx != NULL && SSL_CTX_get0_certificate(ssl_ctx) != NULL);
-    if (ctx->plaintext)
-        return 0;
-    char text[256] = "";
-    const struct smt_creds_config creds = {
-        .cert_file = config->cert_file,
-        .key_file = config->key_file,
-        .ca_file = config->ca_file,
-        .psk_file = config->psk_file,
-        .pins = config->pins,
-        .client_cert_optional = config->client_cert_optional != 0,
-        .algs = ctx->algs,
-        .n_algs = ctx->n_algs,
-        .ssl_ctx = ssl_ctx,
-        .error_text = text,
-        .error_text_len = sizeof(text),
-    };
-    int r = smt_creds_new(&creds, &ctx->creds);
-    if (r < 0)
-        return smt_fail(NULL, r, "%s", text[0] != '\0' ? text : smt_strerror(r));
-    if (smt_creds_logs_keys(ctx->creds))
-        keylog_warn(ctx);
-    return 0;
-}
-
 static int device_probe(struct smt_ctx *ctx, const struct smt_ctx_config *config)
 {
     const char *spec = config->device != NULL && config->device[0] != '\0' ? config->device : "udp";
     const char *tap = config->tap != NULL && config->tap[0] != '\0' ? config->tap : NULL;
-    ctx->device = text_copy(spec);
-    ctx->tap = tap != NULL ? text_copy(tap) : NULL;
+    ctx->device = smt_text_copy(spec);
+    ctx->tap = tap != NULL ? smt_text_copy(tap) : NULL;
     if (ctx->device == NULL || (tap != NULL && ctx->tap == NULL))
         return smt_fail_static(NULL, SMT_ENOMEM, "no memory for a context");
     char text[256] = "";
@@ -180,7 +98,7 @@ static int device_probe(struct smt_ctx *ctx, const struct smt_ctx_config *config
 
 static void ctx_free(struct smt_ctx *ctx)
 {
-    smt_creds_free(ctx->creds);
+    smt_ctx_creds_close(ctx);
     smt_mem_free(ctx->device);
     smt_mem_free(ctx->tap);
     pthread_mutex_destroy(&ctx->lock);
@@ -189,11 +107,11 @@ static void ctx_free(struct smt_ctx *ctx)
 
 static int ctx_fill(struct smt_ctx *ctx, const struct smt_ctx_config *config, SSL_CTX *ssl_ctx)
 {
-    int r = security_check(config, ssl_ctx != NULL);
+    int r = smt_ctx_creds_check(config, ssl_ctx != NULL);
     if (r == 0)
         r = ciphers_choose(ctx, config);
     if (r == 0)
-        r = credentials_read(ctx, config, ssl_ctx);
+        r = smt_ctx_creds_open(ctx, config, ssl_ctx);
     if (r == 0)
         r = device_probe(ctx, config);
     return r;

@@ -96,7 +96,7 @@ int smt_handshake_start(struct smt_link *link, const char *verify_name)
     if (ep->ctx->plaintext)
         return smt_plain_start(link);
     struct smt_hs_config config = {
-        .creds = ep->ctx->creds,
+        .creds = smt_ctx_creds_ref(ep->ctx),
         .initiator = smt_conn_is_initiator(link->conn),
         .verify_name = verify_name,
         .initiator_id = smt_conn_peer_id(link->conn),
@@ -106,6 +106,7 @@ int smt_handshake_start(struct smt_link *link, const char *verify_name)
     for (unsigned i = 0; i < ep->ctx->n_algs; i++)
         config.params.ciphers[i] = (uint8_t)ep->ctx->algs[i];
     int r = smt_hs_new(&config, &link->hs);
+    smt_creds_free(config.creds);
     if (r < 0 || !config.initiator)
         return r;
     r = smt_hs_input(link->hs, NULL, 0);

@@ -4,10 +4,12 @@
 #include "hs/creds.h"
 
 #include <openssl/err.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "hs/cert_files.h"
+#include "hs/crl_file.h"
 #include "hs/error_line.h"
 #include "hs/keylog.h"
 #include "hs/tls_ctx.h"
@@ -15,7 +17,7 @@
 static bool has_files(const struct smt_creds_config *config)
 {
     return config->cert_file != NULL || config->key_file != NULL || config->ca_file != NULL ||
-           config->pins != NULL;
+           config->crl_file != NULL || config->pins != NULL;
 }
 
 static int check_files(const struct smt_creds_config *config, const struct smt_error_line *line)
@@ -28,6 +30,10 @@ static int check_files(const struct smt_creds_config *config, const struct smt_e
         return smt_error_line(line, SMT_ECREDENTIALS,
                               "key_file %s is given without its certificate: give cert_file too",
                               config->key_file);
+    if (config->crl_file != NULL && config->ca_file == NULL)
+        return smt_error_line(line, SMT_ECREDENTIALS,
+                              "crl_file %s is given without ca_file: only authorities revoke",
+                              config->crl_file);
     if (config->ca_file == NULL && config->pins == NULL && !config->client_cert_optional)
         return smt_error_line(
             line, SMT_ECREDENTIALS,
@@ -72,6 +78,8 @@ static int load_files(const struct smt_creds_config *config, const struct smt_er
         rc = smt_cert_files_own(creds->tls, config->cert_file, config->key_file, line);
     if (rc == 0 && creds->has_ca)
         rc = smt_cert_files_ca(creds->tls, config->ca_file, line);
+    if (rc == 0 && config->crl_file != NULL)
+        rc = smt_crl_file(creds->tls, config->crl_file, line);
     if (rc == 0 && config->pins != NULL)
         rc = smt_pins_parse(config->pins, line, &creds->pins);
     return rc;
@@ -121,6 +129,7 @@ int smt_creds_new(const struct smt_creds_config *config, struct smt_creds **out)
     struct smt_creds *creds = smt_mem_alloc(sizeof(*creds));
     if (creds == NULL)
         return smt_error_line(&line, SMT_ENOMEM, "no memory for credentials");
+    atomic_init(&creds->refs, 1);
     creds->client_cert_optional = config->client_cert_optional;
     creds->keylog_fd = -1;
     if (config->ssl_ctx != NULL)
@@ -140,9 +149,15 @@ int smt_creds_new(const struct smt_creds_config *config, struct smt_creds **out)
     return 0;
 }
 
+struct smt_creds *smt_creds_ref(struct smt_creds *creds)
+{
+    atomic_fetch_add_explicit(&creds->refs, 1, memory_order_relaxed);
+    return creds;
+}
+
 void smt_creds_free(struct smt_creds *creds)
 {
-    if (creds == NULL)
+    if (creds == NULL || atomic_fetch_sub_explicit(&creds->refs, 1, memory_order_acq_rel) > 1)
         return;
     SSL_CTX_free(creds->tls);
     smt_pins_free(&creds->pins);

@@ -8,8 +8,9 @@
 
 enum smt_creds_kind { SMT_CREDS_FILES, SMT_CREDS_PSK, SMT_CREDS_APP };
 
-/* Read-only once made. */
+/* Read-only once made, but for the references. */
 struct smt_creds {
+    _Atomic unsigned refs;
     enum smt_creds_kind kind;
     SSL_CTX *tls; /* one for both roles; what differs is set on each SSL */
     bool has_cert, has_ca;

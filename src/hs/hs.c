@@ -69,7 +69,7 @@ int smt_hs_new(const struct smt_hs_config *config, struct smt_hs **out)
     struct smt_hs *hs = smt_mem_alloc(sizeof(*hs));
     if (hs == NULL)
         return SMT_ENOMEM;
-    hs->creds = config->creds;
+    hs->creds = smt_creds_ref(config->creds);
     hs->initiator = config->initiator;
     hs->initiator_id = config->initiator_id;
     hs->own = config->params;
@@ -92,6 +92,7 @@ void smt_hs_free(struct smt_hs *hs)
     if (hs == NULL)
         return;
     SSL_free(hs->ssl);
+    smt_creds_free(hs->creds);
     ERR_clear_error();
     smt_wipe(hs, sizeof(*hs));
     smt_mem_free(hs);

@@ -25,7 +25,7 @@ enum smt_hs_auth {
  * server that takes anybody because of client_cert_optional), psk_file, or ssl_ctx. Of several
  * lines in a psk_file an initiator uses the first, a responder takes any. */
 struct smt_creds_config {
-    const char *cert_file, *key_file, *ca_file, *psk_file, *pins;
+    const char *cert_file, *key_file, *ca_file, *crl_file, *psk_file, *pins;
     bool client_cert_optional;
     const enum smt_aead_alg *algs; /* in order of preference */
     unsigned n_algs;
@@ -39,6 +39,11 @@ struct smt_creds_config {
  * extension callbacks, which do nothing on the application's own connections; do it before other
  * threads use that ssl_ctx. */
 SMT_MUST_CHECK int smt_creds_new(const struct smt_creds_config *config, struct smt_creds **out);
+
+/* One reference more, given; from any thread. */
+struct smt_creds *smt_creds_ref(struct smt_creds *creds);
+
+/* Gives a reference back; with the last one they are freed. NULL is allowed. */
 void smt_creds_free(struct smt_creds *creds);
 
 /* SSLKEYLOGFILE was set when they were made: the secrets of all handshakes go to that file, except
@@ -46,7 +51,7 @@ void smt_creds_free(struct smt_creds *creds);
 bool smt_creds_logs_keys(const struct smt_creds *creds);
 
 struct smt_hs_config {
-    struct smt_creds *creds; /* lent until free */
+    struct smt_creds *creds; /* borrowed: the handshake takes a reference */
     bool initiator;
     /* Initiator: name or IP address that the peer must prove, copied; NULL = any that the CA
      * signed. */

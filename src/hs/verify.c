@@ -55,7 +55,15 @@ static void fail_chain(struct smt_hs *hs, const X509 *leaf, int error)
     char subject[SMT_CERT_TEXT_LEN] = "unreadable";
     if (leaf != NULL)
         smt_cert_subject_text(leaf, subject);
-    if (is_untrusted(error))
+    if (error == X509_V_ERR_CERT_REVOKED)
+        smt_hs_fail(hs, SMT_ECERT, "the peer's certificate (%s), or one above it, is revoked",
+                    subject);
+    else if (error == X509_V_ERR_UNABLE_TO_GET_CRL || error == X509_V_ERR_CRL_HAS_EXPIRED)
+        smt_hs_fail(hs, SMT_ECERT,
+                    "the peer's certificate (%s) cannot be judged: crl_file holds no current list "
+                    "of an authority in its chain",
+                    subject);
+    else if (is_untrusted(error))
         smt_hs_fail(hs, SMT_ECERT,
                     "the peer's certificate (%s) is not signed by an authority we trust: %s",
                     subject, X509_verify_cert_error_string(error));

@@ -148,3 +148,33 @@ void test_dir_write_identity(const struct test_dir *dir, const char *name,
     MUST(f != NULL && PEM_write_PrivateKey(f, identity->key, NULL, NULL, 0, NULL, NULL) == 1);
     MUST(fclose(f) == 0);
 }
+
+void test_dir_write_crl(const struct test_dir *dir, const char *name,
+                        const struct test_identity *issuer,
+                        const struct test_identity *const *revoked, long next_s)
+{
+    X509_CRL *crl = X509_CRL_new();
+    ASN1_TIME *begin = X509_gmtime_adj(NULL, next_s < 0 ? 2 * next_s : -60);
+    ASN1_TIME *next = X509_gmtime_adj(NULL, next_s);
+    MUST(crl != NULL && begin != NULL && next != NULL);
+    MUST(X509_CRL_set_version(crl, X509_CRL_VERSION_2) == 1);
+    MUST(X509_CRL_set_issuer_name(crl, X509_get_subject_name(issuer->cert)) == 1);
+    MUST(X509_CRL_set1_lastUpdate(crl, begin) == 1 && X509_CRL_set1_nextUpdate(crl, next) == 1);
+    for (; revoked != NULL && *revoked != NULL; revoked++) {
+        X509_REVOKED *entry = X509_REVOKED_new();
+        MUST(entry != NULL);
+        MUST(X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber((*revoked)->cert)) == 1);
+        MUST(X509_REVOKED_set_revocationDate(entry, begin) == 1);
+        MUST(X509_CRL_add0_revoked(crl, entry) == 1);
+    }
+    MUST(X509_CRL_sort(crl) == 1);
+    MUST(X509_CRL_sign(crl, issuer->key, EVP_sha256()) > 0);
+    char file[TEST_PATH_LEN];
+    snprintf(file, sizeof(file), "%s.crl", name);
+    FILE *f = fopen(test_dir_path(dir, file), "w");
+    MUST(f != NULL && PEM_write_X509_CRL(f, crl) == 1);
+    MUST(fclose(f) == 0);
+    ASN1_TIME_free(begin);
+    ASN1_TIME_free(next);
+    X509_CRL_free(crl);
+}

@@ -50,4 +50,10 @@ void test_dir_write_identity(const struct test_dir *dir, const char *name,
                              const struct test_identity *identity,
                              const struct test_identity *const *chain);
 
+/* NAME.crl: the issuer's list with these certificates (ends with NULL; may be NULL) in it, current
+ * for `next_s` seconds from now (negative: until so long ago). */
+void test_dir_write_crl(const struct test_dir *dir, const char *name,
+                        const struct test_identity *issuer,
+                        const struct test_identity *const *revoked, long next_s);
+
 #endif

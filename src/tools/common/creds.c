@@ -36,6 +36,7 @@ int creds_open(const struct creds *creds, struct smt_ctx **out)
     config.cert_file = creds->cert;
     config.key_file = creds->key;
     config.ca_file = creds->ca;
+    config.crl_file = creds->crl;
     config.psk_file = creds->psk_file;
     config.pins = creds->pins;
     config.cipher = creds->cipher;

@@ -9,7 +9,7 @@
 #include "opt.h"
 
 struct creds {
-    const char *device, *cert, *key, *ca, *psk_file, *pins, *cipher, *cipher_impl, *tap;
+    const char *device, *cert, *key, *ca, *crl, *psk_file, *pins, *cipher, *cipher_impl, *tap;
     bool plaintext;
     bool client_cert_optional;
     bool verbose;
@@ -23,6 +23,7 @@ struct creds {
     {0, "cert", "FILE", OPT_STRING, at(cert), 0, 0, "our certificate chain, PEM ($SMT_CERT)"},     \
     {0, "key", "FILE", OPT_STRING, at(key), 0, 0, "its private key, PEM ($SMT_KEY)"},              \
     {0, "ca", "FILE", OPT_STRING, at(ca), 0, 0, "whom to trust, PEM ($SMT_CA)"},                   \
+    {0, "crl", "FILE", OPT_STRING, at(crl), 0, 0, "revoked certificates, PEM, beside --ca"},       \
     {0, "pin", "PIN", OPT_STRING, at(pins), 0, 0, "sha256//BASE64 of the peer's public key"},      \
     {0, "psk-file", "FILE", OPT_STRING, at(psk_file), 0, 0,                                        \
      "one line identity:hexkey ($SMT_PSK_FILE)"},                                                  \

@@ -1,0 +1,342 @@
+/* Credentials that change while endpoints run: revoked certificates, renewed ones, files that are
+ * broken when they are read again. Sessions that are up notice nothing. */
+#include "net.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "certs.h"
+
+enum { HOUR = 3600, N_RELOADS = 40 };
+
+static struct test_dir dir;
+static struct test_identity ca, server, client, renewed;
+static struct net_pair pair;
+
+/* ---- files ---- */
+
+static void crl_write(const struct test_identity *a, const struct test_identity *b)
+{
+    const struct test_identity *revoked[] = {a, b, NULL};
+    test_dir_write_crl(&dir, "ca", &ca, a != NULL ? revoked : NULL, HOUR);
+}
+
+static int setup(void **state)
+{
+    static const char names[] = "DNS:localhost,IP:127.0.0.1";
+    test_dir_make(&dir);
+    ca = test_identity_make(&(struct test_cert_spec){.cn = "ca", .is_ca = true}, NULL);
+    server = test_identity_make(&(struct test_cert_spec){.cn = "server", .san = names}, &ca);
+    client = test_identity_make(&(struct test_cert_spec){.cn = "client"}, &ca);
+    renewed = test_identity_make(&(struct test_cert_spec){.cn = "server", .san = names}, &ca);
+    test_dir_write_identity(&dir, "ca", &ca, NULL);
+    return net_setup(state);
+}
+
+static int teardown(void **state)
+{
+    test_identity_free(&ca);
+    test_identity_free(&server);
+    test_identity_free(&client);
+    test_identity_free(&renewed);
+    test_dir_remove(&dir);
+    return net_teardown(state);
+}
+
+static int fresh_files(void **state)
+{
+    test_dir_write_identity(&dir, "server", &server, NULL);
+    test_dir_write_identity(&dir, "client", &client, NULL);
+    crl_write(NULL, NULL);
+    return 0;
+}
+
+/* ---- ends ---- */
+
+static struct smt_ctx_config config_of(const char *name, bool with_crl, char *text, size_t text_len)
+{
+    char file[32];
+    struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    snprintf(file, sizeof(file), "%s.pem", name);
+    config.cert_file = test_dir_path(&dir, file);
+    snprintf(file, sizeof(file), "%s.key", name);
+    config.key_file = test_dir_path(&dir, file);
+    config.ca_file = test_dir_path(&dir, "ca.pem");
+    config.crl_file = with_crl ? test_dir_path(&dir, "ca.crl") : NULL;
+    config.error_text = text;
+    config.error_text_len = text_len;
+    return config;
+}
+
+static void end_open(struct net_end *end, const char *name, bool accept, bool with_crl)
+{
+    char text[256] = "";
+    struct smt_ctx_config config = config_of(name, with_crl, text, sizeof(text));
+    if (smt_ctx_open(&config, &end->ctx) < 0)
+        fail_msg("%s", text);
+    struct smt_ep_config ep = SMT_EP_CONFIG_INIT;
+    ep.bind_host = "127.0.0.1";
+    ep.accept = accept;
+    assert_int_equal(smt_ep_open(end->ctx, &ep, &end->ep), 0);
+    end->n = 0;
+}
+
+static void ends_open(bool with_crl)
+{
+    end_open(&pair.server, "server", true, with_crl);
+    end_open(&pair.client, "client", false, with_crl);
+}
+
+/* A new session; 0 or why it failed. */
+static int session_try(struct smt_session **out)
+{
+    assert_int_equal(
+        smt_connect(pair.client.ep, net_address(&pair.server), "localhost", SMT_NEW_SESSION, out),
+        0);
+    struct smt_event ev;
+    for (;;) {
+        net_pump(&pair);
+        if (net_take(&pair.client, SMT_EV_SESSION_DOWN, &ev))
+            return ev.error;
+        if (net_take(&pair.client, SMT_EV_SESSION_UP, &ev))
+            break;
+    }
+    net_expect(&pair, &pair.server, SMT_EV_SESSION_UP);
+    return 0;
+}
+
+static int peer_key_begin(struct smt_session *s)
+{
+    struct smt_session_info info = {.size = sizeof(info)};
+    assert_int_equal(smt_session_get_info(s, &info), 0);
+    return info.peer_key_sha256[0] << 8 | info.peer_key_sha256[1];
+}
+
+static void session_works(struct smt_session *s)
+{
+    assert_int_equal(net_call(s, "still here", 10, 0, NULL, NULL), 0);
+    while (net_echo(&pair.server) == 0)
+        net_pump(&pair);
+    struct smt_event ev = net_expect(&pair, &pair.client, SMT_EV_RESPONSE);
+    assert_ptr_equal(ev.session, s);
+    smt_release(ev.msg);
+}
+
+/* ---- revocation ---- */
+
+static void test_revoked_server(void **state)
+{
+    struct smt_session *s;
+    crl_write(&server, NULL);
+    end_open(&pair.server, "server", true, false);
+    end_open(&pair.client, "client", false, true);
+    assert_int_equal(session_try(&s), SMT_ECERT);
+    assert_non_null(strstr(smt_error_text(pair.client.ctx), "revoked"));
+    net_pair_close(&pair);
+}
+
+static void test_revoked_client(void **state)
+{
+    struct smt_session *s;
+    crl_write(&client, NULL);
+    end_open(&pair.server, "server", true, true);
+    end_open(&pair.client, "client", false, false);
+    assert_int_equal(session_try(&s), SMT_ECERT);
+    net_pump_for(&pair, 20000000);
+    assert_int_equal(net_count(&pair.server, SMT_EV_SESSION_UP), 0);
+    net_pair_close(&pair);
+}
+
+/* Somebody else on the list changes nothing, and lists cost nobody his session. */
+static void test_not_revoked(void **state)
+{
+    struct smt_session *s;
+    crl_write(&renewed, NULL);
+    ends_open(true);
+    assert_int_equal(session_try(&s), 0);
+    session_works(s);
+    net_pair_close(&pair);
+}
+
+/* A list of another authority says nothing about ours: without one nobody is believed. */
+static void test_no_list_of_this_authority(void **state)
+{
+    struct test_identity other =
+        test_identity_make(&(struct test_cert_spec){.cn = "other", .is_ca = true}, NULL);
+    test_dir_write_crl(&dir, "ca", &other, NULL, HOUR);
+    test_identity_free(&other);
+    struct smt_session *s;
+    end_open(&pair.server, "server", true, false);
+    end_open(&pair.client, "client", false, true);
+    assert_int_equal(session_try(&s), SMT_ECERT);
+    assert_non_null(strstr(smt_error_text(pair.client.ctx), "crl_file"));
+    net_pair_close(&pair);
+}
+
+static int open_code(struct smt_ctx_config *config)
+{
+    struct smt_ctx *ctx;
+    int r = smt_ctx_open(config, &ctx);
+    if (r == 0)
+        smt_ctx_close(ctx);
+    return r;
+}
+
+static void test_bad_lists(void **state)
+{
+    char text[256] = "";
+    struct smt_ctx_config config = config_of("client", true, text, sizeof(text));
+    assert_int_equal(open_code(&config), 0);
+    test_dir_write_crl(&dir, "ca", &ca, NULL, -60);
+    assert_int_equal(open_code(&config), SMT_EEXPIRED);
+    assert_non_null(strstr(text, "renewed"));
+    test_dir_write(&dir, "ca.crl", "nothing here\n");
+    assert_int_equal(open_code(&config), SMT_EFILE);
+    assert_non_null(strstr(text, "BEGIN X509 CRL"));
+    test_dir_write(&dir, "ca.crl", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+    assert_int_equal(open_code(&config), SMT_EFILE);
+    assert_non_null(strstr(text, "damaged"));
+    unlink(test_dir_path(&dir, "ca.crl"));
+    assert_int_equal(open_code(&config), SMT_EFILE);
+    config.ca_file = NULL;
+    config.pins = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    assert_int_equal(open_code(&config), SMT_ECREDENTIALS);
+    assert_non_null(strstr(text, "ca_file"));
+}
+
+/* ---- reading again ---- */
+
+static void test_revoked_later(void **state)
+{
+    struct smt_session *before, *after;
+    ends_open(true);
+    assert_int_equal(session_try(&before), 0);
+    crl_write(&client, &renewed);
+    assert_int_equal(session_try(&after), 0);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    assert_int_equal(session_try(&after), SMT_ECERT);
+    session_works(before);
+    crl_write(NULL, NULL);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    assert_int_equal(session_try(&after), 0);
+    session_works(after);
+    net_pair_close(&pair);
+}
+
+static void test_renewed(void **state)
+{
+    struct smt_session *before, *after;
+    ends_open(false);
+    assert_int_equal(session_try(&before), 0);
+    int old_key = peer_key_begin(before);
+    test_dir_write_identity(&dir, "server", &renewed, NULL);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    assert_int_equal(session_try(&after), 0);
+    assert_int_not_equal(peer_key_begin(after), old_key);
+    assert_int_equal(peer_key_begin(before), old_key);
+    session_works(before);
+    session_works(after);
+    net_pair_close(&pair);
+}
+
+/* A key that does not fit, a file that has gone: an error with a reason, and what was in use stays.
+ */
+static void test_broken(void **state)
+{
+    struct smt_session *s;
+    ends_open(false);
+    struct test_identity mixed = {.cert = server.cert, .key = renewed.key};
+    test_dir_write_identity(&dir, "server", &mixed, NULL);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), SMT_ECREDENTIALS);
+    assert_non_null(strstr(smt_error_text(pair.server.ctx), "stay"));
+    assert_non_null(strstr(smt_error_text(pair.server.ctx), "server.key"));
+    assert_int_equal(session_try(&s), 0);
+    unlink(test_dir_path(&dir, "server.pem"));
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), SMT_EFILE);
+    assert_int_equal(session_try(&s), 0);
+    session_works(s);
+    net_pair_close(&pair);
+}
+
+static void test_psk_renewed(void **state)
+{
+    struct smt_session *s;
+    const char *path = test_dir_write(&dir, "psk", "me:00112233445566778899aabbccddeeff\n");
+    struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    config.psk_file = path;
+    struct smt_ep_config ep = SMT_EP_CONFIG_INIT;
+    ep.bind_host = "127.0.0.1";
+    ep.accept = 1;
+    assert_int_equal(smt_ctx_open(&config, &pair.server.ctx), 0);
+    assert_int_equal(smt_ctx_open(&config, &pair.client.ctx), 0);
+    assert_int_equal(smt_ep_open(pair.server.ctx, &ep, &pair.server.ep), 0);
+    assert_int_equal(smt_ep_open(pair.client.ctx, &ep, &pair.client.ep), 0);
+    assert_int_equal(session_try(&s), 0);
+    test_dir_write(&dir, "psk", "me:ff112233445566778899aabbccddeeff\n");
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    assert_int_equal(session_try(&s), SMT_EPSK);
+    assert_int_equal(smt_ctx_reload(pair.client.ctx), 0);
+    assert_int_equal(session_try(&s), 0);
+    session_works(s);
+    net_pair_close(&pair);
+}
+
+static void test_nothing_to_read(void **state)
+{
+    struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    config.plaintext = 1;
+    struct smt_ctx *ctx;
+    assert_int_equal(smt_ctx_open(&config, &ctx), 0);
+    assert_int_equal(smt_ctx_reload(ctx), SMT_EUNSUPPORTED);
+    assert_int_equal(smt_ctx_close(ctx), 0);
+    assert_int_equal(smt_ctx_reload(NULL), SMT_EINVAL);
+}
+
+static void *reload_often(void *arg)
+{
+    for (unsigned i = 0; i < N_RELOADS; i++) {
+        if (smt_ctx_reload(arg) != 0)
+            return "reload failed";
+        usleep(1000);
+    }
+    return NULL;
+}
+
+/* Another thread reads again and again while handshakes come and go. */
+static void test_from_another_thread(void **state)
+{
+    ends_open(true);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, reload_often, pair.server.ctx), 0);
+    for (unsigned i = 0; i < N_RELOADS; i++) {
+        struct smt_session *s;
+        assert_int_equal(session_try(&s), 0);
+        assert_int_equal(smt_session_close(s), 0);
+        net_expect(&pair, &pair.client, SMT_EV_SESSION_DOWN);
+        net_expect(&pair, &pair.server, SMT_EV_SESSION_DOWN);
+    }
+    void *failed;
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+    net_pair_close(&pair);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_revoked_server, fresh_files),
+        cmocka_unit_test_setup(test_revoked_client, fresh_files),
+        cmocka_unit_test_setup(test_not_revoked, fresh_files),
+        cmocka_unit_test_setup(test_no_list_of_this_authority, fresh_files),
+        cmocka_unit_test_setup(test_bad_lists, fresh_files),
+        cmocka_unit_test_setup(test_revoked_later, fresh_files),
+        cmocka_unit_test_setup(test_renewed, fresh_files),
+        cmocka_unit_test_setup(test_broken, fresh_files),
+        cmocka_unit_test_setup(test_psk_renewed, fresh_files),
+        cmocka_unit_test_setup(test_nothing_to_read, fresh_files),
+        cmocka_unit_test_setup(test_from_another_thread, fresh_files),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
