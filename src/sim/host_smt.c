@@ -453,20 +453,37 @@ static int smt_open(struct smt_net *net, const struct smt_policy_config *config)
     return rc;
 }
 
-/* The engines' own counters, summed; the few that every policy has come first. */
+static uint64_t counter_sum(struct smt_hosts *all, unsigned i, const char **name)
+{
+    uint64_t sum = 0;
+    for (unsigned k = 0; k < all->net->n_hosts; k++) {
+        struct smt_engine_counter one[MAX_COUNTERS];
+        (void)smt_engine_counters(all->hosts[k].engine, one, MAX_COUNTERS);
+        *name = one[i].name;
+        sum += one[i].value;
+    }
+    return sum;
+}
+
+/* The two that every policy has, then the engines' own, summed. */
 static bool smt_counter(struct smt_net *net, unsigned i, const char **name, uint64_t *value)
 {
+    static const char *const common[][2] = {{"data_packets", "packets_sent_data"},
+                                            {"grants", "grants_sent"}};
+    enum { N_COMMON = SMT_ARRAY_LEN(common) };
     struct smt_hosts *all = net->policy_state;
     struct smt_engine_counter one[MAX_COUNTERS];
     unsigned n = smt_engine_counters(all->hosts[0].engine, one, MAX_COUNTERS);
-    if (i >= n || i >= MAX_COUNTERS)
-        return false;
-    *name = one[i].name;
-    *value = 0;
-    for (unsigned k = 0; k < net->n_hosts; k++) {
-        (void)smt_engine_counters(all->hosts[k].engine, one, MAX_COUNTERS);
-        *value += one[i].value;
+    unsigned k = i < N_COMMON ? 0 : i - N_COMMON;
+    if (i < N_COMMON) {
+        while (k < n && strcmp(one[k].name, common[i][1]) != 0)
+            k++;
     }
+    if (k >= n || k >= MAX_COUNTERS)
+        return false;
+    *value = counter_sum(all, k, name);
+    if (i < N_COMMON)
+        *name = common[i][0];
     return true;
 }
 

@@ -30,8 +30,7 @@ static double events_per_second(const struct smt_run_result *o)
 
 static double grants_per_data(const struct smt_run_result *o)
 {
-    double data = (double)smt_run_counter(o, "packets_sent_data");
-    return per((double)smt_run_counter(o, "grants_sent"), data);
+    return per((double)smt_run_counter(o, "grants"), (double)smt_run_counter(o, "data_packets"));
 }
 
 static void text_deciles(const struct smt_report *r, FILE *out)
@@ -178,6 +177,23 @@ static void json_results(const struct smt_run_result *o, FILE *out)
             o->trace);
 }
 
+/* Bins of `step` tenths each. */
+static void json_tenths(const struct smt_report *r, unsigned step, const char *name, FILE *out)
+{
+    fprintf(out, " \"%s\": [", name);
+    for (unsigned d = 0; d < SMT_DECILES; d += step) {
+        int64_t above, upto, skip;
+        struct smt_run_bin b;
+        decile_bounds(r, d, &above, &skip);
+        decile_bounds(r, d + step - 1, &skip, &upto);
+        smt_run_bin(r->result, above, upto, &b);
+        fprintf(out, "%s\n  {\"upper\": %" PRId64 ", ", d > 0 ? "," : "", upto);
+        json_bin(&b, out);
+        fprintf(out, "}");
+    }
+    fprintf(out, "\n ],\n");
+}
+
 void smt_report_json(const struct smt_report *r, FILE *out)
 {
     fprintf(out, "{\n");
@@ -189,16 +205,9 @@ void smt_report_json(const struct smt_report *r, FILE *out)
     smt_run_bin(r->result, -1, 1023, &b);
     fprintf(out, "},\n \"below_1k\": {");
     json_bin(&b, out);
-    fprintf(out, "},\n \"deciles\": [");
-    for (unsigned d = 0; d < SMT_DECILES; d++) {
-        int64_t above, upto;
-        decile_bounds(r, d, &above, &upto);
-        smt_run_bin(r->result, above, upto, &b);
-        fprintf(out, "%s\n  {\"upper\": %" PRId64 ", ", d > 0 ? "," : "", upto);
-        json_bin(&b, out);
-        fprintf(out, "}");
-    }
-    fprintf(out, "\n ],\n");
+    fprintf(out, "},\n");
+    json_tenths(r, 1, "deciles", out);
+    json_tenths(r, 2, "pairs", out);
     json_results(r->result, out);
     fprintf(out, "}\n");
 }
