@@ -61,6 +61,11 @@ static const struct ibv_gid_entry *entry_at(const struct smt_ud_scan *s, int32_t
     return NULL;
 }
 
+static bool is_named(const struct smt_ud_scan *s, const struct smt_ud_want *want)
+{
+    return want->name != NULL && strcmp(s->devname, want->name) == 0;
+}
+
 /* The interface to live on: of the forced GID, the named one, that of the bound address, else that
  * of the first address which is more than link-local, else of any. */
 static int interface_of(const struct smt_ud_scan *s, const struct smt_ud_want *want)
@@ -70,7 +75,8 @@ static int interface_of(const struct smt_ud_scan *s, const struct smt_ud_want *w
     const struct ibv_gid_entry *forced = entry_at(s, want->gid);
     if (forced != NULL)
         return (int)forced->ndev_ifindex;
-    if (want->ifindex != 0)
+    /* An interface may have the name of an RDMA device; the device is meant then. */
+    if (want->ifindex != 0 && !is_named(s, want))
         return want->ifindex;
     const struct ibv_gid_entry *best = NULL;
     for (uint32_t i = 0; i < s->n_entries; i++) {
@@ -187,7 +193,7 @@ static bool name_fits(const struct smt_ud_scan *s, const struct smt_ud_want *wan
     if (want->name == NULL || want->name[0] == '\0')
         return true;
     if (is_device)
-        return strcmp(s->devname, want->name) == 0;
+        return is_named(s, want);
     if (want->ifindex == 0)
         return false;
     if (s->is_ib)
@@ -227,7 +233,7 @@ int smt_ud_choose(const struct smt_ud_scan *ports, const struct smt_ud_verdict *
     struct smt_ud_text t = {text, text_len};
     bool is_device = false;
     for (unsigned i = 0; i < n; i++)
-        is_device = is_device || (want->name != NULL && strcmp(ports[i].devname, want->name) == 0);
+        is_device = is_device || is_named(&ports[i], want);
     unsigned n_usable = 0, n_fit = 0;
     int first = -1, first_fit = -1, routed = -1;
     for (unsigned i = 0; i < n; i++) {
@@ -252,9 +258,9 @@ int smt_ud_choose(const struct smt_ud_scan *ports, const struct smt_ud_verdict *
                                          "%s",
                                          n_fit, reason);
     }
-    bool is_named = want->name != NULL && want->name[0] != '\0';
+    bool has_name = want->name != NULL && want->name[0] != '\0';
     const char *why = !is_zero(want->bind.ip)     ? "it has the local address"
-                      : n_usable == 1 && is_named ? "it was named"
+                      : n_usable == 1 && has_name ? "it was named"
                       : n_usable == 1             ? "the only usable one"
                       : routed >= 0               ? "the default route leaves by its interface"
                                                   : "the first usable one";
