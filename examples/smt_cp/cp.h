@@ -36,6 +36,9 @@ int cp_serve(const struct cp_options *o, struct smt_ctx *ctx, const char *dir);
 int cp_send(const struct cp_options *o, struct smt_ctx *ctx, char **sources, int n_sources,
             const char *target);
 
+/* Says that the device's port went down or came back; other events it leaves alone. */
+void cp_device_event(const struct smt_event *event);
+
 /* The library's line on its last failure. */
 const char *cp_reason(const struct smt_ctx *ctx, int error);
 

@@ -50,6 +50,15 @@ const char *cp_reason(const struct smt_ctx *ctx, int error)
     return text != NULL && text[0] != '\0' ? text : smt_strerror(error);
 }
 
+void cp_device_event(const struct smt_event *event)
+{
+    if (event->type == SMT_EV_DEVICE_DOWN) {
+        cp_error("the device's port is down: waiting for its link");
+    } else if (event->type == SMT_EV_DEVICE_UP) {
+        cp_error("the device's port is up again");
+    }
+}
+
 static const char usage[] =
     "smt_cp: copies files and directory trees over an encrypted session\n"
     "\n"

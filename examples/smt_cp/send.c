@@ -529,6 +529,7 @@ static void take_event(struct sender *s, const struct smt_event *event)
         }
         break;
     default:
+        cp_device_event(event);
         break;
     }
 }

@@ -468,6 +468,7 @@ static void take_event(struct server *s, const struct smt_event *event)
         take_down(s, event);
         break;
     default:
+        cp_device_event(event);
         break;
     }
 }

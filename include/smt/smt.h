@@ -240,6 +240,13 @@ enum smt_event_type {
     SMT_EV_WRITABLE,     /* session: after SMT_EAGAIN, posting is possible again */
     SMT_EV_SESSION_UP,   /* session: handshake complete (both sides; again after a replacement) */
     SMT_EV_SESSION_DOWN, /* session, error: gone; the handle dies when the next smt_poll begins */
+    /* Of the endpoint's device; session is NULL. */
+    SMT_EV_DEVICE_DOWN,  /* its port has lost its link; sessions wait for it as long as for peers */
+    SMT_EV_DEVICE_UP,    /* the link is back */
+    /* error: the device is gone for good. The last event: calls have FAILED (SMT_EMAYBE what had
+     * left, SMT_EDEVICE what had not), sessions are DOWN. From here on smt_poll answers
+     * SMT_EDEVICE; what is left to do is smt_ep_close. */
+    SMT_EV_DEVICE_LOST,
 };
 
 struct smt_event {

@@ -142,6 +142,9 @@ struct smt_ep {
     bool tx_blocked; /* the device is full: wait for its descriptor */
     bool poll_spin;
     bool accept;
+    bool is_lost;           /* its device is */
+    uint8_t news;           /* enum smt_dev_news to be told */
+    bool told_down;         /* DEVICE_DOWN was told, DEVICE_UP not yet */
     struct smt_ctx *ctx;
     struct smt_engine *engine;
     struct smt_dev *dev;
@@ -347,8 +350,8 @@ void smt_kept_free(struct smt_ep *ep, struct smt_kept *k);
 
 /* ---- poll.c ---- */
 
-/* Reads the clock, moves packets both ways and runs timers. A negative code: the device has died.
- */
+/* Reads the clock, moves packets both ways and runs timers. SMT_EDEVICE: the device is lost and
+ * everything about it has been told. */
 SMT_MUST_CHECK int smt_ep_progress(struct smt_ep *ep);
 
 /* Sends what may be sent now. */
@@ -359,6 +362,23 @@ bool smt_ep_next_event(struct smt_ep *ep, struct smt_event *out);
 
 /* Whether an event could be handed out without moving packets. */
 bool smt_ep_has_event(const struct smt_ep *ep);
+
+/* ---- news.c ---- */
+
+/* The device has news. */
+void smt_ep_news_take(struct smt_ep *ep);
+
+/* The device is gone for good: every session ends, then the endpoint. */
+void smt_ep_lose(struct smt_ep *ep);
+
+/* DEVICE_DOWN or DEVICE_UP, if one is due. */
+bool smt_ep_port_event(struct smt_ep *ep, struct smt_event *out);
+
+/* DEVICE_LOST, if it is due: after everything else. */
+bool smt_ep_lost_event(struct smt_ep *ep, struct smt_event *out);
+
+/* SMT_EDEVICE and its text. */
+int smt_ep_lost_fail(const struct smt_ep *ep);
 
 /* ---- wait.c ---- */
 

@@ -4,7 +4,8 @@
  * is received and the answers it causes leave in the same poll. Engine events become public ones
  * one by one, in the engine's order; those that concern handshakes are dealt with here and never
  * shown. Events that synchronous calls kept back (ep->held) are older than anything else and go
- * first; then what sessions owe (failed calls, UP and DOWN notices); then the engine's. */
+ * first; then the news of the device's port, what sessions owe (failed calls, UP and DOWN notices),
+ * the engine's, and last the loss of the device. */
 #include "api/api.h"
 
 #include "base/packet.h"
@@ -21,6 +22,8 @@ enum { RX_A_POLL = 32 };
 
 void smt_ep_transmit(struct smt_ep *ep)
 {
+    if (SMT_UNLIKELY(ep->is_lost))
+        return;
     for (unsigned i = 0; i < MAX_TX_ROUNDS; i++) {
         if (!smt_engine_tx_pending(ep->engine) && !ep->tx_blocked)
             return;
@@ -32,16 +35,27 @@ void smt_ep_transmit(struct smt_ep *ep)
     }
 }
 
+/* Time passes for what the user still holds; there is nothing else. */
+static int lost_progress(struct smt_ep *ep)
+{
+    smt_engine_tick(ep->engine, ep->now);
+    return smt_ep_has_event(ep) ? 0 : smt_ep_lost_fail(ep);
+}
+
 int smt_ep_progress(struct smt_ep *ep)
 {
     uint64_t now = smt_api_clock();
     ep->now = now;
+    if (SMT_UNLIKELY(ep->is_lost))
+        return lost_progress(ep);
     smt_ep_transmit(ep);
     int n = ep->dev->ops->rx(ep->dev, ep->pkts, RX_A_POLL);
-    if (SMT_UNLIKELY(n < 0))
-        return smt_fail(ep->ctx, n, "device \"%s\": %s", ep->ctx->device, smt_strerror(n));
     if (n > 0)
         smt_engine_rx(ep->engine, now, (const struct smt_pkt *)ep->pkts, (unsigned)n);
+    else if (SMT_UNLIKELY(n < 0))
+        smt_ep_lose(ep);
+    if (SMT_UNLIKELY(ep->dev->news != 0))
+        smt_ep_news_take(ep);
     smt_engine_tick(ep->engine, now);
     if (SMT_UNLIKELY(now >= ep->dial_deadline))
         smt_session_dial_tick(ep, now);
@@ -215,14 +229,22 @@ static inline bool is_owing(const struct smt_ep *ep)
     return !smt_list_is_empty(&ep->failing) || !smt_list_is_empty(&ep->notices);
 }
 
+/* The port first: it may be why the rest happened. */
+static bool news_event(struct smt_ep *ep, struct smt_event *out)
+{
+    return ep->news != 0 && smt_ep_port_event(ep, out);
+}
+
 bool smt_ep_next_event(struct smt_ep *ep, struct smt_event *out)
 {
     struct smt_engine_event ee;
     for (;;) {
+        if (SMT_UNLIKELY(news_event(ep, out)))
+            return true;
         if (SMT_UNLIKELY(is_owing(ep)))
             return owed_event(ep, out);
         if (!smt_engine_next_event(ep->engine, &ee))
-            return false;
+            return ep->news != 0 && smt_ep_lost_event(ep, out);
         if (event_convert(ep, &ee, out))
             return true;
     }
@@ -230,7 +252,8 @@ bool smt_ep_next_event(struct smt_ep *ep, struct smt_event *out)
 
 bool smt_ep_has_event(const struct smt_ep *ep)
 {
-    return smt_ring_count(&ep->held) > 0 || is_owing(ep) || smt_engine_has_event(ep->engine);
+    return smt_ring_count(&ep->held) > 0 || ep->news != 0 || is_owing(ep) ||
+           smt_engine_has_event(ep->engine);
 }
 
 /* Sessions whose DOWN the user has seen since: their handles die now. */

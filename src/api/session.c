@@ -259,6 +259,8 @@ static int connect_resolved(struct smt_ep *ep, const struct smt_addr *addrs, uns
 int smt_session_connect(struct smt_ep *ep, const char *host, const char *verify_name,
                         unsigned flags, struct smt_session **out, bool *is_new)
 {
+    if (ep->is_lost)
+        return smt_ep_lost_fail(ep);
     if (host == NULL || host[0] == '\0' || (verify_name != NULL && verify_name[0] == '\0'))
         return smt_fail_static(ep->ctx, SMT_EINVAL, "an empty host or verify_name");
     if ((flags & ~(unsigned)SMT_NEW_SESSION) != 0)
@@ -351,6 +353,21 @@ bool smt_session_link_up(struct smt_link *link, struct smt_event *out)
     return tell_up(s, out);
 }
 
+/* The device may know more about silence than that. */
+static void text_from_device(struct smt_link *link, int error)
+{
+    struct smt_dev *dev = link->ep->dev;
+    if (link->text != NULL || link->up || error != SMT_EUNREACHABLE)
+        return;
+    const char *why = dev->ops->why(dev, smt_conn_addr(link->conn));
+    if (why == NULL)
+        return;
+    size_t len = strlen(why) + 1;
+    link->text = smt_mem_alloc(len);
+    if (link->text != NULL)
+        memcpy(link->text, why, len);
+}
+
 static void failure_log(const struct smt_link *link, int error)
 {
     if (error == 0)
@@ -383,7 +400,7 @@ static void worst_note(struct smt_target *t, struct smt_link *link, int error)
 static bool session_goes_on(struct smt_session *s, struct smt_link *lost, int error)
 {
     struct smt_target *t = s->target;
-    if (t == NULL || s->closing)
+    if (t == NULL || s->closing || s->ep->is_lost)
         return false;
     if (s->beside != NULL) {
         s->link = s->beside;
@@ -420,7 +437,7 @@ static void session_over(struct smt_session *s, const struct smt_link *lost, int
 {
     struct smt_target *t = s->target;
     const char *text = lost->text;
-    if (t != NULL && !lost->up && t->worst != 0 && !s->closing) {
+    if (t != NULL && !lost->up && t->worst != 0 && !s->closing && !s->ep->is_lost) {
         error = t->worst;
         text = t->worst_text;
     }
@@ -440,6 +457,7 @@ static void session_over(struct smt_session *s, const struct smt_link *lost, int
 bool smt_session_link_down(struct smt_link *link, int error, struct smt_event *out)
 {
     struct smt_session *s = link->session;
+    text_from_device(link, error);
     failure_log(link, error);
     if (!link->up)
         link->ep->stats.handshakes_failed++;

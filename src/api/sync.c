@@ -118,6 +118,14 @@ static int session_share(struct smt_session *s, struct waiter *w)
     }
 }
 
+static void no_answer(const struct smt_session *s, const char *host)
+{
+    struct smt_dev *dev = s->ep->dev;
+    const char *why = dev->ops->why(dev, smt_conn_addr(s->link->conn));
+    smt_fail(s->ep->ctx, SMT_ETIMEDOUT, "no answer from %s in time%s%s", host,
+             why != NULL ? ": " : "", why != NULL ? why : "");
+}
+
 int smt_connect_wait(struct smt_ep *ep, const char *host, const char *verify_name, unsigned flags,
                      uint64_t timeout_ns, struct smt_session **out)
 {
@@ -138,7 +146,7 @@ int smt_connect_wait(struct smt_ep *ep, const char *host, const char *verify_nam
     waiter_done(&w);
     if (r < 0) {
         if (r == SMT_ETIMEDOUT && !s->is_down)
-            smt_fail(ep->ctx, r, "no answer from %s in time", host);
+            no_answer(s, host);
         if (is_new)
             smt_session_abandon(s);
         return r;
@@ -254,6 +262,8 @@ int smt_ep_drain(struct smt_ep *ep, uint64_t timeout_ns)
     waiter_init(&w, ep, timeout_ns);
     for (;;) {
         r = progress_keep(ep);
+        if (r == 0 && ep->is_lost)
+            return smt_ep_lost_fail(ep);
         if (r == 0 && is_drained(ep))
             break;
         if (r == 0)

@@ -114,6 +114,8 @@ int smt_arm(struct smt_ep *ep)
         return r;
     if (wakeup_take(ep) || smt_ep_has_event(ep))
         return SMT_EBUSY;
+    if (SMT_UNLIKELY(ep->is_lost))
+        return smt_ep_lost_fail(ep);
     if (!ep->tx_blocked && smt_engine_tx_pending(ep->engine))
         return SMT_EBUSY;
     uint64_t now = smt_api_clock();
@@ -121,7 +123,9 @@ int smt_arm(struct smt_ep *ep)
     if (at <= now || ep->dev->ops->fd(ep->dev) < 0)
         return SMT_EBUSY;
     r = timer_set(ep, now, at);
-    return r < 0 ? r : ep->dev->ops->arm(ep->dev);
+    if (r == 0)
+        r = ep->dev->ops->arm(ep->dev);
+    return ep->dev->news != 0 ? SMT_EBUSY : r;
 }
 
 int smt_wait(struct smt_ep *ep, uint64_t timeout_ns)

@@ -51,6 +51,11 @@ static void default_stats(struct smt_dev *dev, struct smt_dev_stats *out)
     *out = (struct smt_dev_stats){0};
 }
 
+static const char *default_why(struct smt_dev *dev, const struct smt_addr *to)
+{
+    return NULL;
+}
+
 static int default_report(struct smt_dev_report *out, unsigned n)
 {
     return 0;
@@ -65,6 +70,7 @@ static const struct smt_dev_ops defaults = {
     .mem_register = default_mem_register,
     .mem_unregister = default_mem_unregister,
     .stats = default_stats,
+    .why = default_why,
     .report = default_report,
 };
 
@@ -85,6 +91,7 @@ void smt_dev_init(struct smt_dev *dev, const struct smt_dev_ops *row)
     DEFAULT(mem_register);
     DEFAULT(mem_unregister);
     DEFAULT(stats);
+    DEFAULT(why);
     DEFAULT(report);
 #undef DEFAULT
 }

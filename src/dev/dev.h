@@ -26,12 +26,21 @@ enum smt_dev_caps {
     SMT_DEV_CAP_REGISTER = 1 << 3, /* memory registration makes a difference */
 };
 
-/* What a device tells of itself: set in smt_dev.news by any call, cleared by who has read it. */
+/* What a device tells of itself by smt_dev_tell, in any call; cleared by who has read it. Down and
+ * up together: it went down and came back. */
 enum smt_dev_news {
     SMT_DEV_NEWS_PORT_DOWN = 1 << 0,
     SMT_DEV_NEWS_PORT_UP = 1 << 1,
     SMT_DEV_NEWS_LOST = 1 << 2, /* for good: rx answers SMT_EDEVICE */
 };
+
+/* Adds news to news that nobody has read. */
+static inline void smt_dev_news_add(uint8_t *to, uint8_t news)
+{
+    if (news & SMT_DEV_NEWS_PORT_DOWN)
+        *to &= (uint8_t)~SMT_DEV_NEWS_PORT_UP;
+    *to |= news;
+}
 
 enum { SMT_DEV_RX_BATCH = 256, SMT_DEV_MAX_PACKET = 65507 };
 
@@ -96,6 +105,10 @@ struct smt_dev_ops {
 
     void (*stats)(struct smt_dev *dev, struct smt_dev_stats *out);
 
+    /* For messages, one phrase: why packets to `to` do not leave; with NULL, why the device is
+     * lost. NULL when it knows nothing of it. Good until the next call on this device. */
+    const char *(*why)(struct smt_dev *dev, const struct smt_addr *to);
+
     /* What this machine has for this row: up to n reports; returns how many. */
     int (*report)(struct smt_dev_report *out, unsigned n);
 };
@@ -106,6 +119,11 @@ struct smt_dev {
     struct smt_dev_ops own;        /* where it points; through `ops` only */
     uint8_t news;                  /* enum smt_dev_news */
 };
+
+static inline void smt_dev_tell(struct smt_dev *dev, enum smt_dev_news news)
+{
+    smt_dev_news_add(&dev->news, (uint8_t)news);
+}
 
 /* Opens the device that config->spec names, wrapped in `tap` if asked. SMT_ENODEV when unknown (the
  * text lists the names). */

@@ -155,6 +155,12 @@ static int tap_tx_flush(struct smt_dev *dev)
     return tx_pump(t);
 }
 
+static void news_pass(struct tap *t)
+{
+    smt_dev_news_add(&t->base.news, t->inner->news);
+    t->inner->news = 0;
+}
+
 /* What the device has, through the faults. The device's answer. */
 static int rx_pull(struct tap *t, unsigned n)
 {
@@ -192,6 +198,7 @@ static int tap_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     if (t->tx.n > 0)
         (void)tx_pump(t);
     uint64_t now = tap_now(t);
+    news_pass(t);
     unsigned got = 0;
     struct smt_tap_pkt *p;
     while (got < n && (p = smt_tap_lane_first(&t->rx, now)) != NULL) {
@@ -228,7 +235,9 @@ static int tap_arm(struct smt_dev *dev)
     /* A file that cannot be written must not stop the traffic it is about. */
     if (t->pcap != NULL)
         (void)smt_pcap_flush(t->pcap);
-    return t->inner->ops->arm(t->inner);
+    int r = t->inner->ops->arm(t->inner);
+    news_pass(t);
+    return r;
 }
 
 static uint16_t tap_port(struct smt_dev *dev)
@@ -260,6 +269,12 @@ static void tap_stats(struct smt_dev *dev, struct smt_dev_stats *out)
     struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
     t->inner->ops->stats(t->inner, out);
     out->rx_dropped += t->n_no_memory;
+}
+
+static const char *tap_why(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
+    return t->inner->ops->why(t->inner, to);
 }
 
 static void tap_free(struct tap *t)
@@ -306,6 +321,7 @@ static const struct smt_dev_ops tap_ops = {
     .mem_register = tap_mem_register,
     .mem_unregister = tap_mem_unregister,
     .stats = tap_stats,
+    .why = tap_why,
 };
 
 /* The file's name, the first "%p" in it being the port: endpoints of one context share a spec. */

@@ -38,6 +38,15 @@ void bench_pin_cpu(const struct options *o, unsigned index)
     }
 }
 
+void bench_device_event(const struct smt_event *event)
+{
+    if (event->type == SMT_EV_DEVICE_DOWN) {
+        say_error("the device's port is down: waiting for its link");
+    } else if (event->type == SMT_EV_DEVICE_UP) {
+        say_error("the device's port is up again");
+    }
+}
+
 int bench_main(enum bench_tool tool, int argc, char **argv)
 {
     struct options options;

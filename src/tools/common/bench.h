@@ -30,6 +30,9 @@ int bench_client(const struct options *o, struct smt_ctx *ctx);
 /* Options, signals, context, then one of the two: the whole main of both tools. */
 int bench_main(enum bench_tool tool, int argc, char **argv);
 
+/* DEVICE_DOWN and DEVICE_UP, as a line each; the loss of a device ends the run with its own. */
+void bench_device_event(const struct smt_event *event);
+
 /* Runs the calling thread on CPU (first + index) modulo their number. */
 void bench_pin_cpu(const struct options *o, unsigned index);
 

@@ -312,6 +312,7 @@ static void take_event(struct server_thread *t, const struct smt_event *event)
         take_down(t, event);
         break;
     default:
+        bench_device_event(event);
         break;
     }
 }

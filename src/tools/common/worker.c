@@ -139,6 +139,7 @@ static void take_event(struct worker *w, const struct smt_event *event, uint64_t
         smt_release(event->msg); /* a server never calls us */
         break;
     default:
+        bench_device_event(event);
         break;
     }
 }
