@@ -1,0 +1,108 @@
+"""Runs of smt_sim, two at a time, and what their reports say. Used by sim-accept and sim-paper."""
+import concurrent.futures
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WORKLOADS = ["w1", "w2", "w3", "w4", "w5"]
+# reference/sim.md 3.5: 144 hosts re-simulated, times 1.10 (W5 1.25), p99 by decile at load 0.8.
+CAPS = {
+    "w1": [1.94, 1.96, 1.98, 1.99, 2.12, 2.12, 2.18, 2.30, 2.67, 6.9],
+    "w2": [2.09, 2.11, 2.11, 2.06, 2.02, 2.20, 2.26, 2.62, 2.73, 5.0],
+    "w3": [2.28, 2.24, 2.22, 2.19, 2.13, 2.09, 2.06, 2.11, 1.99, 4.7],
+    "w4": [2.21, 2.10, 2.05, 1.99, 1.97, 1.90, 1.74, 2.40, 2.86, 11.8],
+    "w5": [1.83, 1.82, 2.09, 2.28, 2.12, 2.27, 2.88, 3.48, 5.1, 16.6],
+}
+
+
+def find_smt_sim(given):
+    """The program: the one named, or the newest in a build directory of the checkout."""
+    if given:
+        return pathlib.Path(given).resolve()
+    found = sorted(ROOT.glob("build*/src/sim/smt_sim"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        sys.exit("smt_sim is not built: meson setup build && ninja -C build, or --smt-sim PATH")
+    return found[-1]
+
+
+def number(v):
+    """A slowdown of a report: null stands for an unfinished message."""
+    return math.inf if v is None else v
+
+
+class Runs:
+    """Reports by name; each is run once and kept as NAME.json in `out`."""
+
+    def __init__(self, smt_sim, out, jobs=2, quiet=False):
+        self.smt_sim, self.out, self.jobs, self.quiet = smt_sim, pathlib.Path(out), jobs, quiet
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.wanted, self.reports = {}, {}
+
+    def want(self, name, *options):
+        self.wanted.setdefault(name, [str(o) for o in options])
+        return name
+
+    def _run(self, name):
+        path = self.out / f"{name}.json"
+        begin = time.monotonic()
+        done = subprocess.run([self.smt_sim, "--quiet", "--json", path, *self.wanted[name]],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{name}: smt_sim {' '.join(self.wanted[name])}: "
+                               f"exit {done.returncode}: {done.stderr.strip()}")
+        return json.loads(path.read_text()), time.monotonic() - begin
+
+    def run(self):
+        """Whatever was wanted and has not been run, the longest first."""
+        names = [n for n in self.wanted if n not in self.reports]
+        weight = {"w1": 1, "w2": 2, "w3": 4, "w4": 8, "w5": 16}
+        names.sort(key=lambda n: -max([weight[w] for w in WORKLOADS if w in n] or [0]))
+        broken = []
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            futures = {pool.submit(self._run, n): n for n in names}
+            for count, f in enumerate(concurrent.futures.as_completed(futures), 1):
+                name = futures[f]
+                try:
+                    self.reports[name], seconds = f.result()
+                except RuntimeError as e:
+                    broken.append(str(e))
+                    continue
+                if not self.quiet:
+                    rate = self.reports[name]["events_per_second"] / 1e6
+                    print(f"[{count}/{len(names)}] {name}: {seconds:.1f} s, "
+                          f"{rate:.2f} M events/s", file=sys.stderr, flush=True)
+        if broken:
+            sys.exit("\n".join(broken))
+
+    def __getitem__(self, name):
+        return self.reports[name]
+
+
+def deciles(report, key="p99", bins="deciles"):
+    """That figure of each tenth; None where no message fell into it."""
+    return [number(b[key]) if b["n"] else None for b in report[bins]]
+
+
+def median(values):
+    values = sorted(values)
+    return values[len(values) // 2] if len(values) % 2 else \
+        (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
+
+
+def over_seeds(reports, key="p99", bins="deciles"):
+    """Median over seeds of that figure of each tenth."""
+    columns = zip(*(deciles(r, key, bins) for r in reports))
+    return [None if None in c else median(c) for c in columns]
+
+
+def down_queue(report):
+    return report["queues"]["tor_down"]["max_bytes"]
+
+
+def text(values):
+    return " ".join("  -  " if v is None else "  inf" if math.isinf(v) else f"{v:5.2f}"
+                    for v in values)
