@@ -180,6 +180,9 @@ static int ifname_parse(const struct smt_dev_config *config, char *ifname, size_
 {
     const char *colon = strchr(config->spec, ':');
     ifname[0] = '\0';
+    if (config->spec[strcspn(config->spec, ":,")] == ',')
+        return smt_dev_fail(config->error_text, config->error_text_len, SMT_EINVAL,
+                            "the device udp has no options, as in \"%.60s\"", config->spec);
     if (colon == NULL)
         return 0;
     size_t n = strlen(colon + 1);

@@ -197,6 +197,7 @@ static void test_spec(void **state)
         {"ud:rxe0", "rxe0", -1, 0, 1},
         {"ud:mlx5_0,port=2,gid=3,qps=8", "mlx5_0", 3, 2, 8},
         {"ud:,gid=0", "", 0, 0, 1},
+        {"ud,gid=7", "", 7, 0, 1},
         {"ud:eth0.5,gid=1,gid=65535", "eth0.5", 65535, 0, 1},
     };
     struct smt_ud_spec s;
@@ -210,6 +211,7 @@ static void test_spec(void **state)
     }
     static const char *const bad[] = {
         "ud:",
+        "ud,",
         "ud:rxe0,",
         "ud:rxe0,gid",
         "ud:rxe0,gid=",
