@@ -30,6 +30,7 @@ struct dctcp_set {
 enum { DCTCP_FIRST_RING = 16 };
 
 struct dctcp_flow {
+    void *host;                 /* its sender */
     struct smt_list link;       /* round of flows with something to send */
     struct smt_list live;       /* all flows of the run */
     struct smt_heap_node timer; /* key: not later than `deadline` */

@@ -32,6 +32,7 @@ struct dctcp_host {
     struct smt_list round;  /* flows that may send */
     struct smt_heap timers; /* flows with something under way */
     struct smt_net_pkt *first_ack, *last_ack;
+    uint64_t fires_at; /* the next event for `timers` */
 };
 
 struct dctcp {
@@ -52,10 +53,17 @@ static void flow_ready(struct dctcp_host *d, struct dctcp_flow *f)
         smt_list_push_tail(&d->round, &f->link);
 }
 
+static void timers_fire(void *ctx, void *arg);
+
+/* An event of its own, not the network's timer of this host: another policy may be using that one
+ * (host_mixed.c). */
 static void timer_set(struct dctcp_host *d)
 {
     const struct smt_heap_node *first = smt_heap_min(&d->timers);
-    smt_net_set_timer(d->h, first != NULL ? first->key : SMT_NEVER);
+    if (first == NULL || first->key >= d->fires_at)
+        return;
+    d->fires_at = first->key;
+    smt_des_at(&d->h->net->des, d->fires_at, timers_fire, d);
 }
 
 /* The heap's key may be early: it is put right when its time comes. */
@@ -78,6 +86,7 @@ static void dctcp_message(struct smt_net_host *h, struct smt_net_msg *m)
     if (f == NULL)
         smt_net_fatal("no memory for messages");
     smt_dctcp_flow_init(f, &d->all->config, d->all->hdr, m);
+    f->host = d;
     smt_list_push_tail(&d->all->live_flows, &f->live);
     m->tx = f;
     flow_ready(d, f);
@@ -142,10 +151,13 @@ static struct smt_net_pkt *dctcp_next(struct smt_net_host *h)
     return NULL;
 }
 
-static void dctcp_timer(struct smt_net_host *h)
+static void timers_fire(void *ctx, void *arg)
 {
-    struct dctcp_host *d = h->state;
-    uint64_t now = smt_net_now(h->net);
+    struct dctcp_host *d = arg;
+    uint64_t now = smt_net_now(ctx);
+    if (d->fires_at != now)
+        return;
+    d->fires_at = SMT_NEVER;
     struct smt_heap_node *first;
     while ((first = smt_heap_min(&d->timers)) != NULL && first->key <= now) {
         struct dctcp_flow *f = SMT_CONTAINER_OF(first, struct dctcp_flow, timer);
@@ -158,6 +170,7 @@ static void dctcp_timer(struct smt_net_host *h)
         flow_timer(d, f);
     }
     timer_set(d);
+    smt_net_wake(d->h);
 }
 
 /* ---- receiving ---- */
@@ -182,11 +195,15 @@ static void ack_queue(struct dctcp_host *d, const struct smt_net_pkt *data)
 /* The data packet itself stands for its answer that rides along. */
 static void ride_came(void *ctx, void *arg)
 {
-    struct smt_net *net = ctx;
     struct smt_net_pkt *p = arg;
-    p->prio = p->ecn == 3;
-    ack_came(net->hosts[p->src].state, p);
-    smt_net_pkt_free(net, p);
+    const struct dctcp_flow *f = p->msg->tx;
+    if (f != NULL) {
+        struct dctcp_host *d = f->host;
+        p->prio = p->ecn == 3;
+        ack_came(d, p);
+        smt_net_wake(d->h);
+    }
+    smt_net_pkt_free(ctx, p);
 }
 
 static void data_came(struct dctcp_host *d, const struct smt_net_pkt *p)
@@ -310,10 +327,10 @@ static int dctcp_open(struct smt_net *net, const struct smt_policy_config *confi
     all->hdr = config->hdr;
     smt_list_init(&all->live_flows);
     smt_list_init(&all->live_rxs);
-    /* About twice the bytes that a packet and its answer let through an empty network. */
-    if (net->config.ecn_bytes == 0)
-        net->config.ecn_bytes = 20000;
     int rc = tune(all, net, config->tune);
+    /* About twice the bytes that a packet and its answer let through an empty network. */
+    if (net->config.ecn_bytes == 0 && !all->config.reno)
+        net->config.ecn_bytes = 20000;
     if (rc == 0)
         rc = smt_pool_init(&all->flows, sizeof(struct dctcp_flow), 1024, MAX_MESSAGES);
     if (rc == 0)
@@ -327,6 +344,7 @@ static int dctcp_open(struct smt_net *net, const struct smt_policy_config *confi
         struct dctcp_host *d = &all->hosts[i];
         d->all = all;
         d->h = &net->hosts[i];
+        d->fires_at = SMT_NEVER;
         smt_list_init(&d->round);
         d->h->state = d;
     }
@@ -359,6 +377,5 @@ const struct smt_policy smt_policy_dctcp = {
     .message = dctcp_message,
     .packet = dctcp_packet,
     .next = dctcp_next,
-    .timer = dctcp_timer,
     .counter = dctcp_counter,
 };

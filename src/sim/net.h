@@ -141,7 +141,7 @@ struct smt_policy {
 };
 
 extern const struct smt_policy smt_policy_smt, smt_policy_control, smt_policy_ideal,
-    smt_policy_dctcp;
+    smt_policy_dctcp, smt_policy_mixed;
 
 struct smt_net_port_stats {
     uint64_t n_packets, n_bytes, busy_ps; /* bytes on the wire */
@@ -224,6 +224,7 @@ struct smt_net {
     uint64_t trace;
     uint64_t n_sent, n_received, n_dropped, n_lost, n_live; /* packets */
     void *policy_state;  /* what a policy shares between its hosts */
+    void *outer_state;   /* of a policy made of others (host_mixed.c) */
 };
 
 /* A quiet network at time 0 with the policy's hosts. 0, SMT_ENOMEM, SMT_EINVAL or what the policy

@@ -14,8 +14,8 @@
 enum option_id {
     OPT_PRESET = 256, OPT_HOSTS, OPT_WORKLOAD, OPT_LOAD, OPT_POLICY, OPT_SEED, OPT_LEVELS,
     OPT_OVERCOMMIT, OPT_UNSCHED, OPT_FIFO, OPT_HEADERS, OPT_QUICK, OPT_WARMUP, OPT_DURATION,
-    OPT_DRAIN, OPT_RPC, OPT_INCAST, OPT_SHUFFLE, OPT_ROUNDS, OPT_CROSS, OPT_LOSS, OPT_BUFFER,
-    OPT_PORT_BUFFER, OPT_ECN, OPT_FLAP, OPT_RESTART, OPT_SLOW, OPT_CORE, OPT_TUNE, OPT_JSON,
+    OPT_DRAIN, OPT_RPC, OPT_INCAST, OPT_FLOWS, OPT_SHUFFLE, OPT_ROUNDS, OPT_CROSS, OPT_LOSS,
+    OPT_BUFFER, OPT_PORT_BUFFER, OPT_ECN, OPT_FLAP, OPT_RESTART, OPT_SLOW, OPT_CORE, OPT_TUNE, OPT_JSON,
     OPT_CSV, OPT_QUIET, OPT_LIST, OPT_HELP,
 };
 
@@ -37,6 +37,7 @@ static const struct option names[] = {
     {"drain", required_argument, NULL, OPT_DRAIN},
     {"rpc", required_argument, NULL, OPT_RPC},
     {"incast", required_argument, NULL, OPT_INCAST},
+    {"flows", required_argument, NULL, OPT_FLOWS},
     {"shuffle", no_argument, NULL, OPT_SHUFFLE},
     {"rounds", required_argument, NULL, OPT_ROUNDS},
     {"cross", no_argument, NULL, OPT_CROSS},
@@ -62,7 +63,7 @@ static const char usage_text[] =
     "network   --preset NAME  --hosts N  --core-mbps N  --levels N (1-128)\n"
     "          --buffer BYTES (of a switch)  --port-buffer BYTES  --ecn BYTES  --loss PERCENT\n"
     "load      --workload w1..w5|fixed:LEN  --load 0..2  --seed N  --cross\n"
-    "          --rpc LEN|same  --incast N  --shuffle  --rounds N\n"
+    "          --rpc LEN|same  --incast N  --shuffle  --rounds N  --flows N\n"
     "transport --policy NAME  --overcommit N  --unsched BYTES  --fifo  --headers smt|s\n"
     "          --tune NAME=VALUE,...\n"
     "times     --quick  --warmup MS  --duration MS  --drain MS\n"
@@ -154,7 +155,8 @@ static bool take_load(struct smt_sim_options *o, int id, const char *arg)
         r->response_len = (uint32_t)v;
         return true;
     case OPT_INCAST:
-        r->pattern = SMT_RUN_INCAST;
+    case OPT_FLOWS:
+        r->pattern = id == OPT_INCAST ? SMT_RUN_INCAST : SMT_RUN_FLOWS;
         if (!number(arg, 1, 1000000, &v))
             return false;
         r->n_at_once = (unsigned)v;

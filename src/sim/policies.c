@@ -8,6 +8,7 @@ const struct smt_policy *const smt_policies[] = {
     &smt_policy_control,
     &smt_policy_ideal,
     &smt_policy_dctcp,
+    &smt_policy_mixed,
 };
 const unsigned smt_n_policies = SMT_ARRAY_LEN(smt_policies);
 

@@ -8,7 +8,7 @@
 static const char *const port_names[SMT_NET_PORT_KINDS] = {
     "host_up", "tor_down", "tor_up", "spine_down"};
 
-static const char *const pattern_names[] = {"poisson", "incast", "shuffle"};
+static const char *const pattern_names[] = {"poisson", "incast", "shuffle", "flows"};
 
 /* Bounds of tenth d: (*above, *upto]. Where a size holds several tenths the later are empty. */
 static void decile_bounds(const struct smt_report *r, unsigned d, int64_t *above, int64_t *upto)

@@ -166,9 +166,34 @@ static void round_fires(void *ctx, void *arg)
     round_begin(arg);
 }
 
-static void round_part_over(struct run *r)
+/* From a host to the one that has its place in the next rack, or in the other half of the only
+ * one. */
+static unsigned flow_distance(const struct run *r)
 {
-    if (r->config->pattern == SMT_RUN_POISSON || --r->n_open_round > 0)
+    return r->config->net.n_tors > 1 ? r->config->net.hosts_per_tor : r->net->n_hosts / 2;
+}
+
+static void flow_next(struct run *r, unsigned src)
+{
+    create(r, src, src + flow_distance(r), smt_workload_draw(r->config->workload, &r->sources[src].rng), SMT_NET_ONE_WAY, NULL);
+}
+
+static void flow_fires(void *ctx, void *arg)
+{
+    struct source *s = arg;
+    flow_next(s->run, s->host);
+}
+
+static bool has_rounds(const struct run *r)
+{
+    return r->config->pattern == SMT_RUN_INCAST || r->config->pattern == SMT_RUN_SHUFFLE;
+}
+
+static void message_over(struct run *r, const struct smt_net_msg *m)
+{
+    if (r->config->pattern == SMT_RUN_FLOWS && smt_net_now(r->net) < r->load_end)
+        flow_next(r, m->src);
+    if (!has_rounds(r) || --r->n_open_round > 0)
         return;
     double us = (double)(smt_net_now(r->net) - r->round_begin) / 1e6;
     struct smt_run_result *out = r->out;
@@ -194,7 +219,7 @@ static void delivered(void *arg, struct smt_net_host *h, struct smt_net_msg *m)
         create(r, m->dst, m->src, len == UINT32_MAX ? m->len : len, SMT_NET_RESPONSE, m);
         return;
     }
-    round_part_over(r);
+    message_over(r, m);
 }
 
 static void failed(void *arg, struct smt_net_host *h, struct smt_net_msg *m, int error)
@@ -206,7 +231,7 @@ static void failed(void *arg, struct smt_net_host *h, struct smt_net_msg *m, int
         r->out->n_failed++;
         r->n_open_measured--;
     }
-    round_part_over(r);
+    message_over(r, m);
 }
 
 /* ---- trouble ---- */
@@ -346,9 +371,12 @@ static void load_begin(struct run *r)
         smt_prng_seed(&s->rng, mix(mix(c->seed, 0xa11), i));
         if (c->pattern == SMT_RUN_POISSON)
             smt_des_at(d, r->start + draw_gap(r, s), source_fires, s);
+        if (c->pattern == SMT_RUN_FLOWS && i < c->n_at_once &&
+            i + flow_distance(r) < r->net->n_hosts)
+            smt_des_at(d, r->start, flow_fires, s);
     }
     smt_des_at(d, r->warm_end, warm_fires, r);
-    if (c->pattern != SMT_RUN_POISSON)
+    if (has_rounds(r))
         smt_des_at(d, r->warm_end, round_fires, r);
     if (r->load_end > r->start + SMT_RUN_BACKLOG)
         smt_des_at(d, r->start, backlog_fires, r);
@@ -363,7 +391,7 @@ static void load_begin(struct run *r)
 
 static bool is_over(const struct run *r)
 {
-    if (r->config->pattern != SMT_RUN_POISSON)
+    if (has_rounds(r))
         return r->n_rounds_done == r->config->n_rounds;
     return smt_net_now(r->net) >= r->load_end && r->n_open_measured == 0;
 }

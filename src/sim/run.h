@@ -9,6 +9,7 @@ enum smt_run_pattern {
     SMT_RUN_POISSON, /* every host, to all others alike, open loop */
     SMT_RUN_INCAST,  /* n_at_once messages to host 0 at once, when all are there again */
     SMT_RUN_SHUFFLE, /* every host one message to each other, all at once, random order */
+    SMT_RUN_FLOWS,   /* n_at_once hosts to one each in another rack, message after message */
 };
 
 struct smt_run_config {
@@ -23,7 +24,7 @@ struct smt_run_config {
     bool rpc;               /* messages are requests; the response has response_len */
     uint32_t response_len;  /* UINT32_MAX: as long as its request */
     uint32_t load_unsched;  /* bytes without grant as load and ideal count them */
-    unsigned n_at_once;     /* incast */
+    unsigned n_at_once;     /* incast, flows */
     unsigned n_rounds;      /* incast, shuffle */
     bool cross_rack;        /* destinations in other racks only */
     /* From the start of the load, ns. Messages created in [warmup, warmup + measure) count. */
