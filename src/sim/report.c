@@ -23,9 +23,10 @@ static double per(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
+/* Of one core, also where others share it. */
 static double events_per_second(const struct smt_run_result *o)
 {
-    return per((double)o->n_events, o->wall_seconds);
+    return per((double)o->n_events, o->cpu_seconds);
 }
 
 static double grants_per_data(const struct smt_run_result *o)
@@ -86,9 +87,10 @@ void smt_report_text(const struct smt_report *r, FILE *out)
     fprintf(out, "most in one ToR %" PRIu64 " B, in one spine %" PRIu64 " B\n", o->sw_max[0],
             o->sw_max[1]);
     fprintf(out,
-            "%" PRIu64 " events in %.2f s: %.2f M/s; arrivals %016" PRIx64 ", trace %016" PRIx64
-            "\n",
-            o->n_events, o->wall_seconds, events_per_second(o) / 1e6, o->arrivals, o->trace);
+            "%" PRIu64 " events in %.2f s (%.2f s of a core): %.2f M/s; arrivals %016" PRIx64
+            ", trace %016" PRIx64 "\n",
+            o->n_events, o->wall_seconds, o->cpu_seconds, events_per_second(o) / 1e6, o->arrivals,
+            o->trace);
 }
 
 /* ---- JSON ---- */
@@ -172,6 +174,7 @@ static void json_results(const struct smt_run_result *o, FILE *out)
                 o->counters[i].value);
     fprintf(out, "},\n \"events\": %" PRIu64 ", ", o->n_events);
     json_number(out, "wall_seconds", o->wall_seconds, ", ");
+    json_number(out, "cpu_seconds", o->cpu_seconds, ", ");
     json_number(out, "events_per_second", events_per_second(o), ", ");
     fprintf(out, "\"arrivals\": \"%016" PRIx64 "\", \"trace\": \"%016" PRIx64 "\"\n", o->arrivals,
             o->trace);

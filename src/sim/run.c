@@ -175,7 +175,8 @@ static unsigned flow_distance(const struct run *r)
 
 static void flow_next(struct run *r, unsigned src)
 {
-    create(r, src, src + flow_distance(r), smt_workload_draw(r->config->workload, &r->sources[src].rng), SMT_NET_ONE_WAY, NULL);
+    uint32_t len = smt_workload_draw(r->config->workload, &r->sources[src].rng);
+    create(r, src, src + flow_distance(r), len, SMT_NET_ONE_WAY, NULL);
 }
 
 static void flow_fires(void *ctx, void *arg)
@@ -465,10 +466,10 @@ static double round_ideal(const struct run *r)
     return one + (n - 1) * r->out->cost.data_wire * byte_ps;
 }
 
-static double seconds_now(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -478,10 +479,11 @@ static int run_measure(struct run *r)
     struct smt_run_result *out = r->out;
     load_begin(r);
     uint64_t events = r->net->des.n_run;
-    double wall = seconds_now();
+    double wall = seconds_of(CLOCK_MONOTONIC), cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     load_run(r);
     load_ends(NULL, r);
-    out->wall_seconds = seconds_now() - wall;
+    out->wall_seconds = seconds_of(CLOCK_MONOTONIC) - wall;
+    out->cpu_seconds = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     out->n_events = r->net->des.n_run - events;
     out->end_ns = (double)smt_net_now(r->net) / 1e3;
     out->trace = r->net->trace;

@@ -71,7 +71,7 @@ struct smt_run_result {
     double start_ns, end_ns; /* virtual: when the load began, when all was over */
     double round_us_max, round_us_mean, round_ideal_us; /* incast, shuffle */
     uint64_t n_events, trace, arrivals; /* arrivals: a hash of what was asked for */
-    double wall_seconds;
+    double wall_seconds, cpu_seconds;
     unsigned n_counters;
     struct {
         const char *name;
