@@ -9,13 +9,14 @@
 
 const struct smt_dev_ops *const smt_dev_list[] = {
     &smt_udp_ops,
+    &smt_ud_ops,
 };
 
 const unsigned smt_dev_n_list = SMT_ARRAY_LEN(smt_dev_list);
 
 static const struct smt_dev_ops *row_find(const char *spec)
 {
-    size_t len = strcspn(spec, ":");
+    size_t len = strcspn(spec, ":,");
     for (unsigned i = 0; i < smt_dev_n_list; i++) {
         const char *name = smt_dev_list[i]->name;
         if (strlen(name) == len && memcmp(name, spec, len) == 0)

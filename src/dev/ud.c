@@ -251,7 +251,6 @@ static void handles_reap(struct smt_ud *d)
 void smt_ud_look(struct smt_ud *d)
 {
     struct epoll_event ready[N_SOURCES];
-    unsigned n_routes = 0;
     d->now = smt_ud_now();
     d->looked_at = d->now;
     d->tx.last = NULL; /* routes may change */
@@ -265,7 +264,7 @@ void smt_ud_look(struct smt_ud *d)
             events_take(d);
             break;
         default:
-            n_routes += smt_ud_peers_poll(d->peers, d->now);
+            (void)smt_ud_tx_ask(d);
             break;
         }
     }
@@ -274,7 +273,7 @@ void smt_ud_look(struct smt_ud *d)
     smt_ud_tx_reap(d);
     if (smt_ud_peers_n_retired(d->peers) > 0)
         handles_reap(d);
-    if (d->tx.n_held > 0 && (n_routes > 0 || d->now - d->released_at >= RELEASE_MS * SMT_MSEC)) {
+    if (d->tx.n_held > 0 && d->now - d->released_at >= RELEASE_MS * SMT_MSEC) {
         d->released_at = d->now;
         smt_ud_tx_release(d);
     }

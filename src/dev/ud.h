@@ -155,8 +155,13 @@ int smt_ud_tx_flush(struct smt_dev *dev);
 /* Takes completions of sends. */
 void smt_ud_tx_reap(struct smt_ud *d);
 
-/* Sends what is held for peers that are known now, in front of what waits. */
+/* Puts what is held for peers that are known now in front of what waits; what has waited for too
+ * long is dropped. */
 void smt_ud_tx_release(struct smt_ud *d);
+
+/* Hears what peers have said. True when routes are ready that were not; what was held for them
+ * waits in front now. */
+bool smt_ud_tx_ask(struct smt_ud *d);
 
 /* Could a packet that waits be posted now? */
 bool smt_ud_tx_has_room(const struct smt_ud *d);

@@ -78,10 +78,14 @@ bool smt_ud_tx_has_room(const struct smt_ud *d)
     return false;
 }
 
-/* Asks the table; a packet without a route is asked about again when it is flushed. */
+/* Asks the table. Who is not in it may have introduced himself without anybody having looked. What
+ * has no route then is asked about again when it is flushed. */
 static void slot_route(struct smt_ud *d, struct smt_ud_slot *s)
 {
-    s->has_route = smt_ud_peers_find(d->peers, &s->to, s->prio, d->now, &s->route) == SMT_UD_FOUND;
+    enum smt_ud_found found = smt_ud_peers_find(d->peers, &s->to, s->prio, d->now, &s->route);
+    if (SMT_UNLIKELY(found == SMT_UD_ASKING) && smt_ud_tx_ask(d))
+        found = smt_ud_peers_find(d->peers, &s->to, s->prio, d->now, &s->route);
+    s->has_route = found == SMT_UD_FOUND;
 }
 
 uint8_t *smt_ud_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len, uint8_t prio)
@@ -254,6 +258,14 @@ void smt_ud_tx_release(struct smt_ud *d)
     tx->n_held = n;
 }
 
+bool smt_ud_tx_ask(struct smt_ud *d)
+{
+    if (smt_ud_peers_poll(d->peers, d->now) == 0)
+        return false;
+    smt_ud_tx_release(d);
+    return true;
+}
+
 static inline unsigned flags_next(const struct smt_ud_qp *q)
 {
     return (q->posted + 1) % SMT_UD_SIGNAL_EVERY == 0 ? IBV_SEND_SIGNALED : 0;
@@ -367,8 +379,8 @@ int smt_ud_tx_flush(struct smt_dev *dev)
     tx->last = NULL;
     if (SMT_UNLIKELY(d->is_lost))
         return batch_drop(d);
-    if (SMT_UNLIKELY(tx->n_held > 0) && smt_ud_peers_poll(d->peers, d->now) > 0)
-        smt_ud_tx_release(d);
+    if (SMT_UNLIKELY(tx->n_held > 0))
+        (void)smt_ud_tx_ask(d);
     for (uint32_t i = 0; i < d->n_qps; i++) {
         struct smt_ud_qp *q = &d->qps[i];
         if (q->n_batch == 0)
