@@ -17,7 +17,8 @@ enum {
 enum cp_exit { CP_OK = 0, CP_USAGE = 1, CP_CONNECTION = 2, CP_ERRORS = 3 };
 
 struct cp_options {
-    const char *device, *cert, *key, *ca, *psk_file, *pins, *cipher, *verify_name, *bind_host, *tap;
+    const char *device, *gid, *cert, *key, *ca, *psk_file, *pins, *cipher, *verify_name;
+    const char *bind_host, *tap;
     bool plaintext, all_links, once, quiet;
     uint16_t port;
     double deadline_s;

@@ -66,6 +66,7 @@ static const char usage[] =
     "       smt_cp send [options] SOURCE... HOST[:PORT]:DIR  send; DIR is below the server's\n"
     "\n"
     "  -d, --device DEVICE     device, as smt_info lists them (udp)\n"
+    "  -x, --gid-index N       ud: index of the GID to send from (by route)\n"
     "  -p, --port PORT         UDP port (18515); server: 0 = any\n"
     "      --cert FILE         our certificate chain, PEM ($SMT_CERT)\n"
     "      --key FILE          its private key, PEM ($SMT_KEY)\n"
@@ -86,10 +87,10 @@ static const char usage[] =
     "SOURCE arrives as DIR/SOURCE, \"SOURCE/\" as DIR. Run the same command again to resume.\n";
 
 static const struct option long_options[] = {
-    {"device", 1, NULL, 'd'},
+    {"device", 1, NULL, 'd'},      {"gid-index", 1, NULL, 'x'},
     {"port", 1, NULL, 'p'},        {"cert", 1, NULL, 'c'},      {"key", 1, NULL, 'k'},
     {"ca", 1, NULL, 'a'},          {"pin", 1, NULL, 'P'},       {"psk-file", 1, NULL, 's'},
-    {"plaintext", 0, NULL, 'x'},   {"cipher", 1, NULL, 'C'},    {"verify-name", 1, NULL, 'n'},
+    {"plaintext", 0, NULL, 'X'},   {"cipher", 1, NULL, 'C'},    {"verify-name", 1, NULL, 'n'},
     {"bind", 1, NULL, 'b'},        {"deadline", 1, NULL, 'D'},  {"all-links", 0, NULL, 'l'},
     {"once", 0, NULL, 'o'},        {"tap", 1, NULL, 't'},       {"quiet", 0, NULL, 'q'},
     {"version", 0, NULL, 'V'},     {"help", 0, NULL, 'h'},      {NULL, 0, NULL, 0},
@@ -112,7 +113,7 @@ static int read_options(int argc, char **argv, struct cp_options *o)
     double value;
     *o = (struct cp_options){.port = SMT_DEFAULT_PORT, .deadline_s = 10};
     opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, ":d:p:qVh", long_options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, ":d:p:qx:Vh", long_options, NULL)) != -1;) {
         switch (c) {
         case 'p':
             if (number(optarg, 0, 65535, &value) != 0) {
@@ -131,7 +132,8 @@ static int read_options(int argc, char **argv, struct cp_options *o)
         case 'a': o->ca = optarg; break;
         case 'P': o->pins = optarg; break;
         case 's': o->psk_file = optarg; break;
-        case 'x': o->plaintext = true; break;
+        case 'x': o->gid = optarg; break;
+        case 'X': o->plaintext = true; break;
         case 'C': o->cipher = optarg; break;
         case 'n': o->verify_name = optarg; break;
         case 'b': o->bind_host = optarg; break;
@@ -159,9 +161,14 @@ static const char *from_env(const char *option, const char *name)
 /* The environment counts only where the command line gives no credentials of another kind. */
 static int open_context(const struct cp_options *o, struct smt_ctx **out)
 {
-    char text[512] = "";
+    char text[512] = "", device[256];
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
     config.device = o->device;
+    if (o->gid != NULL) {
+        snprintf(device, sizeof(device), "%s,gid=%s", o->device != NULL ? o->device : "udp",
+                 o->gid);
+        config.device = device;
+    }
     config.cert_file = o->cert;
     config.key_file = o->key;
     config.ca_file = o->ca;

@@ -30,9 +30,14 @@ static void warn_plaintext(void)
 
 int creds_open(const struct creds *creds, struct smt_ctx **out)
 {
-    char text[512] = "";
+    char text[512] = "", device[256];
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
     config.device = creds->device;
+    if (creds->gid != NULL) {
+        snprintf(device, sizeof(device), "%s,gid=%s", creds->device != NULL ? creds->device : "udp",
+                 creds->gid);
+        config.device = device;
+    }
     config.cert_file = creds->cert;
     config.key_file = creds->key;
     config.ca_file = creds->ca;

@@ -9,7 +9,7 @@
 #include "opt.h"
 
 struct creds {
-    const char *device, *cert, *key, *ca, *crl, *psk_file, *pins, *cipher, *cipher_impl, *tap;
+    const char *device, *gid, *cert, *key, *ca, *crl, *psk_file, *pins, *cipher, *cipher_impl, *tap;
     bool plaintext;
     bool client_cert_optional;
     bool verbose;
@@ -20,6 +20,8 @@ struct creds {
 #define CREDS_OPTIONS(at)                                                                          \
     {'d', "device", "DEVICE", OPT_STRING, at(device), 0, 0,                                        \
      "device, as smt_info lists them (udp)"},                                                      \
+    {'x', "gid-index", "N", OPT_STRING, at(gid), 0, 0,                                             \
+     "ud: index of the GID to send from (by route)"},                                              \
     {0, "cert", "FILE", OPT_STRING, at(cert), 0, 0, "our certificate chain, PEM ($SMT_CERT)"},     \
     {0, "key", "FILE", OPT_STRING, at(key), 0, 0, "its private key, PEM ($SMT_KEY)"},              \
     {0, "ca", "FILE", OPT_STRING, at(ca), 0, 0, "whom to trust, PEM ($SMT_CA)"},                   \
