@@ -161,7 +161,7 @@ static const char *from_env(const char *option, const char *name)
 /* The environment counts only where the command line gives no credentials of another kind. */
 static int open_context(const struct cp_options *o, struct smt_ctx **out)
 {
-    char text[512] = "", device[256];
+    char text[640] = "", device[256];
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
     config.device = o->device;
     if (o->gid != NULL) {

@@ -80,7 +80,7 @@ static int device_probe(struct smt_ctx *ctx, const struct smt_ctx_config *config
     ctx->tap = tap != NULL ? smt_text_copy(tap) : NULL;
     if (ctx->device == NULL || (tap != NULL && ctx->tap == NULL))
         return smt_fail_static(NULL, SMT_ENOMEM, "no memory for a context");
-    char text[256] = "";
+    char text[512] = "";
     const struct smt_dev_config dev_config = {
         .spec = ctx->device,
         .tap = ctx->tap,

@@ -271,7 +271,7 @@ int smt_ep_open(struct smt_ctx *ctx, const struct smt_ep_config *config, struct 
     r = config_check(ctx, &c);
     if (r < 0)
         return r;
-    char text[256] = "";
+    char text[512] = "";
     const struct smt_dev_config dev_config = {
         .spec = ctx->device,
         .bind_host = c.bind_host,

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { N_SLOTS = 4, TEXT_LEN = 384 };
+enum { N_SLOTS = 4, TEXT_LEN = 640 };
 
 struct slot {
     uint64_t serial; /* 0: calls without a context */

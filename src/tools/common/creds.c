@@ -30,7 +30,7 @@ static void warn_plaintext(void)
 
 int creds_open(const struct creds *creds, struct smt_ctx **out)
 {
-    char text[512] = "", device[256];
+    char text[640] = "", device[256];
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
     config.device = creds->device;
     if (creds->gid != NULL) {
