@@ -8,6 +8,9 @@
 #include "base/mem.h"
 #include "sim/net.h"
 
+/* What is no longer carries no data worth counting. */
+enum { SMALL = 200 };
+
 struct mixed_host {
     void *tcp;
     bool tcp_next; /* whose turn it is to send */
@@ -16,7 +19,7 @@ struct mixed_host {
 struct mixed {
     void *tcp;
     struct mixed_host *hosts;
-    uint64_t smt_bytes, tcp_bytes; /* on the wire, arrived */
+    uint64_t smt_bytes, tcp_bytes; /* on the wire, arrived; without acknowledgements and grants */
 };
 
 struct held {
@@ -53,12 +56,13 @@ static void mixed_message(struct smt_net_host *h, struct smt_net_msg *msg)
 static void mixed_packet(struct smt_net_host *h, struct smt_net_pkt *p)
 {
     struct mixed *m = h->net->outer_state;
+    uint32_t data = p->payload_len > SMALL ? p->wire_len : 0;
     if (p->msg == NULL) {
-        m->smt_bytes += p->wire_len;
+        m->smt_bytes += data;
         smt_policy_smt.packet(h, p);
         return;
     }
-    m->tcp_bytes += p->wire_len;
+    m->tcp_bytes += data;
     struct held held = tcp_enter(h);
     smt_policy_dctcp.packet(h, p);
     tcp_leave(h, held);
