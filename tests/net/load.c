@@ -315,7 +315,7 @@ static void state_print(const struct load *l)
 
 void load_run(struct load *l, unsigned patience_s, void (*between)(void *arg), void *arg)
 {
-    uint64_t until = net_now() + patience_s * 1000000000ull;
+    uint64_t until = net_now() + patience_s * 1000000000ull * net_slow();
     for (unsigned i = 0; !load_step(l); i++) {
         if (between != NULL)
             between(arg);
@@ -336,7 +336,7 @@ void load_run(struct load *l, unsigned patience_s, void (*between)(void *arg), v
 
 void load_rest(struct net_pair *pair)
 {
-    uint64_t until = net_now() + 20000000000ull;
+    uint64_t until = net_now() + 20000000000ull * net_slow();
     while (!smt_engine_is_at_rest(pair->client.ep->engine) ||
            !smt_engine_is_at_rest(pair->server.ep->engine)) {
         struct smt_event ev[BATCH];
@@ -360,9 +360,14 @@ uint64_t load_seed(uint64_t fallback)
 
 uint32_t load_scale(uint32_t n)
 {
+    const char *text = getenv("SMT_TEST_SCALE");
 #ifdef __SANITIZE_ADDRESS__
-    return n / 4;
+    unsigned long percent = 25;
 #else
-    return n;
+    unsigned long percent = 100;
 #endif
+    if (text != NULL)
+        percent = strtoul(text, NULL, 10);
+    uint64_t scaled = (uint64_t)n * percent / 100;
+    return scaled > 0 ? (uint32_t)scaled : 1;
 }

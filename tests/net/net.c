@@ -1,4 +1,4 @@
-/* Pairs of endpoints over loopback for the net suite. */
+/* Pairs of endpoints for the net suite, over loopback or what the environment says. */
 #include "net.h"
 
 #include <stdio.h>
@@ -29,9 +29,35 @@ static void identity_write(const char *name, const struct test_cert_spec *spec,
     test_identity_free(&made);
 }
 
+static const char *setting(const char *name, const char *otherwise)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0' ? value : otherwise;
+}
+
+unsigned net_slow(void)
+{
+    unsigned n = (unsigned)strtoul(setting("SMT_TEST_SLOW", "1"), NULL, 10);
+    return n > 0 ? n : 1;
+}
+
+const char *net_host(bool accepts)
+{
+    const char *host = setting("SMT_TEST_HOST", "127.0.0.1");
+    return accepts ? host : setting("SMT_TEST_CLIENT_HOST", host);
+}
+
+static const char *net_device(bool accepts)
+{
+    const char *device = setting("SMT_TEST_DEVICE", NULL);
+    return accepts ? device : setting("SMT_TEST_CLIENT_DEVICE", device);
+}
+
 int net_setup(void **state)
 {
-    static const char names[] = "DNS:localhost,IP:127.0.0.1,IP:::1";
+    char names[256];
+    snprintf(names, sizeof(names), "DNS:localhost,IP:127.0.0.1,IP:::1,IP:%s,IP:%s", net_host(true),
+             net_host(false));
     test_dir_make(&dir);
     dir_is_ours = true;
     struct test_identity ca =
@@ -77,7 +103,7 @@ static void log_line(void *arg, int level, const char *text)
         fprintf(stderr, "[%d] %s\n", level, text);
 }
 
-struct smt_ctx *net_ctx(enum net_security security)
+static struct smt_ctx *ctx_open(enum net_security security, const char *device)
 {
     static const struct {
         const char *cert, *ca, *psk;
@@ -100,6 +126,7 @@ struct smt_ctx *net_ctx(enum net_security security)
     snprintf(key, sizeof(key), "%s/%s.key", dir.path, name != NULL ? name : "");
     snprintf(ca, sizeof(ca), "%s/ca.pem", dir.path);
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    config.device = device;
     config.cert_file = name != NULL ? cert : NULL;
     config.key_file = name != NULL ? key : NULL;
     config.ca_file = rows[security].ca != NULL ? ca : NULL;
@@ -118,22 +145,52 @@ struct smt_ctx *net_ctx(enum net_security security)
     return ctx;
 }
 
-void net_end_open(struct net_end *end, enum net_security security, bool accept,
-                  const struct smt_ep_config *config)
+struct smt_ctx *net_ctx(enum net_security security)
+{
+    return ctx_open(security, net_device(true));
+}
+
+/* Times of an endpoint, those that the test left open too. */
+static void config_slow_down(struct smt_ep_config *c)
+{
+    unsigned slow = net_slow();
+    if (slow == 1)
+        return;
+    c->peer_timeout_ns = (c->peer_timeout_ns > 0 ? c->peer_timeout_ns : 2000000000) * slow;
+    c->handshake_timeout_ns =
+        (c->handshake_timeout_ns > 0 ? c->handshake_timeout_ns : 5000000000) * slow;
+}
+
+static void end_open(struct net_end *end, enum net_security security, bool accept,
+                     const struct smt_ep_config *config, bool there)
 {
     struct smt_ep_config c = SMT_EP_CONFIG_INIT;
     if (config != NULL)
         c = *config;
     c.accept = accept;
+    end->host = net_host(there);
     if (c.bind_host == NULL)
-        c.bind_host = "127.0.0.1";
+        c.bind_host = end->host;
     else if (strcmp(c.bind_host, "*") == 0)
         c.bind_host = NULL;
+    config_slow_down(&c);
     end->n = 0;
-    end->ctx = net_ctx(security);
+    end->ctx = ctx_open(security, net_device(there));
     int r = smt_ep_open(end->ctx, &c, &end->ep);
     if (r < 0)
         fail_msg("endpoint: %s: %s", smt_error_name(r), smt_error_text(end->ctx));
+}
+
+void net_end_open(struct net_end *end, enum net_security security, bool accept,
+                  const struct smt_ep_config *config)
+{
+    end_open(end, security, accept, config, accept);
+}
+
+void net_end_open_there(struct net_end *end, enum net_security security, bool accept,
+                        const struct smt_ep_config *config)
+{
+    end_open(end, security, accept, config, true);
 }
 
 void net_end_close(struct net_end *end)
@@ -142,11 +199,16 @@ void net_end_close(struct net_end *end)
     assert_int_equal(smt_ctx_close(end->ctx), 0);
 }
 
+const char *net_address_of(const char *host, uint16_t port)
+{
+    static char text[80];
+    snprintf(text, sizeof(text), strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host, port);
+    return text;
+}
+
 const char *net_address(const struct net_end *end)
 {
-    static char text[32];
-    snprintf(text, sizeof(text), "127.0.0.1:%u", smt_ep_port(end->ep));
-    return text;
+    return net_address_of(end->host, smt_ep_port(end->ep));
 }
 
 void net_pair_open(struct net_pair *pair, enum net_security security,
@@ -226,7 +288,7 @@ static void queue_print(const char *who, const struct net_end *end)
 struct smt_event net_expect(struct net_pair *pair, struct net_end *end, enum smt_event_type type)
 {
     struct smt_event ev = {0};
-    uint64_t until = net_now() + 10000000000ull;
+    uint64_t until = net_now() + 10000000000ull * net_slow();
     while (!net_take(end, type, &ev)) {
         net_pump(pair);
         if (net_now() > until) {

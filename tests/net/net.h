@@ -1,5 +1,9 @@
-/* Two endpoints in one process over real sockets, and the credentials to open them with. Public API
- * only. */
+/* Two endpoints in one process over a real device, and the credentials to open them with. Public
+ * API only.
+ *
+ * The device is UDP on loopback unless the environment names another and the addresses on it:
+ * SMT_TEST_DEVICE and SMT_TEST_HOST, for ends that do not accept also SMT_TEST_CLIENT_DEVICE and
+ * SMT_TEST_CLIENT_HOST. SMT_TEST_SLOW=N multiplies all times of a slow machine. */
 #ifndef SMT_TESTS_NET_NET_H
 #define SMT_TESTS_NET_NET_H
 
@@ -29,6 +33,7 @@ enum net_security {
 enum { NET_QUEUE = 8192 };
 
 struct net_end {
+    const char *host;
     struct smt_ctx *ctx;
     struct smt_ep *ep;
     struct smt_event queue[NET_QUEUE];
@@ -48,17 +53,31 @@ int net_teardown(void **state);
 /* Monotonic ns. */
 uint64_t net_now(void);
 
-/* A context of that kind. `log` to stderr when SMT_TEST_LOG is set. */
+/* How many times as long as usual things may take. */
+unsigned net_slow(void);
+
+/* Address that endpoints are bound to: those that accept, and others. */
+const char *net_host(bool accepts);
+
+/* A context of that kind on the device of endpoints that accept. `log` to stderr when SMT_TEST_LOG
+ * is set. */
 struct smt_ctx *net_ctx(enum net_security security);
 
-/* An endpoint of its own context; `config` NULL: defaults, port 0. bind_host NULL:
- * 127.0.0.1, "*": all. */
+/* An endpoint of its own context; `config` NULL: defaults, port 0. bind_host NULL: net_host, "*":
+ * all. */
 void net_end_open(struct net_end *end, enum net_security security, bool accept,
                   const struct smt_ep_config *config);
 void net_end_close(struct net_end *end);
 
+/* The same at the place of those that accept, though it may not. */
+void net_end_open_there(struct net_end *end, enum net_security security, bool accept,
+                        const struct smt_ep_config *config);
+
 /* "127.0.0.1:port". Static buffer. */
 const char *net_address(const struct net_end *end);
+
+/* The same of a host and a port. Static buffer. */
+const char *net_address_of(const char *host, uint16_t port);
 
 /* Server and client endpoints and a session that is up on both sides. */
 void net_pair_open(struct net_pair *pair, enum net_security security,
@@ -71,7 +90,8 @@ void net_pump(struct net_pair *pair);
 /* Pumps for so long. */
 void net_pump_for(struct net_pair *pair, uint64_t ns);
 
-/* The next event of this type at this end, others stay queued. Fails the test after 10 s. */
+/* The next event of this type at this end, others stay queued. Fails the test after 10 s (times
+ * net_slow). */
 struct smt_event net_expect(struct net_pair *pair, struct net_end *end, enum smt_event_type type);
 
 /* How many events of this type wait in the queue. */

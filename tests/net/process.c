@@ -41,7 +41,7 @@ static void serve_event(const struct smt_event *ev)
 static int serve(uint16_t port, enum net_security security)
 {
     struct smt_ep_config config = SMT_EP_CONFIG_INIT;
-    config.bind_host = "127.0.0.1";
+    config.bind_host = net_host(true);
     config.port = port;
     config.accept = 1;
     struct smt_ctx *ctx = net_ctx(security);
@@ -65,7 +65,7 @@ static int serve(uint16_t port, enum net_security security)
         if (getppid() == 1)
             return 6; /* the test has died */
     }
-    r = smt_ep_drain(serving, 3000000000ull);
+    r = smt_ep_drain(serving, 3000000000ull * net_slow());
     smt_ep_close(serving);
     smt_ctx_close(ctx);
     return r == 0 ? 0 : 7;

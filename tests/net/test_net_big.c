@@ -93,7 +93,7 @@ static void pair_stop(struct server *s)
 
 static struct smt_event client_expect(enum smt_event_type type)
 {
-    uint64_t until = net_now() + 300000000000ull;
+    uint64_t until = net_now() + 300000000000ull * net_slow();
     for (;;) {
         struct smt_event ev;
         int n = smt_poll(pair.client.ep, &ev, 1);

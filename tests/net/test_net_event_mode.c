@@ -67,7 +67,8 @@ static void test_sync_calls(void **state)
     net_end_open(&pair.server, NET_CERT, true, NULL);
     net_end_open(&pair.client, NET_CERT, false, &config);
     echo_start(&t, pair.server.ep);
-    int r = smt_connect_wait(pair.client.ep, net_address(&pair.server), NULL, 0, 5000000000,
+    uint64_t patience = 5000000000 * net_slow();
+    int r = smt_connect_wait(pair.client.ep, net_address(&pair.server), NULL, 0, patience,
                              &pair.session);
     if (r < 0)
         fail_msg("%s: %s", smt_error_name(r), smt_error_text(pair.client.ctx));
@@ -77,15 +78,15 @@ static void test_sync_calls(void **state)
     for (unsigned i = 0; i < 500; i++) {
         size_t len = sizes[i % 5];
         net_fill(req, len, i);
-        int64_t n = smt_call_wait(pair.session, req, len, resp, sizeof(resp), 5000000000);
+        int64_t n = smt_call_wait(pair.session, req, len, resp, sizeof(resp), patience);
         if (n != (int64_t)len)
             fail_msg("call %u of %zu bytes: %s", i, len, smt_error_name((int)n));
         net_check(resp, len, i);
     }
     print_message("%.1f us a call\n", (double)(net_now() - begin) / 500e3);
-    assert_int_equal(smt_call_wait(pair.session, req, 64, resp, 63, 5000000000), SMT_EMSGSIZE);
-    assert_int_equal(smt_call_wait(pair.session, req, 64, NULL, 0, 5000000000), SMT_EMSGSIZE);
-    assert_int_equal(smt_call_wait(pair.session, req, 0, NULL, 0, 5000000000), 0);
+    assert_int_equal(smt_call_wait(pair.session, req, 64, resp, 63, patience), SMT_EMSGSIZE);
+    assert_int_equal(smt_call_wait(pair.session, req, 64, NULL, 0, patience), SMT_EMSGSIZE);
+    assert_int_equal(smt_call_wait(pair.session, req, 0, NULL, 0, patience), 0);
     echo_stop(&t);
     net_pair_close(&pair);
 }
@@ -140,7 +141,7 @@ static void test_arm_tells(void **state)
     assert_int_equal(smt_arm(pair.client.ep), SMT_EBUSY); /* something to send */
     struct smt_event ev;
     assert_int_equal(smt_poll(pair.client.ep, &ev, 1), 0);
-    assert_int_equal(poll(&pfd, 1, 1000), 1);
+    assert_int_equal(poll(&pfd, 1, 1000 * (int)net_slow()), 1);
     smt_arm(pair.server.ep); /* busy or not: the packet still wakes */
     assert_int_equal(poll(&pfd, 1, 0), 1);
     assert_int_equal(smt_poll(pair.server.ep, &ev, 1), 1);
@@ -151,7 +152,7 @@ static void test_arm_tells(void **state)
     int n;
     while ((n = smt_poll(pair.client.ep, &ev, 1)) == 0) {
         assert_int_equal(smt_wait(pair.client.ep, 2000000000), 0);
-        assert_true(net_now() - begin < 1500000000);
+        assert_true(net_now() - begin < 1500000000ull * net_slow());
         struct smt_event none;
         smt_poll(pair.server.ep, &none, 1);
     }
@@ -203,7 +204,7 @@ static void test_wakeup(void **state)
         assert_int_equal(smt_poll(pair.client.ep, &ev, 1), 0);
         was_busy = smt_arm(pair.client.ep) == SMT_EBUSY && net_now() - begin >= 19000000;
     }
-    assert_in_range(net_now() - begin, 19000000, 2000000000);
+    assert_in_range(net_now() - begin, 19000000, 2000000000ull * net_slow());
     signal(SIGALRM, SIG_DFL);
     net_pair_close(&pair);
 }
@@ -241,8 +242,8 @@ static void test_wakeup_races(void **state)
         struct smt_event ev;
         assert_int_equal(smt_poll(pair.client.ep, &ev, 1), 0);
         uint64_t begin = net_now();
-        assert_int_equal(smt_wait(pair.client.ep, 5000000000), 0);
-        assert_true(net_now() - begin < 4000000000);
+        assert_int_equal(smt_wait(pair.client.ep, 5000000000ull * net_slow()), 0);
+        assert_true(net_now() - begin < 4000000000ull * net_slow());
     }
     void *result;
     pthread_join(thread, &result);
@@ -301,7 +302,7 @@ static void libevent_run(bool detach_in_callback)
                      0);
     assert_int_equal(net_call(pair.session, "first", 5, 0, NULL, NULL), 0);
     smt_event_kick(c.loop);
-    event_base_loopexit(c.base, &(struct timeval){.tv_sec = 10});
+    event_base_loopexit(c.base, &(struct timeval){.tv_sec = 10 * net_slow()});
     assert_int_equal(event_base_dispatch(c.base), 0);
     assert_int_equal(c.n_done, 200);
     smt_event_detach(c.loop);

@@ -31,7 +31,7 @@ static bool pair_open(uint64_t seed)
     assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
                      0);
     struct smt_event ev;
-    uint64_t until = net_now() + 60000000000ull;
+    uint64_t until = net_now() + 60000000000ull * net_slow();
     while (!net_take(&pair.client, SMT_EV_SESSION_UP, &ev)) {
         net_pump(&pair);
         assert_true(net_now() < until);

@@ -28,7 +28,7 @@ static void pair_open(uint32_t max_open_rpcs)
 /* Polls both ends until `n` events of that type came to the client and the server each. */
 static void both_expect(enum smt_event_type type, unsigned n, unsigned patience_s)
 {
-    uint64_t until = net_now() + patience_s * 1000000000ull;
+    uint64_t until = net_now() + patience_s * 1000000000ull * net_slow();
     while (net_count(&pair.client, type) < n || net_count(&pair.server, type) < n) {
         net_pump(&pair);
         if (net_now() > until)
