@@ -13,9 +13,6 @@ static const uint64_t tell_delay = 400 * SMT_USEC;
 static const uint64_t doubt_wait = 20 * SMT_MSEC;
 static const uint64_t credit_wait = 20 * SMT_MSEC;
 static const uint64_t rest_delay = 1 * SMT_SEC;
-static const uint64_t patience_floor = 2 * SMT_MSEC;
-static const uint64_t patience_first = 10 * SMT_MSEC; /* RTT not measured yet */
-static const uint64_t patience_most = 128 * SMT_MSEC;
 
 enum { ACCEPTED_SLACK = 64, MAX_DOUBTS = 3 };
 
@@ -51,7 +48,6 @@ static uint64_t fresh_id(struct smt_engine *e)
 
 static void credit_init(struct smt_conn *c)
 {
-    static const uint32_t homa_cutoffs[8] = {UINT32_MAX, 0, 0, 0, 1000000, 15000, 2800, 200};
     struct smt_params p;
     smt_params_init(&p);
     c->peer_open = p.open_rpcs;
@@ -61,7 +57,7 @@ static void credit_init(struct smt_conn *c)
     c->peer_mtu = p.mtu;
     smt_mtu_init(&c->mtu);
     c->told_bytes = c->e->config.max_conn_bytes;
-    c->cutoffs = homa_cutoffs;
+    c->cutoffs = smt_cutoffs_default;
 }
 
 int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr, bool initiator,
@@ -95,6 +91,8 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     smt_ranges_init(&c->accepted, &e->ranges, e->config.max_open_rpcs + ACCEPTED_SLACK);
     smt_ctl_init(&c->ctl);
     smt_pacer_init(&c->pacer);
+    smt_share_init(&c->tx_share);
+    smt_share_init(&c->rx_share);
     smt_list_init(&c->rpcs);
     smt_list_init(&c->blocked);
     smt_list_init(&c->hs_link);
@@ -133,6 +131,7 @@ void smt_conn_free(struct smt_conn *c)
     smt_list_remove(&c->hs_link);
     smt_ctl_fini(c);
     smt_pacer_rest(c);
+    smt_book_peer_fini(&c->book);
     smt_mem_free(c->own_cutoffs);
     smt_keys_fini(&c->keys);
     smt_hs_stream_free(c->hs);
@@ -179,18 +178,16 @@ void smt_conn_heard(struct smt_conn *c, uint64_t now)
 
 uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
 {
-    uint64_t base = patience_first;
-    if (c->pacer.rtt_peak > 0) {
-        /* A peer that lost its processor for a moment is not a lossy path: wait as long as it
-         * lately took. */
-        base = 2 * c->pacer.rtt_peak;
-        if (base < patience_floor)
-            base = patience_floor;
-    }
+    const struct smt_tune *t = &c->e->config.tune;
+    uint64_t base = t->resend_first_ns;
+    /* A peer that lost its processor for a moment is not a lossy path: wait as long as it lately
+     * took. */
+    if (c->pacer.rtt_peak > 0)
+        base = c->pacer.rtt_peak + c->pacer.rtt_peak / 4 + t->resend_floor_ns;
     base <<= rounds < 10 ? rounds : 10;
     uint64_t most = c->e->config.peer_timeout / 4;
-    if (most > patience_most)
-        most = patience_most;
+    if (most > t->resend_most_ns)
+        most = t->resend_most_ns;
     return base < most ? base : most;
 }
 
@@ -494,6 +491,7 @@ void smt_conn_params(const struct smt_conn *c, struct smt_params *out)
     out->unfinished_bytes = g->max_conn_bytes;
     out->max_message = g->max_msg_len;
     out->rx_window = g->rx_window;
+    out->unsched = g->tune.unsched_most;
     out->idle_timeout_ms = (uint32_t)(g->idle_timeout / SMT_MSEC);
 }
 
@@ -614,10 +612,10 @@ void smt_conn_stats(const struct smt_conn *c, struct smt_conn_stats *out)
         .epoch = smt_keys_ready(&c->keys) ? c->keys.now.number : 0,
         .mtu = c->mtu.now,
         .open_calls = c->open_calls,
-        .rtt_min = c->pacer.rtt_min,
+        .rtt_min = smt_rtt_least(&c->path),
         .rtt_last = c->pacer.rtt_last,
         .handshake_ns = c->up_at > c->opened_at ? c->up_at - c->opened_at : 0,
-        .max_rate = c->pacer.max_rate,
+        .max_rate = c->path.rate,
         .up = c->state == SMT_CONN_UP,
     };
 }

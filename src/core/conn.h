@@ -3,6 +3,7 @@
 #define SMT_CORE_CONN_H
 
 #include "base/wheel.h"
+#include "core/book.h"
 #include "core/ctl.h"
 #include "core/evq.h"
 #include "core/finished.h"
@@ -10,6 +11,7 @@
 #include "core/keys.h"
 #include "core/mtu.h"
 #include "core/pacer.h"
+#include "core/path.h"
 #include "core/rpc.h"
 
 enum smt_conn_state {
@@ -59,6 +61,12 @@ struct smt_conn {
     struct smt_keys keys;
     struct smt_ctl ctl;
     struct smt_pacer pacer;
+    struct smt_rtt path;            /* measured, both ways */
+    uint64_t fill;                  /* bytes that fill it; 0 = not known */
+    struct smt_share tx_share, rx_share; /* of windows: to the peer, to us */
+    struct smt_book_peer book;      /* its messages in the grant book */
+    uint64_t cutoffs_told_at;       /* when our CUTOFFS were last sent */
+    uint16_t told_cutoffs;          /* their version; 0 = none */
     struct smt_mtu mtu;
     struct smt_hs_stream *hs;       /* NULL once both sides have everything */
 

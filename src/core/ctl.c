@@ -119,7 +119,7 @@ bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink)
     while (t->buf != NULL) {
         const struct smt_ctl_buf *b = t->buf;
         size_t len = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + b->len;
-        uint8_t *pkt = sink->reserve(sink->arg, &c->addr, len, 7);
+        uint8_t *pkt = sink->reserve(sink->arg, &c->addr, len, smt_engine_top_prio(c->e));
         if (pkt == NULL)
             return false;
         memcpy(pkt + SMT_CTRL_HDR_LEN + SMT_RECORD_HEAD_LEN, b->bytes, b->len);

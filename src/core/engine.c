@@ -14,6 +14,7 @@ enum {
     FIRST_RPCS = 256,
     DEFAULT_KEYS = 512,
     MAX_RANGES = 4 << 20,
+    CUTOFFS_PACKET = 1380, /* data bytes of a packet, for where priorities are cut */
 };
 
 void smt_engine_config_init(struct smt_engine_config *g)
@@ -30,6 +31,7 @@ void smt_engine_config_init(struct smt_engine_config *g)
         .handshake_timeout = 5 * SMT_SEC,
         .cached_keys = DEFAULT_KEYS,
     };
+    smt_tune_init(&g->tune);
 }
 
 static int pools_init(struct smt_engine *e)
@@ -70,6 +72,7 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
     if (e == NULL)
         return SMT_ENOMEM;
     e->config = *config;
+    smt_tune_clamp(&e->config.tune);
     if (e->config.cached_keys < SMT_KEYRING_MIN_SLOTS)
         e->config.cached_keys = SMT_KEYRING_MIN_SLOTS;
     e->now = now;
@@ -81,14 +84,15 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
     for (unsigned i = 0; i < SMT_ARRAY_LEN(lists); i++)
         smt_list_init(lists[i]);
     smt_stateless_init(&e->stateless);
+    smt_cutoffs_init(&e->cutoffs, e->config.tune.n_prios, e->config.tune.unsched_most);
     e->stateless.tokens_at = now;
     int rc = pools_init(e);
     if (rc == 0)
         rc = maps_init(e);
     if (rc == 0)
-        rc = smt_srpt_init(&e->srpt);
+        rc = smt_srpt_init(&e->srpt, e->config.tune.send_fifo_permille);
     if (rc == 0)
-        rc = smt_grants_init(&e->grants, config->rx_window);
+        rc = smt_grants_init(&e->grants, &e->config);
     if (rc == 0) {
         e->scratch = smt_mem_alloc(SMT_RECORD_MAX_PLAIN);
         rc = e->scratch != NULL ? 0 : SMT_ENOMEM;
@@ -236,9 +240,29 @@ static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct
         smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_VERSION, hdr->source_id, NULL);
 }
 
+/* What a batch of packets says of the traffic. */
+static void traffic_look(struct smt_engine *e, uint64_t bytes, unsigned n)
+{
+    const struct smt_tune *t = &e->config.tune;
+    smt_path_total(e, e->now, bytes);
+    if (n > 1 || e->grants.batch > 0)
+        smt_grants_batch(&e->grants, n, bytes);
+    if (SMT_LIKELY(!smt_cutoffs_is_due(&e->cutoffs)))
+        return;
+    uint64_t unsched = e->fill * t->unsched_pct / 100;
+    if (unsched < t->unsched_first)
+        unsched = t->unsched_first;
+    if (unsched > e->cutoffs.limit)
+        unsched = e->cutoffs.limit;
+    if (smt_cutoffs_look(&e->cutoffs, t->n_prios, (uint32_t)unsched, CUTOFFS_PACKET,
+                         t->cutoffs_drift_pct, t->cutoffs_every))
+        e->stats.cutoffs_moved++;
+}
+
 void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts, unsigned n)
 {
     enter(e, now);
+    uint64_t before = e->stats.bytes_rcvd;
     for (unsigned i = 0; i < n; i++) {
         const struct smt_pkt *pkt = &pkts[i];
         struct smt_hdr hdr;
@@ -259,6 +283,7 @@ void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt
             receive_other(e, now, pkt, &hdr);
         }
     }
+    traffic_look(e, e->stats.bytes_rcvd - before, n);
     smt_grants_run(e);
 }
 
@@ -327,15 +352,15 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
         enum smt_sent sent = SMT_SENT_ONE;
         for (unsigned i = 0; i < BURST_PACKETS && sent == SMT_SENT_ONE; i++)
             sent = smt_record_send(r, now, sink);
-        if (sent == SMT_SENT_FULL)
-            return false;
-        if (sent == SMT_SENT_ONE) {
+        if (sent == SMT_SENT_ONE || sent == SMT_SENT_FULL) {
             if (smt_srpt_put(&e->srpt, r) < 0)
                 e->stats.drop_no_memory++;
+            if (sent == SMT_SENT_FULL)
+                return false;
             continue;
         }
         /* A failed rpc has left the queue already and may be gone. */
-        if (smt_srpt_first(&e->srpt) != r)
+        if (sent == SMT_SENT_FAILED)
             continue;
         smt_srpt_remove(&e->srpt, r);
         if (sent == SMT_SENT_BLOCKED) {
@@ -460,8 +485,8 @@ bool smt_engine_is_at_rest(const struct smt_engine *e)
 {
     if (smt_pool_n_live(&e->rpcs) > 0 || smt_pool_n_live(&e->iov_blocks) > 0 ||
         smt_pool_n_live(&e->ctl_bufs) > 0 || smt_bufpool_live(&e->bufs) > 0 ||
-        e->held_bytes > 0 || !smt_srpt_is_empty(&e->srpt) || e->grants.n_active > 0 ||
-        smt_heap_count(&e->grants.waiting) > 0)
+        e->held_bytes > 0 || !smt_srpt_is_empty(&e->srpt) ||
+        !smt_list_is_empty(&e->grants.book.old) || e->grants.incoming > 0)
         return false;
     return smt_list_is_empty(&e->posted) && smt_list_is_empty(&e->dead) &&
            smt_list_is_empty(&e->over) &&

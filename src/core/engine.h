@@ -10,6 +10,7 @@
 #define SMT_CORE_ENGINE_H
 
 #include "base/packet.h"
+#include "core/tune.h"
 #include "crypto/aead.h"
 #include "crypto/schedule.h"
 #include "wire/params.h"
@@ -33,6 +34,7 @@ struct smt_engine_config {
     uint64_t peer_timeout, idle_timeout, handshake_timeout; /* ns; idle 0 = never */
     uint64_t rekey_records;   /* 0 = the limit of docs/wire.md 7 */
     uint64_t seed;            /* jitter and tables */
+    struct smt_tune tune;     /* of the congestion layer; clamped to their ranges */
     uint32_t cached_keys;     /* expanded key contexts kept per cipher; 0 = default */
     /* Unpredictable bytes: session ids, tokens. In tests a fixed generator. */
     void (*random)(void *arg, void *out, size_t len);

@@ -17,6 +17,8 @@ struct heard {
     uint32_t packet_len;
 };
 
+static const uint64_t cutoffs_wait = 50 * SMT_USEC;
+
 typedef void (*frame_fn)(const struct heard *h);
 
 bool smt_frames_id_is_new(const struct smt_conn *c, uint64_t id)
@@ -76,6 +78,7 @@ static void on_nothing(const struct heard *h)
 static void on_mark(const struct heard *h)
 {
     const struct smt_pacer *p = &h->c->pacer;
+    smt_pacer_marked(h->c, h->now, h->f->packets);
     smt_ctl_add(h->c, &(struct smt_frame){.type = SMT_FRAME_SEEN,
                                           .seq = h->f->seq,
                                           .packets = p->got_packets,
@@ -199,6 +202,21 @@ static void on_busy(const struct heard *h)
         return;
     h->r->heard = h->now;
     h->r->n_need_ack = 0;
+}
+
+void smt_frames_cutoffs_tell(struct smt_conn *c, uint64_t now)
+{
+    const struct smt_cutoffs *own = &c->e->cutoffs;
+    uint64_t rtt = c->pacer.rtt_peak > cutoffs_wait ? c->pacer.rtt_peak : cutoffs_wait;
+    if (own->version == 0 || (c->told_cutoffs == own->version && now < c->cutoffs_told_at + rtt))
+        return;
+    c->told_cutoffs = own->version;
+    c->cutoffs_told_at = now;
+    c->e->stats.cutoffs_sent++;
+    struct smt_frame f = {
+        .type = SMT_FRAME_CUTOFFS, .code = own->version, .length = own->limit};
+    memcpy(f.cutoffs, own->at + 1, sizeof(f.cutoffs));
+    smt_ctl_add(c, &f);
 }
 
 static void on_cutoffs(const struct heard *h)

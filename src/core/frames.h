@@ -17,4 +17,7 @@ void smt_frames_peer_finished(struct smt_conn *c, uint64_t low_water, uint64_t d
 /* May the peer start an rpc with this id (without role)? docs/wire.md 8. */
 bool smt_frames_id_is_new(const struct smt_conn *c, uint64_t id);
 
+/* Our cutoffs, to a peer that works with older ones: not more often than he can answer. */
+void smt_frames_cutoffs_tell(struct smt_conn *c, uint64_t now);
+
 #endif

@@ -139,7 +139,8 @@ static bool packet_send(struct smt_conn *c, const struct smt_tx_sink *sink, uint
     const uint8_t *p;
     size_t used = SMT_HS_HDR_LEN + s->cookie_len + len;
     size_t packet_len = c->peer_id == 0 && used < SMT_BASE_PACKET ? SMT_BASE_PACKET : used;
-    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, 7);
+    uint8_t *pkt =
+        sink->reserve(sink->arg, &c->addr, packet_len, smt_engine_top_prio(c->e));
     if (pkt == NULL)
         return false;
     const struct smt_hdr hdr = {

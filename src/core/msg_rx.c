@@ -15,16 +15,17 @@ void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
     m->granted = 0;
     m->known = false;
     m->whole = false;
-    m->managed = false;
-    m->grant_active = false;
     m->grant_prio = 0;
+    m->piece = 0;
+    m->incoming = 0;
+    m->came_at = 0;
     smt_ranges_init(&m->got, ranges, MAX_GOT_RANGES);
-    m->grant = (struct smt_heap_node){.pos = 0};
+    m->entry = (struct smt_book_entry){.listed = false};
 }
 
 void smt_msg_rx_fini(struct smt_msg_rx *m, struct smt_bufpool *bufs)
 {
-    assert(!m->managed);
+    assert(!m->entry.listed && m->incoming == 0);
     smt_ranges_fini(&m->got);
     if (m->store != NULL) {
         smt_bufpool_put(bufs, m->store, m->store_len);
@@ -46,6 +47,8 @@ int smt_msg_rx_accept(struct smt_msg_rx *m, uint32_t offset, uint32_t len)
     int rc = smt_ranges_add(&m->got, offset, (uint64_t)offset + len);
     if (rc < 0)
         return rc;
+    if (len > m->piece)
+        m->piece = len;
     if (offset + len > m->granted)
         m->granted = offset + len;
     m->whole = smt_ranges_len(&m->got) == m->len;

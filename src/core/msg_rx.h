@@ -4,8 +4,8 @@
 #define SMT_CORE_MSG_RX_H
 
 #include "base/bufpool.h"
-#include "base/heap.h"
 #include "base/ranges.h"
+#include "core/book.h"
 #include "core/engine.h"
 
 struct smt_msg_rx {
@@ -16,11 +16,12 @@ struct smt_msg_rx {
     uint32_t granted;     /* bytes the sender may send, as far as we told or know */
     bool known;
     bool whole;           /* all bytes accepted */
-    bool managed;         /* in the grant book */
-    bool grant_active;    /* among those being granted now */
     uint8_t grant_prio;
+    uint32_t piece;       /* data bytes of its longest record so far */
+    uint32_t incoming;    /* what of it counts as on its way (grant.c) */
+    uint64_t came_at;     /* when data of it came, or nothing was on its way */
     struct smt_ranges got;
-    struct smt_heap_node grant; /* waiting in the grant book */
+    struct smt_book_entry entry; /* in the grant book */
 };
 
 void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges);

@@ -62,6 +62,20 @@ void smt_msg_tx_next(const struct smt_msg_tx *t, uint32_t cut, struct smt_tx_pie
     *out = (struct smt_tx_piece){t->sent, left < cut ? left : cut, false};
 }
 
+void smt_msg_tx_align(struct smt_msg_tx *t, uint32_t cut, uint32_t first_extra, uint32_t limit)
+{
+    if (t->unsched == t->len || t->granted > t->unsched)
+        return;
+    uint64_t up = (t->unsched + first_extra + (uint64_t)cut - 1) / cut * cut - first_extra;
+    if (up > limit && up > cut)
+        up -= cut;
+    /* A limit below one packet is kept to the byte. */
+    if (up > limit)
+        up = t->unsched;
+    t->unsched = up < t->len ? (uint32_t)up : t->len;
+    t->granted = t->unsched;
+}
+
 void smt_msg_tx_sent(struct smt_msg_tx *t, const struct smt_tx_piece *piece)
 {
     t->seal++;

@@ -56,6 +56,10 @@ struct smt_tx_piece {
 };
 void smt_msg_tx_next(const struct smt_msg_tx *t, uint32_t cut, struct smt_tx_piece *out);
 
+/* Before anything of it was sent: what goes without a grant ends where a packet does, at most
+ * `limit`. The first packet of `cut` bytes carries `first_extra` less. */
+void smt_msg_tx_align(struct smt_msg_tx *t, uint32_t cut, uint32_t first_extra, uint32_t limit);
+
 /* The piece has been sealed with t->seal and left. */
 void smt_msg_tx_sent(struct smt_msg_tx *t, const struct smt_tx_piece *piece);
 

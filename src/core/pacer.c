@@ -1,19 +1,23 @@
-/* A byte window per conn over UDP. Homa's grants protect the receiver's link; the default device is
- * a UDP socket whose buffer must not overflow either, and unscheduled bytes are not granted. So the
- * sender marks its stream now and then (MARK: totals sent so far) and the receiver answers what had
- * come by then (SEEN). Everything before an answered mark is either delivered or lost: bytes after
- * it are in flight. The same answers measure RTT, delivery rate and loss.
+/* A byte window per conn. Homa's grants protect the receiver's link; but the device may be a UDP
+ * socket whose buffer must not overflow, unscheduled bytes are not granted, and the bottleneck may
+ * lie anywhere. So the sender marks its stream now and then (MARK: totals sent so far) and the
+ * receiver answers what had come by then (SEEN). Everything before an answered mark is either
+ * delivered or lost: bytes after it are in flight. The same answers measure RTT, delivery rate,
+ * loss and CE marks, at both ends: the receiver judges the way to itself by the MARKs.
  *
- * The window starts at what the peer can buffer, falls to 0.7 of itself at loss above 1 % and grows
- * back by an eighth of itself a mark. The full congestion layer replaces only this file's
- * window_update. */
+ * The window is what the peer can buffer, times the path's share (share.c), which falls on
+ * congestion and grows back. */
 #include "core/pacer.h"
 
 #include "core/state.h"
 
 enum {
-    WINDOW_MIN = 64 * 1024, /* four of the largest packets: less would stall for an answer each */
+    WINDOW_FIRST = 64 * 1024,
+    WINDOW_PACKETS = 4, /* at least: less would stall for an answer each */
     MARK_MIN_BYTES = 16 * 1024,
+    RATE_MIN_BYTES = 8 * 1024, /* less says nothing of a rate */
+    LOSS_MEMORY = 256, /* packets */
+    LOSS_LEAST = 100,
 };
 
 /* A MARK is a small packet: asking early costs little, a shut window much. */
@@ -22,13 +26,19 @@ static const uint64_t mark_patience_max = 100 * SMT_MSEC;
 
 void smt_pacer_init(struct smt_pacer *p)
 {
-    *p = (struct smt_pacer){.window = WINDOW_MIN, .max_window = WINDOW_MIN};
+    *p = (struct smt_pacer){.max_window = WINDOW_FIRST};
 }
 
 void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window)
 {
-    p->max_window = rx_window > WINDOW_MIN ? rx_window : WINDOW_MIN;
-    p->window = p->max_window;
+    p->max_window = rx_window > WINDOW_FIRST ? rx_window : WINDOW_FIRST;
+}
+
+uint64_t smt_pacer_window(const struct smt_conn *c)
+{
+    uint64_t window = smt_share_of(&c->tx_share, c->pacer.max_window);
+    uint64_t least = (uint64_t)WINDOW_PACKETS * c->mtu.now;
+    return window > least ? window : least;
 }
 
 static void mark_tell(struct smt_conn *c, uint64_t now, uint32_t seq)
@@ -79,23 +89,35 @@ void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len)
         return;
     p->sent_bytes += len;
     p->sent_packets++;
-    uint32_t step = p->window / SMT_PACER_MARKS;
+    uint32_t window = (uint32_t)smt_pacer_window(c);
+    uint32_t step = window / SMT_PACER_MARKS;
+    /* A narrow window is asked about twice: it must not stand still for an answer. */
     if (step < MARK_MIN_BYTES)
-        step = MARK_MIN_BYTES;
+        step = window < 2 * MARK_MIN_BYTES ? window / 2 : MARK_MIN_BYTES;
     /* The first packet is marked for its RTT. */
     if (p->sent_bytes - p->flight->marked_bytes >= step || SMT_UNLIKELY(first))
         mark_send(c, now);
 }
 
-static void window_update(struct smt_pacer *p, uint32_t sent, uint32_t lost, uint32_t ce)
+/* True: more is lost of late than may be. One packet alone is never more. */
+static bool loss_note(struct smt_loss *l, uint32_t sent, uint32_t lost, uint32_t permille)
 {
-    if (lost * 100ull > sent || ce * 2ull > sent) {
-        uint32_t less = (uint32_t)(p->window * 7ull / 10);
-        p->window = less > WINDOW_MIN ? less : WINDOW_MIN;
-        return;
-    }
-    uint32_t more = p->window + p->window / 8;
-    p->window = more < p->max_window ? more : p->max_window;
+    l->n_sent += sent;
+    l->n_lost += lost;
+    uint32_t of = l->n_sent > LOSS_LEAST ? l->n_sent : LOSS_LEAST;
+    bool much = l->n_lost > 1 && l->n_lost * 1000ull > (uint64_t)of * permille;
+    if (much || l->n_sent >= LOSS_MEMORY)
+        *l = (struct smt_loss){.n_sent = l->n_sent / 2, .n_lost = much ? 0 : l->n_lost / 2};
+    return much;
+}
+
+static void share_update(struct smt_conn *c, struct smt_share *s, uint64_t now, bool congested)
+{
+    uint64_t rtt = c->pacer.rtt_last > 0 ? c->pacer.rtt_last : mark_patience;
+    if (!congested)
+        smt_share_rise(s);
+    else if (smt_share_fall(s, now, rtt, c->e->config.tune.share_fall_pct))
+        c->e->stats.windows_cut++;
 }
 
 /* Packets newly known to be lost. Control may overtake data (it has the highest priority), so what
@@ -121,28 +143,58 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
     const struct smt_pacer_mark *m = &f->marks[seq % SMT_PACER_MARKS];
     f->oldest_seq = seq + 1;
     f->n_silent = 0;
+    const struct smt_tune *t = &c->e->config.tune;
     uint64_t rtt = now > m->at ? now - m->at : 1;
     p->rtt_last = rtt;
-    if (p->rtt_min == 0 || rtt < p->rtt_min)
-        p->rtt_min = rtt;
     p->rtt_peak -= p->rtt_peak / 8;
     if (rtt > p->rtt_peak)
         p->rtt_peak = rtt;
+    smt_path_rtt(c, now, rtt);
     uint32_t lost = losses_new(p, packets);
     c->e->stats.losses_seen += lost;
-    window_update(p, m->packets - f->acked_packets, lost, ce - p->seen_ce);
-    uint64_t span = now - f->seen_at;
-    if (f->seen_at != 0 && span > rtt / 2) {
-        uint64_t rate = (bytes - f->seen_bytes) * SMT_SEC / (span + 1);
-        if (rate > p->max_rate)
-            p->max_rate = rate;
-    }
+    uint64_t least = smt_rtt_least(&c->path);
+    bool queued = rtt > t->rtt_high_factor * least && rtt > least + t->rtt_high_ns;
+    bool lossy = loss_note(&p->lost, m->packets - f->acked_packets, lost, t->loss_permille);
+    share_update(c, &c->tx_share, now, queued || lossy || ce != p->seen_ce);
+    /* No faster than it was sent, however close answers come upon each other. */
+    uint64_t span = f->seen_at != 0 ? now - f->seen_at : 0;
+    if (span < m->at - f->marked_at)
+        span = m->at - f->marked_at;
+    if (f->seen_at != 0 && bytes - f->seen_bytes >= RATE_MIN_BYTES)
+        smt_path_rate(c, bytes - f->seen_bytes, span, lossy);
     f->seen_at = now;
+    f->marked_at = m->at;
     f->seen_bytes = bytes;
     p->seen_ce = ce;
     f->acked_packets = m->packets;
     f->acked_bytes = m->bytes;
     return true;
+}
+
+void smt_pacer_marked(struct smt_conn *c, uint64_t now, uint32_t packets)
+{
+    struct smt_pacer *p = &c->pacer;
+    struct smt_pacer_in *in = &p->in;
+    const struct smt_tune *t = &c->e->config.tune;
+    bool first = in->at == 0;
+    /* As in losses_new: what left before the last MARK has had its time to come. */
+    int32_t missing = (int32_t)(in->packets - p->got_packets);
+    uint32_t is = missing > 0 ? (uint32_t)missing : 0;
+    uint32_t lost = !first && is > in->missing ? is - in->missing : 0;
+    bool lossy = loss_note(&in->lost, first ? 0 : packets - in->packets, lost, t->loss_permille);
+    share_update(c, &c->rx_share, now, lossy || (!first && p->got_ce != in->got_ce));
+    /* What is taken at one go says nothing of the way it came. */
+    uint32_t bytes = p->got_bytes - in->rate_bytes;
+    if (first || now > in->rate_at + smt_rtt_least(&c->path)) {
+        if (!first && bytes >= RATE_MIN_BYTES)
+            smt_path_rate(c, bytes, now - in->rate_at, lossy);
+        in->rate_at = now;
+        in->rate_bytes = p->got_bytes;
+    }
+    in->at = now;
+    in->packets = packets;
+    in->got_ce = p->got_ce;
+    in->missing = is;
 }
 
 uint64_t smt_pacer_deadline(const struct smt_conn *c)

@@ -9,6 +9,11 @@ struct smt_conn;
 
 enum { SMT_PACER_MARKS = 4 };
 
+/* Packets lost of those sent lately; older ones count less. */
+struct smt_loss {
+    uint32_t n_sent, n_lost;
+};
+
 struct smt_pacer_mark {
     uint32_t packets;
     uint64_t bytes;
@@ -19,7 +24,7 @@ struct smt_pacer_mark {
 struct smt_pacer_flight {
     uint64_t acked_bytes;   /* of sent_bytes, those before a mark that has been answered */
     uint64_t marked_bytes;  /* sent_bytes at the last mark */
-    uint64_t seen_at;
+    uint64_t seen_at, marked_at; /* the last SEEN used, and when its mark left */
     uint64_t mark_at;       /* when the last mark left */
     uint32_t oldest_seq;    /* marks in flight: [oldest, next) */
     uint32_t seen_bytes;    /* at the last SEEN used */
@@ -28,16 +33,29 @@ struct smt_pacer_flight {
     struct smt_pacer_mark marks[SMT_PACER_MARKS]; /* by seq modulo their number */
 };
 
+/* The same seen from the other end: what the peer's MARKs say of the way to us. */
+struct smt_pacer_in {
+    uint64_t at;            /* when the last MARK came; 0 = none */
+    uint32_t packets;       /* the peer's total in it */
+    uint32_t got_ce;        /* ours when it came */
+    uint32_t rate_bytes;    /* and our bytes at `rate_at`, where a sample of the rate begins */
+    uint64_t rate_at;
+    uint32_t missing;       /* packets of before it that had not come by the next */
+    struct smt_loss lost;
+};
+
 struct smt_pacer {
     uint64_t sent_bytes;    /* DATA packet bytes sent, ever */
     uint32_t sent_packets;
     uint32_t next_seq;
-    uint32_t window, max_window;
+    uint32_t max_window;    /* what the peer can buffer */
     uint32_t lost_packets;  /* missing at the peer when we last looked */
     uint32_t seen_ce;
     uint32_t got_packets, got_bytes, got_ce; /* received, for SEEN */
-    uint64_t rtt_min, rtt_last, max_rate;    /* 0 = not measured; bytes/s */
+    uint64_t rtt_last;      /* 0 = not measured */
     uint64_t rtt_peak;      /* largest of late, forgotten by an eighth a sample */
+    struct smt_loss lost;
+    struct smt_pacer_in in;
     struct smt_pacer_flight *flight;
 };
 
@@ -46,14 +64,20 @@ void smt_pacer_init(struct smt_pacer *p);
 /* The peer can buffer rx_window bytes. */
 void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window);
 
-/* May another packet of `len` bytes leave? */
-static inline bool smt_pacer_allows(const struct smt_pacer *p, uint32_t len)
+/* May another packet of `len` bytes leave, when `window` may be in flight? */
+static inline bool smt_pacer_allows(const struct smt_pacer *p, uint64_t window, uint32_t len)
 {
     if (p->flight == NULL)
         return true;
     uint64_t out = p->sent_bytes - p->flight->acked_bytes;
-    return out == 0 || out + len <= p->window;
+    return out == 0 || out + len <= window;
 }
+
+/* Bytes that may be in flight to the peer now. */
+uint64_t smt_pacer_window(const struct smt_conn *c);
+
+/* The peer's totals of packets sent, with his MARK: what of it has not come, what the path does. */
+void smt_pacer_marked(struct smt_conn *c, uint64_t now, uint32_t packets);
 
 /* A DATA packet left. Queues a MARK on the conn when one is due. */
 void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len);

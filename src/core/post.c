@@ -11,10 +11,10 @@ static uint64_t iov_total(const struct smt_post_iov *iov, unsigned n_iov)
     return len;
 }
 
-/* What of a message goes without a grant: at least a byte, or nobody would hear of it. */
+/* What of a message goes without a grant. */
 static uint32_t unsched_of(const struct smt_conn *c, uint64_t len)
 {
-    uint32_t limit = c->unsched_limit > 0 ? c->unsched_limit : 1;
+    uint32_t limit = smt_path_unsched(c);
     return len < limit ? (uint32_t)len : limit;
 }
 

@@ -9,11 +9,17 @@ struct smt_engine;
 struct smt_rpc;
 struct smt_tx_sink;
 
-enum smt_sent { SMT_SENT_ONE, SMT_SENT_BLOCKED, SMT_SENT_FULL, SMT_SENT_NOTHING };
+enum smt_sent {
+    SMT_SENT_ONE,
+    SMT_SENT_BLOCKED,
+    SMT_SENT_FULL,
+    SMT_SENT_NOTHING,
+    SMT_SENT_FAILED,
+};
 
 /* Sends the next packet of an rpc's outgoing message: sealed straight into the sink. BLOCKED: the
- * pacer holds it; FULL: the sink does; NOTHING: there was nothing to send, or the rpc has
- * failed. */
+ * pacer holds it; FULL: the sink does; NOTHING: there was nothing to send; FAILED: the rpc has
+ * failed, left its queue and may be gone. */
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
 
 /* Takes a DATA packet whose header has been decoded. */

@@ -76,8 +76,11 @@ static bool head_agrees(const struct incoming *in, const struct smt_inner *inner
  * whether the record counts, and makes the room that the record may need. */
 static void mark_hear(const struct incoming *in, const struct smt_inner *inner)
 {
-    if (inner->flags & SMT_INNER_EXT)
-        smt_frames_peer_finished(in->c, inner->low_water, inner->done);
+    if (!(inner->flags & SMT_INNER_EXT))
+        return;
+    smt_frames_peer_finished(in->c, inner->low_water, inner->done);
+    if (SMT_UNLIKELY(inner->cutoffs_version != in->c->e->cutoffs.version))
+        smt_frames_cutoffs_tell(in->c, in->now);
 }
 
 /* Frames of a record that counted, behind everything else: they may end the rpc and the conn. */
@@ -166,6 +169,7 @@ static bool message_begin(struct smt_rpc *r, const struct smt_inner *inner, bool
     bool server = smt_rpc_is_server(r);
     m->len = inner->message_len;
     m->known = true;
+    smt_cutoffs_note(&e->cutoffs, m->len);
     bool fits_user = r->resp_buf != NULL && m->len <= r->resp_cap;
     if (m->len > e->config.max_msg_len || (r->resp_buf != NULL && !fits_user)) {
         if (server)
@@ -214,7 +218,7 @@ static bool data_accepted(struct smt_rpc *r, const struct smt_inner *inner, uint
         smt_rpc_got_all(r);
         return true;
     }
-    if (m->managed)
+    if (m->entry.listed || m->incoming > 0)
         smt_grants_data_came(c->e, r);
     else if (m->granted < m->len && smt_grants_add(c->e, r) < 0)
         c->e->stats.drop_no_memory++;

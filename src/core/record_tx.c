@@ -23,15 +23,20 @@ static uint32_t cut_of(const struct smt_msg_tx *t, uint32_t mtu)
     return (total + n_parts - 1) / n_parts;
 }
 
+/* By how much is left, so that a message climbs as it goes: unscheduled bytes, and the last ones of
+ * a granted message, which are nobody's competition for long. */
 static uint8_t prio_of(const struct smt_conn *c, const struct smt_msg_tx *t, uint32_t offset)
 {
-    if (offset >= t->unsched)
-        return t->prio;
-    for (unsigned p = 7; p > 0; p--) {
-        if (c->cutoffs[p] >= t->len)
-            return (uint8_t)p;
+    unsigned top = c->e->config.tune.n_prios - 1;
+    uint32_t left = t->len - offset;
+    unsigned p = t->prio;
+    if (offset < t->unsched) {
+        p = smt_cutoffs_level(c->cutoffs, left);
+    } else if (left <= smt_path_tail(c)) {
+        unsigned tail = smt_cutoffs_level(c->cutoffs, left);
+        p = tail > p ? tail : p;
     }
-    return 0;
+    return (uint8_t)(p < top ? p : top);
 }
 
 static uint32_t packet_max(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *sink)
@@ -112,6 +117,8 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     }
     uint32_t cut = cut_of(t, packet_max(c, now, sink));
     struct smt_tx_piece piece;
+    if (SMT_UNLIKELY(t->unsched < t->len && t->seal == 0))
+        smt_msg_tx_align(t, cut, FIRST_EXTRA, c->unsched_limit);
     smt_msg_tx_next(t, cut, &piece);
     size_t head_len = SMT_INNER_LEN;
     if (piece.offset == 0) {
@@ -121,11 +128,11 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     }
     size_t plain_len = head_len + piece.len;
     size_t packet_len = SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len;
-    if (!smt_pacer_allows(&c->pacer, (uint32_t)packet_len))
+    if (!smt_pacer_allows(&c->pacer, smt_pacer_window(c), (uint32_t)packet_len))
         return SMT_SENT_BLOCKED;
     if (SMT_UNLIKELY(t->seal >= SMT_SEAL_LIMIT)) {
         smt_rpc_fail(r, SMT_EKEYLIMIT);
-        return SMT_SENT_NOTHING;
+        return SMT_SENT_FAILED;
     }
     uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, prio_of(c, t, piece.offset));
     if (pkt == NULL)
@@ -140,7 +147,7 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
             return SMT_SENT_BLOCKED;
         }
         smt_rpc_fail(r, rc);
-        return SMT_SENT_NOTHING;
+        return SMT_SENT_FAILED;
     }
     if (piece.offset == 0)
         c->finished.untold = false;
@@ -151,6 +158,7 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     st->resent_records += piece.again;
     smt_msg_tx_sent(t, &piece);
     smt_pacer_sent(c, now, (uint32_t)packet_len);
+    smt_srpt_charge(&c->e->srpt, r, (uint32_t)packet_len);
     r->heard = now;
     return SMT_SENT_ONE;
 }

@@ -9,7 +9,7 @@
 
 #include "core/state.h"
 
-enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24, SILENT_ROUNDS = 3 };
+enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24 };
 
 #define ARROW(to) (1u << SMT_RPC_##to)
 
@@ -378,7 +378,7 @@ void smt_rpc_ask_missing(struct smt_rpc *r)
     if (from > 0)
         return;
     /* All that was granted is here: it is our turn. Without memory for that it comes again. */
-    if (r->rx.managed)
+    if (r->rx.entry.listed)
         c->e->grants.due = true;
     else if (r->rx.granted < r->rx.len && smt_grants_add(c->e, r) < 0)
         c->e->stats.drop_no_memory++;
@@ -444,8 +444,7 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
             return;
         }
         r->heard = now;
-        if (r->rx.managed && r->n_quiet > SILENT_ROUNDS)
-            smt_grants_yield(c->e, r);
+        smt_grants_yield(c->e, r);
         smt_mtu_suspect(c, now);
         ask(r);
     }

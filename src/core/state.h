@@ -9,6 +9,7 @@
 #include "base/prng.h"
 #include "base/wheel.h"
 #include "core/conn.h"
+#include "core/cutoffs.h"
 #include "core/engine.h"
 #include "core/grant.h"
 #include "core/srpt.h"
@@ -46,6 +47,10 @@ struct smt_engine {
 
     struct smt_srpt srpt;
     struct smt_grants grants;
+    struct smt_cutoffs cutoffs; /* ours, told to peers */
+    struct smt_rtt path;        /* the best of all conns */
+    uint64_t fill;
+    uint64_t total_bytes, total_at; /* received since then */
     struct smt_stateless stateless;
 
     uint8_t *scratch;          /* one record's plaintext, for the rare detour */
@@ -53,6 +58,12 @@ struct smt_engine {
 
 /* What conns of a cipher row share, made at its first use. NULL: no memory or too many ciphers. */
 struct smt_keys_env *smt_engine_keys_env(struct smt_engine *e, const struct smt_aead *aead);
+
+/* What control packets take. */
+static inline uint8_t smt_engine_top_prio(const struct smt_engine *e)
+{
+    return (uint8_t)(e->config.tune.n_prios - 1);
+}
 
 /* A 64-bit digest of an address, for maps. */
 uint64_t smt_engine_addr_hash(const struct smt_addr *a);

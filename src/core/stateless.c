@@ -47,7 +47,7 @@ bool smt_stateless_send(struct smt_engine *e, const struct smt_tx_sink *sink)
         const struct smt_stateless_packet *p = &s->queue[s->n - 1];
         size_t len = SMT_PLAIN_HDR_LEN;
         len += p->kind == SMT_KIND_RETRY ? SMT_COOKIE_LEN : p->kind == SMT_KIND_VERSION ? 2 : 0;
-        uint8_t *pkt = sink->reserve(sink->arg, &p->to, len, 7);
+        uint8_t *pkt = sink->reserve(sink->arg, &p->to, len, smt_engine_top_prio(e));
         if (pkt == NULL)
             return false;
         const struct smt_hdr hdr = {.kind = p->kind,

@@ -28,6 +28,8 @@
     X(rpcs_cancelled)                                                                              \
     X(rpc_timeouts)                                                                                \
     X(grants_sent)                                                                                 \
+    X(grants_silent)                                                                               \
+    X(grants_fifo)                                                                                 \
     X(grants_rcvd)                                                                                 \
     X(resends_sent)                                                                                \
     X(resends_rcvd)                                                                                \
@@ -40,6 +42,9 @@
     X(acks_sent)                                                                                   \
     X(acks_rcvd)                                                                                   \
     X(marks_sent)                                                                                  \
+    X(windows_cut)                                                                                 \
+    X(cutoffs_sent)                                                                                \
+    X(cutoffs_moved)                                                                               \
     X(losses_seen)                                                                                 \
     X(rekeys)                                                                                      \
     X(conns_opened)                                                                                \

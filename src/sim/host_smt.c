@@ -49,11 +49,11 @@ static bool cookie_check(void *arg, uint64_t now, const struct smt_addr *from, u
     return memcmp(want, cookie, sizeof(want)) == 0;
 }
 
-/* The engine's eight priorities to the network's levels: the upper ones when there are more. */
+/* The engine's priorities to the network's levels: the upper ones when there are more. */
 static unsigned level_of(const struct smt_host *h, uint8_t prio)
 {
-    unsigned levels = h->all->levels, all = h->all->net->config.n_levels;
-    return levels >= 8 ? all - 8 + prio : (unsigned)prio * levels / 8 + all - levels;
+    unsigned levels = h->all->levels < 8 ? h->all->levels : 8;
+    return h->all->net->config.n_levels - levels + prio;
 }
 
 static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, uint8_t prio)
@@ -215,7 +215,7 @@ static void settle_host(struct smt_host *h)
             event(h, &ev);
         uint64_t deadline = smt_engine_deadline(h->engine), now = now_of(h);
         if (deadline > now) {
-            smt_net_set_withheld(h->net_host, smt_heap_count(&h->engine->grants.waiting) > 0);
+            smt_net_set_withheld(h->net_host, smt_grants_withhold(&h->engine->grants));
             smt_net_set_timer(h->net_host,
                               deadline == SMT_NEVER ? SMT_NEVER : deadline * SMT_PS_PER_NS);
             return;
@@ -295,6 +295,9 @@ static void engine_start(struct smt_host *h)
     g.random_arg = h;
     g.cookie_make = cookie_make;
     g.cookie_check = cookie_check;
+    g.tune.n_prios = h->all->levels < 8 ? h->all->levels : 8;
+    if (pc->overcommit > 0)
+        g.tune.overcommit = pc->overcommit;
     if (smt_tune_engine(&g, pc->tune) < 0)
         smt_net_fatal("a setting of the engine is not known");
     if (smt_engine_new(&g, now_of(h), &h->engine) < 0)

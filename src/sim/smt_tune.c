@@ -21,7 +21,10 @@ static const struct field {
 
 const char *smt_tune_name(unsigned i)
 {
-    return i < SMT_ARRAY_LEN(fields) ? fields[i].name : NULL;
+    struct smt_tune_row row;
+    if (i < SMT_ARRAY_LEN(fields))
+        return fields[i].name;
+    return smt_tune_row(i - SMT_ARRAY_LEN(fields), &row) ? row.name : NULL;
 }
 
 static int set(struct smt_engine_config *g, const char *name, size_t name_len, uint64_t value)
@@ -34,7 +37,7 @@ static int set(struct smt_engine_config *g, const char *name, size_t name_len, u
         memcpy((char *)g + f->at, &value, f->len);
         return 0;
     }
-    return SMT_EINVAL;
+    return smt_tune_set(&g->tune, name, name_len, value);
 }
 
 int smt_tune_engine(struct smt_engine_config *g, const char *tune)

@@ -330,7 +330,7 @@ static void silent_messages_give_their_turn_away(void **state)
         hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY,
                                         .id = id,
                                         .len = 1000,
-                                        .message_len = 20000,
+                                        .message_len = 100000,
                                         .unsched = 1000});
     hand_data(
         h,
@@ -344,12 +344,12 @@ static void silent_messages_give_their_turn_away(void **state)
         (struct hand_data){
             .what = SMT_WHAT_ONEWAY, .id = 9, .offset = 1000, .len = 1000, .message_len = 200000});
     for (uint64_t id = 1; id <= 8; id++) {
-        for (uint32_t at = 1000; at < 20000; at += 1000)
+        for (uint32_t at = 1000; at < 100000; at += 1000)
             hand_data(h, (struct hand_data){.what = SMT_WHAT_ONEWAY,
                                             .id = id,
                                             .offset = at,
                                             .len = 1000,
-                                            .message_len = 20000});
+                                            .message_len = 100000});
     }
     assert_int_equal(hand_n_events(h, SMT_EE_MESSAGE), 8);
     hand_free(h);

@@ -1,0 +1,66 @@
+/* Priorities of unscheduled bytes: what a receiver makes of the traffic it sees, and what a sender
+ * makes of its peer's. */
+#ifndef SMT_CORE_CUTOFFS_H
+#define SMT_CORE_CUTOFFS_H
+
+#include "base/defs.h"
+
+struct smt_conn;
+struct smt_engine;
+
+/* Eight classes an octave. */
+enum { SMT_CUTOFFS_CLASSES = 30 * 8 + 1, SMT_CUTOFFS_LEVELS = 8 };
+
+/* Cutoffs as in the frame: at[p] is the most bytes left to be sent at priority p, at[0] all. */
+struct smt_cutoffs {
+    uint32_t at[SMT_CUTOFFS_LEVELS];
+    uint16_t version;  /* 0: those that both sides know without a word */
+    uint8_t n_sched;   /* the lowest so many levels are for granted bytes */
+    uint32_t limit;    /* unscheduled bytes per message that we take */
+    uint32_t n_seen;   /* messages since the last look */
+    uint32_t look_at;  /* how many make the next one */
+    uint32_t n_looks;
+    uint32_t n_changes;
+    uint32_t count[SMT_CUTOFFS_CLASSES]; /* messages by length, older ones count less */
+};
+
+/* For n_prios levels, before any traffic was seen. */
+void smt_cutoffs_init(struct smt_cutoffs *c, unsigned n_prios, uint32_t limit);
+
+unsigned smt_cutoffs_class(uint32_t len);
+
+/* A message of that length is coming in. */
+static inline void smt_cutoffs_note(struct smt_cutoffs *c, uint32_t len)
+{
+    c->count[smt_cutoffs_class(len)]++;
+    c->n_seen++;
+}
+
+static inline bool smt_cutoffs_is_due(const struct smt_cutoffs *c)
+{
+    return c->n_seen >= c->look_at;
+}
+
+/* Looks at the traffic seen: levels such that each carries as many bytes as the next, where of a
+ * message its first `unsched` bytes and its last count. `packet`: data bytes of a packet. Moves the
+ * cutoffs, and the version with them, only when a level's share is `drift_pct` off. True when they
+ * moved. */
+bool smt_cutoffs_look(struct smt_cutoffs *c, unsigned n_prios, uint32_t unsched, uint32_t packet,
+                      uint32_t drift_pct, uint32_t every);
+
+/* The next version, for a limit or cutoffs that changed. */
+void smt_cutoffs_renew(struct smt_cutoffs *c);
+
+/* The level for a packet with `left` bytes of its message left to be sent, itself included. */
+static inline uint8_t smt_cutoffs_level(const uint32_t at[SMT_CUTOFFS_LEVELS], uint32_t left)
+{
+    unsigned p = SMT_CUTOFFS_LEVELS - 1;
+    while (p > 0 && at[p] < left)
+        p--;
+    return (uint8_t)p;
+}
+
+/* What both sides take before a CUTOFFS was heard. */
+extern const uint32_t smt_cutoffs_default[SMT_CUTOFFS_LEVELS];
+
+#endif

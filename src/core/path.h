@@ -1,0 +1,30 @@
+/* What is known of the way to a peer, and of all ways together for peers never measured. */
+#ifndef SMT_CORE_PATH_H
+#define SMT_CORE_PATH_H
+
+#include "core/rtt.h"
+#include "core/share.h"
+
+struct smt_conn;
+struct smt_engine;
+
+/* A round trip was measured. */
+void smt_path_rtt(struct smt_conn *c, uint64_t now, uint64_t rtt);
+
+/* `bytes` passed in `span` ns; `full`: more did not, for packets were lost. */
+void smt_path_rate(struct smt_conn *c, uint64_t bytes, uint64_t span, bool full);
+
+/* Bytes that fill the way, from the endpoint's own figures where the peer's are missing; 0 = none
+ * is known. */
+uint64_t smt_path_fill(const struct smt_conn *c);
+
+/* Bytes of a message that go without a grant: at least 1, no more than the receiver takes. */
+uint32_t smt_path_unsched(const struct smt_conn *c);
+
+/* How near the end of a message its granted bytes go at the priority of unscheduled ones. */
+uint32_t smt_path_tail(const struct smt_conn *c);
+
+/* `bytes` came in from all peers together. */
+void smt_path_total(struct smt_engine *e, uint64_t now, uint64_t bytes);
+
+#endif
