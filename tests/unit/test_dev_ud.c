@@ -95,8 +95,6 @@ static void test_held_packets_are_bounded(void **state)
         assert_true(ud_rig_put(rig, 0, 1, 80, 0));
         assert_true(ud_rig_put(rig, 0, 2, 80, 0));
         ud_rig_flush(rig, 0);
-        if (i % 50 == 49)
-            ud_rig_pump(rig);
     }
     uint64_t end = ud_rig_now_ms() + UD_RIG_PATIENCE_MS;
     while (rig->received[0][1] == 0 || rig->received[0][2] < 301)
@@ -104,7 +102,7 @@ static void test_held_packets_are_bounded(void **state)
     struct smt_dev_stats s;
     while (s = ud_rig_stats(rig, 0), s.tx_packets + s.tx_errors < 601)
         assert_true(ud_rig_pump(rig) > 0 || ud_rig_now_ms() < end);
-    assert_true(s.tx_packets + s.tx_errors == 601 && s.tx_errors > 0);
+    assert_true(s.tx_packets + s.tx_errors == 601 && s.tx_errors >= 300 - 64);
     assert_int_equal(rig->received[0][2], 301);
     ud_rig_heal(rig, 0, 1);
 }
