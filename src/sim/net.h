@@ -136,6 +136,9 @@ struct smt_policy {
      * end by smt_net_fail, or never. NULL: the policy cannot. */
     void (*restart)(struct smt_net_host *h);
 
+    /* What hosts learn from their traffic has not changed of late. NULL: they learn nothing. */
+    bool (*settled)(struct smt_net *net);
+
     /* Name and value of counters summed over all hosts; false after the last. NULL allowed. */
     bool (*counter)(struct smt_net *net, unsigned i, const char **name, uint64_t *value);
 };

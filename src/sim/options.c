@@ -15,8 +15,8 @@ enum option_id {
     OPT_PRESET = 256, OPT_HOSTS, OPT_WORKLOAD, OPT_LOAD, OPT_POLICY, OPT_SEED, OPT_LEVELS,
     OPT_OVERCOMMIT, OPT_UNSCHED, OPT_FIFO, OPT_HEADERS, OPT_QUICK, OPT_WARMUP, OPT_DURATION,
     OPT_DRAIN, OPT_RPC, OPT_INCAST, OPT_FLOWS, OPT_SHUFFLE, OPT_ROUNDS, OPT_CROSS, OPT_LOSS,
-    OPT_BUFFER, OPT_PORT_BUFFER, OPT_ECN, OPT_FLAP, OPT_RESTART, OPT_SLOW, OPT_CORE, OPT_TUNE,
-    OPT_JSON, OPT_CSV, OPT_QUIET, OPT_LIST, OPT_HELP,
+    OPT_BUFFER, OPT_PORT_BUFFER, OPT_ECN, OPT_FLAP, OPT_RESTART, OPT_SLOW, OPT_SETTLE, OPT_CORE,
+    OPT_TUNE, OPT_JSON, OPT_CSV, OPT_QUIET, OPT_LIST, OPT_HELP,
 };
 
 static const struct option names[] = {
@@ -33,6 +33,7 @@ static const struct option names[] = {
     {"headers", required_argument, NULL, OPT_HEADERS},
     {"quick", no_argument, NULL, OPT_QUICK},
     {"warmup", required_argument, NULL, OPT_WARMUP},
+    {"settle", no_argument, NULL, OPT_SETTLE},
     {"duration", required_argument, NULL, OPT_DURATION},
     {"drain", required_argument, NULL, OPT_DRAIN},
     {"rpc", required_argument, NULL, OPT_RPC},
@@ -66,7 +67,7 @@ static const char usage_text[] =
     "          --rpc LEN|same  --incast N  --shuffle  --rounds N  --flows N\n"
     "transport --policy NAME  --overcommit N  --unsched BYTES  --fifo  --headers smt|s\n"
     "          --tune NAME=VALUE,...\n"
-    "times     --quick  --warmup MS  --duration MS  --drain MS\n"
+    "times     --quick  --warmup MS  --settle  --duration MS  --drain MS\n"
     "trouble   --flap HOST,AT_MS,LEN_MS  --restart HOST,AT_MS  --slow HOST,US_PER_PACKET\n"
     "output    --json FILE  --csv FILE  --quiet  --list  --help\n";
 
@@ -285,6 +286,9 @@ static bool take(struct smt_sim_options *o, struct given *g, int id, const char 
         return true;
     case OPT_WARMUP:
         return number(arg, 0, 1e6, &g->warmup);
+    case OPT_SETTLE:
+        o->run.settle = true;
+        return true;
     case OPT_DURATION:
         return number(arg, 1e-3, 1e6, &g->duration);
     case OPT_DRAIN:

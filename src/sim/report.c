@@ -63,8 +63,10 @@ void smt_report_text(const struct smt_report *r, FILE *out)
             "a message: %.1f B, on the wire %.1f B of data packets and %.1f B of grants "
             "(payload %.3f of it), one every %.0f ns a host\n",
             o->cost.payload, o->cost.data_wire, o->cost.grant_wire, o->cost.factor, o->gap_ns);
-    fprintf(out, "sessions up at %.3f ms; warm-up %.3f ms, measured %.3f ms, over after %.3f ms\n",
-            o->start_ns / 1e6, (double)c->warmup_ns / 1e6, (double)c->measure_ns / 1e6,
+    fprintf(out,
+            "sessions up at %.3f ms; warm-up %.3f ms%s, measured %.3f ms, over after %.3f ms\n",
+            o->start_ns / 1e6, (double)o->warmup_ns / 1e6,
+            o->settled ? "" : " (and still learning)", (double)c->measure_ns / 1e6,
             (o->end_ns - o->start_ns) / 1e6);
     text_deciles(r, out);
     fprintf(out, "unfinished %" PRIu64 ", failed %" PRIu64 " (%" PRIu64 " in the whole run)\n",
@@ -127,7 +129,7 @@ static void json_config(const struct smt_report *r, FILE *out)
             pattern_names[c->pattern], r->headers, c->load, c->seed, c->policy_config.levels,
             c->policy_config.overcommit, c->policy_config.fifo ? "true" : "false",
             c->rpc ? "true" : "false", c->net.loss_ppm, c->net.switch_buffer, c->net.port_buffer,
-            c->net.ecn_bytes, c->warmup_ns, c->measure_ns, c->drain_ns);
+            c->net.ecn_bytes, r->result->warmup_ns, c->measure_ns, c->drain_ns);
 }
 
 static void json_queues(const struct smt_run_result *o, FILE *out)
@@ -164,9 +166,10 @@ static void json_results(const struct smt_run_result *o, FILE *out)
     json_number(out, "round_us_max", o->round_us_max, ", ");
     json_number(out, "round_ideal_us", o->round_ideal_us, ",\n ");
     fprintf(out,
-            "\"created\": %" PRIu64 ", \"delivered\": %" PRIu64 ", \"unfinished\": %" PRIu64
-            ", \"failed\": %" PRIu64 ", \"failed_any\": %" PRIu64 ",\n",
-            o->n_created, o->n_delivered, o->n_unfinished, o->n_failed, o->n_failed_any);
+            "\"settled\": %s, \"created\": %" PRIu64 ", \"delivered\": %" PRIu64
+            ", \"unfinished\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"failed_any\": %" PRIu64 ",\n",
+            o->settled ? "true" : "false", o->n_created, o->n_delivered, o->n_unfinished,
+            o->n_failed, o->n_failed_any);
     json_queues(o, out);
     fprintf(out, " \"counters\": {");
     for (unsigned i = 0; i < o->n_counters; i++)

@@ -10,7 +10,8 @@
 
 #include "base/mem.h"
 
-enum { PROGRESS_PARTS = 200 };
+/* SETTLE_MOST: times the warm-up that was asked for. */
+enum { PROGRESS_PARTS = 200, SETTLE_MOST = 10 };
 
 struct source {
     struct run *run;
@@ -122,12 +123,13 @@ static void source_fires(void *ctx, void *arg)
 {
     struct source *s = arg;
     struct run *r = s->run;
+    if (smt_net_now(r->net) >= r->load_end)
+        return;
     unsigned dst = draw_dst(r, s);
     uint32_t len = smt_workload_draw(r->config->workload, &s->rng);
     uint64_t next = smt_net_now(r->net) + draw_gap(r, s);
     create(r, s->host, dst, len, r->config->rpc ? SMT_NET_REQUEST : SMT_NET_ONE_WAY, NULL);
-    if (next < r->load_end)
-        smt_des_at(&r->net->des, next, source_fires, s);
+    smt_des_at(&r->net->des, next, source_fires, s);
 }
 
 static void incast_round(struct run *r)
@@ -271,11 +273,28 @@ static void counters_read(struct run *r, bool before)
     out->n_counters = i;
 }
 
+static void load_ends(void *ctx, void *arg);
+
+/* The warm-up is over, unless the transport still learns: then everything is put off by a quarter
+ * of the warm-up, up to a limit. */
 static void warm_fires(void *ctx, void *arg)
 {
     struct run *r = arg;
+    const struct smt_run_config *c = r->config;
+    uint64_t more = ps(c->warmup_ns) / 4;
+    bool learns = c->settle && c->policy->settled != NULL && !c->policy->settled(r->net);
+    if (learns && r->warm_end + more <= r->start + SETTLE_MOST * ps(c->warmup_ns)) {
+        r->warm_end += more;
+        r->load_end += more;
+        r->end += more;
+        smt_des_at(&r->net->des, r->warm_end, warm_fires, r);
+        return;
+    }
+    r->out->settled = !learns;
+    r->out->warmup_ns = (r->warm_end - r->start) / SMT_PS_PER_NS;
     smt_net_stats_reset(r->net);
     counters_read(r, true);
+    smt_des_at(&r->net->des, r->load_end, load_ends, r);
 }
 
 static void queues_read(struct run *r)
@@ -387,7 +406,6 @@ static void load_begin(struct run *r)
         smt_des_at(d, r->start + ps(c->restart_at_ns), restart_fires, r);
     if (c->slow_packet_ns > 0)
         r->net->hosts[c->slow_host].rx_stall_ps = ps(c->slow_packet_ns);
-    smt_des_at(d, r->load_end, load_ends, r);
 }
 
 static bool is_over(const struct run *r)

@@ -29,6 +29,7 @@ struct smt_run_config {
     bool cross_rack;        /* destinations in other racks only */
     /* From the start of the load, ns. Messages created in [warmup, warmup + measure) count. */
     uint64_t warmup_ns, measure_ns, drain_ns;
+    bool settle; /* the warm-up lasts until the transport has learnt what it learns */
     /* Trouble; host numbers from 0, times from the start of the load, length 0: none. */
     unsigned flap_host, restart_host, slow_host;
     uint64_t flap_at_ns, flap_len_ns, restart_at_ns, slow_packet_ns;
@@ -68,6 +69,8 @@ struct smt_run_result {
     uint64_t sw_max[2];      /* most bytes that waited in one ToR, in one spine */
     struct smt_workload_cost cost;
     double gap_ns;
+    uint64_t warmup_ns; /* as it was */
+    bool settled;       /* the transport had nothing more to learn by then, or was not asked */
     double start_ns, end_ns; /* virtual: when the load began, when all was over */
     double round_us_max, round_us_mean, round_ideal_us; /* incast, shuffle */
     uint64_t n_events, trace, arrivals; /* arrivals: a hash of what was asked for */
