@@ -167,7 +167,8 @@ static void json_results(const struct smt_run_result *o, FILE *out)
     json_number(out, "round_ideal_us", o->round_ideal_us, ",\n ");
     fprintf(out,
             "\"settled\": %s, \"created\": %" PRIu64 ", \"delivered\": %" PRIu64
-            ", \"unfinished\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"failed_any\": %" PRIu64 ",\n",
+            ", \"unfinished\": %" PRIu64 ", \"failed\": %" PRIu64
+            ", \"failed_any\": %" PRIu64 ",\n",
             o->settled ? "true" : "false", o->n_created, o->n_delivered, o->n_unfinished,
             o->n_failed, o->n_failed_any);
     json_queues(o, out);
