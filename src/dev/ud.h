@@ -46,7 +46,9 @@ struct smt_ud_qp {
     bool is_suspect;     /* has shown an error: smt_ud_qp_recover looks at it */
     bool is_stuck;       /* the same, and its rings are out of step: reset whatever its state */
     bool is_peers_doing; /* the error was a packet that is too large */
-    uint64_t suspect_since; /* 0: recovery has not begun */
+    uint64_t suspect_since;    /* 0: recovery has not begun */
+    uint64_t recoveries_since; /* a second of recoveries began */
+    uint32_t n_recoveries;
 
     /* Sending. Reserved packets wait in `batch`, posted ones in `sent` until they are known to be
      * done. */
@@ -124,8 +126,6 @@ struct smt_ud {
     bool is_rx_armed, is_tx_armed;
     unsigned n_rx_events, n_tx_events; /* of the channel, not yet acknowledged */
     bool is_lost;
-    uint32_t n_recoveries; /* in the second that began at recovery_since */
-    uint64_t recovery_since;
 };
 
 uint64_t smt_ud_now(void);

@@ -31,7 +31,7 @@ enum {
     SEND_WQE = 256, /* what queues take of locked memory, roughly */
     RECV_WQE = 64,
     CQE = 64,
-    MAX_RECOVERIES = 16, /* in a second */
+    MAX_RECOVERIES = 32, /* of one queue pair in a second */
     DRAIN_MS = 50,
 };
 
@@ -443,15 +443,15 @@ static int qp_recover(struct smt_ud *d, struct smt_ud_qp *q)
 
 /* Too many recoveries mean that they are none. What peers can cause does not count, or they could
  * take the device from us. */
-static bool recovery_is_allowed(struct smt_ud *d, const struct smt_ud_qp *q)
+static bool recovery_is_allowed(const struct smt_ud *d, struct smt_ud_qp *q)
 {
     if (q->is_peers_doing)
         return true;
-    if (d->now - d->recovery_since > SMT_SEC) {
-        d->recovery_since = d->now;
-        d->n_recoveries = 0;
+    if (d->now - q->recoveries_since > SMT_SEC) {
+        q->recoveries_since = d->now;
+        q->n_recoveries = 0;
     }
-    return d->n_recoveries++ < MAX_RECOVERIES;
+    return q->n_recoveries++ < MAX_RECOVERIES;
 }
 
 void smt_ud_recover(struct smt_ud *d)

@@ -93,13 +93,14 @@ uint8_t *smt_ud_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_
     struct smt_ud *d = smt_ud_of(dev);
     struct smt_ud_tx *tx = &d->tx;
     assert(len > 0 && len <= SMT_DEV_MAX_PACKET && prio < 8);
-    if (SMT_UNLIKELY(tx->n_spare == 0)) {
+    struct smt_ud_qp *q = qp_of(d, to);
+    if (SMT_UNLIKELY(tx->n_spare == 0))
         smt_ud_tx_reap(d);
-        if (tx->n_spare == 0) {
-            d->stats.tx_full++;
-            tx->undo = NULL;
-            return NULL;
-        }
+    /* No more in one batch than a receiver can be sure to have buffers for. */
+    if (SMT_UNLIKELY(tx->n_spare == 0 || q->n_batch >= d->sizes.tx_depth)) {
+        d->stats.tx_full++;
+        tx->undo = NULL;
+        return NULL;
     }
     if (tx->n_batch == 0)
         d->now = smt_ud_now();
@@ -118,7 +119,6 @@ uint8_t *smt_ud_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_
         slot_route(d, s);
     }
     tx->last = s->has_route ? s : NULL;
-    struct smt_ud_qp *q = qp_of(d, to);
     batch_push(tx, q, slot);
     tx->undo = q;
     return SMT_LIKELY(len <= d->mtu) ? slot_data(d, slot) : tx->pit;

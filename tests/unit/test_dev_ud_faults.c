@@ -587,8 +587,8 @@ static void test_close_in_flight(void **state)
         ud_rig_meet(rig, 0, 1);
         (void)rig->dev[1]->ops->arm(rig->dev[1]);
         verbs_model.is_stalled = (round & 2) != 0;
-        send_some(rig, 700);
         assert_true(ud_rig_put(rig, 0, 2, 90, 0)); /* held */
+        send_some(rig, 700);
         (void)rig->dev[0]->ops->tx_flush(rig->dev[0]);
         if ((round & 4) != 0)
             verbs_model_qp_error(0, IBV_EVENT_QP_FATAL);
