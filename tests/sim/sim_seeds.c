@@ -4,6 +4,8 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "core/conn.h"
+#include "core/state.h"
 #include "pair.h"
 
 static uint32_t up_to(struct smt_prng *rng, uint32_t n)
@@ -106,6 +108,38 @@ static void misfortune(void *arg, struct simnet *net)
         simnet_at(net, net->now + smt_prng_below(&net->rng, 20 * SMT_MSEC), misfortune, m);
 }
 
+static void ignore_event(void *arg, struct sim_host *host, const struct smt_engine_event *ev)
+{
+}
+
+/* When all calls have ended: nothing is held against anybody's credit, and once the conns are
+ * closed nothing is left of them, no timer either. */
+static void check_all_returned(struct simnet *net)
+{
+    for (unsigned i = 0; i < net->n_hosts; i++) {
+        struct smt_engine *e = net->hosts[i].engine;
+        net->hosts[i].on_event = ignore_event;
+        SMT_LIST_FOREACH_SAFE(it, tmp, &e->live) {
+            struct smt_conn *c = SMT_CONTAINER_OF(it, struct smt_conn, all_link);
+            SIM_CHECK(net, c->open_calls == 0 && c->out_bytes == 0 && c->held_bytes == 0,
+                      "a conn of host %u at rest holds %u calls, %llu bytes out, %llu in", i,
+                      c->open_calls, (unsigned long long)c->out_bytes,
+                      (unsigned long long)c->held_bytes);
+            smt_conn_close(c, net->now, 0, true);
+        }
+        simnet_poke(&net->hosts[i]);
+    }
+    simnet_settle(net, net->now + 30 * SMT_SEC);
+    simnet_sleep(net, 30 * SMT_SEC);
+    for (unsigned i = 0; i < net->n_hosts; i++) {
+        struct smt_engine *e = net->hosts[i].engine;
+        SIM_CHECK(net, smt_pool_n_live(&e->conns) == 0, "host %u: %u conns left", i,
+                  smt_pool_n_live(&e->conns));
+        SIM_CHECK(net, smt_engine_deadline(e) == SMT_NEVER && smt_wheel_count(&e->wheel) == 0,
+                  "host %u: a timer is left", i);
+    }
+}
+
 static uint64_t seed_run(uint64_t seed)
 {
     struct smt_prng rng;
@@ -138,6 +172,7 @@ static uint64_t seed_run(uint64_t seed)
     sim_app_finish(p.app, p.net->now + 600 * SMT_SEC);
     while (p.b->engine == NULL)
         simnet_sleep(p.net, SMT_MSEC);
+    check_all_returned(p.net);
     return pair_free(&p);
 }
 
