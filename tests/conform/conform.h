@@ -4,7 +4,8 @@
 
 #include "dev/dev.h"
 
-enum { CONFORM_MAX_RX = 4 };
+/* FOREIGN: first byte of a packet that belongs to no stream: nobody counts it. */
+enum { CONFORM_MAX_RX = 4, CONFORM_FOREIGN = 0xff };
 
 /* A sender and its receivers. rx[i] is reached from tx at to[i]; tx from any of them at back. */
 struct conform_set {
@@ -14,15 +15,38 @@ struct conform_set {
     unsigned n_rx;
 };
 
+/* Something that goes wrong outside the device. It may cost packets, but afterwards packets pass.
+ */
+struct conform_fault {
+    const char *name;
+    void (*inflict)(struct conform_set *set);
+    bool (*is_over)(void); /* it waits for its moment; NULL = at once */
+};
+
 struct conform_row {
     const char *name;
     unsigned n_rx;       /* receivers it can have, at most CONFORM_MAX_RX */
     bool is_socket;      /* carried by the kernel's UDP: other sockets can send to it */
-    const char *address; /* is_socket: where it is reached */
+    bool is_verbs;       /* by queue pairs, which have to find each other first */
+    bool drops_first;    /* packets may come before who they are from is known: these are dropped */
+    bool has_no_ecn;     /* packets without an IP header */
+    bool is_by_name;     /* runs only when named, on a device of the machine */
+    const char *address; /* unless `open` is set: where it is reached */
     const char *spec, *bind_host, *tap;
+    void (*prepare)(void);                /* before a test opens anything; NULL = nothing to do */
     int (*open)(struct conform_set *set); /* NULL: smt_dev_open with the words above */
+    const struct conform_fault *faults;
+    unsigned n_faults;
+    /* The end of the sender's device, in one of n_ways ways. */
+    void (*kill)(struct conform_set *set, unsigned way);
+    unsigned n_ways;
+    /* What goes over the wire: the traffic class of the last packet, and congestion marks on all
+     * from now on; NULL = not known. */
+    uint8_t (*traffic_class)(void);
+    void (*set_ce)(bool is_on);
 };
 
+/* The table of this program: rows.c or rows_ud.c. */
 extern const struct conform_row conform_rows[];
 extern const unsigned conform_n_rows;
 
