@@ -14,7 +14,7 @@
 #include "core/state.h"
 #include "sim/smt_tune.h"
 
-enum { MAX_MESSAGE = 1 << 30, PORT = 18515, MAX_COUNTERS = 256 };
+enum { MAX_MESSAGE = 1 << 30, PORT = 18515, MAX_COUNTERS = 256, SETTLED_LOOKS = 3 };
 
 /* A pair's handshake takes about 25 us unloaded; many pairs run beside each other. */
 static const uint64_t hs_spacing = 40 * SMT_USEC * SMT_PS_PER_NS;
@@ -206,6 +206,27 @@ static void event(struct smt_host *h, const struct smt_engine_event *ev)
     }
 }
 
+static void watch_cutoffs(struct smt_host *h)
+{
+    const struct smt_cutoffs *c = &h->engine->cutoffs;
+    if (c->n_changes == h->n_changes)
+        return;
+    h->n_changes = c->n_changes;
+    h->looks_then = c->n_looks;
+}
+
+/* Every engine has looked at its traffic three times and left the cutoffs alone. */
+static bool smt_settled(struct smt_net *net)
+{
+    const struct smt_hosts *all = net->policy_state;
+    for (unsigned i = 0; i < net->n_hosts; i++) {
+        const struct smt_host *h = &all->hosts[i];
+        if (h->engine->cutoffs.n_looks < h->looks_then + SETTLED_LOOKS)
+            return false;
+    }
+    return true;
+}
+
 /* After every call into the engine: its events, its timers. */
 static void settle_host(struct smt_host *h)
 {
@@ -216,6 +237,7 @@ static void settle_host(struct smt_host *h)
         uint64_t deadline = smt_engine_deadline(h->engine), now = now_of(h);
         if (deadline > now) {
             smt_net_set_withheld(h->net_host, smt_grants_withhold(&h->engine->grants));
+            watch_cutoffs(h);
             smt_net_set_timer(h->net_host,
                               deadline == SMT_NEVER ? SMT_NEVER : deadline * SMT_PS_PER_NS);
             return;
@@ -323,6 +345,7 @@ static void smt_restart(struct smt_net_host *nh)
     smt_host_hs_forget(h);
     messages_of_host_fail(h->all, nh->number);
     h->life++;
+    h->n_changes = h->looks_then = 0;
     engine_start(h);
     for (unsigned i = 0; i < h->all->net->n_hosts; i++) {
         if (i != nh->number)
@@ -502,5 +525,6 @@ const struct smt_policy smt_policy_smt = {
     .next = smt_next,
     .timer = smt_timer,
     .restart = smt_restart,
+    .settled = smt_settled,
     .counter = smt_counter,
 };

@@ -39,6 +39,8 @@ struct smt_host {
     struct smt_host_peer *peers; /* by host number */
     unsigned life;
     struct smt_net_pkt *made; /* by the sink, in the current tx */
+    /* of the engine's cutoffs: changes seen, and how often it had looked at the last */
+    uint32_t n_changes, looks_then;
 };
 
 struct smt_hosts {
