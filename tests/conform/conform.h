@@ -50,6 +50,9 @@ struct conform_row {
 extern const struct conform_row conform_rows[];
 extern const unsigned conform_n_rows;
 
+/* Of rows_sim.c: hosts of the simulated network. */
+int conform_sim_open(struct conform_set *set);
+
 /* Opens a set of the row; the caller closes by conform_close. 0 or what opening said. */
 int conform_open(const struct conform_row *row, struct conform_set *set);
 

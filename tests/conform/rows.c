@@ -45,6 +45,7 @@ static const struct conform_fault socket_faults[] = {{"port refused", refused}};
 
 const struct conform_row conform_rows[] = {
     {.name = "loop", .n_rx = 1, .open = loop_open},
+    {.name = "sim", .n_rx = 4, .open = conform_sim_open},
     {.name = "udp4",
      .n_rx = 4,
      SOCKET,
