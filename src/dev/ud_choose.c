@@ -49,7 +49,17 @@ static bool is_link_local(const uint8_t ip[16])
 
 static bool type_fits(const struct smt_ud_scan *s, const struct ibv_gid_entry *e)
 {
-    return e->gid_type == (s->is_ib ? IBV_GID_TYPE_IB : IBV_GID_TYPE_ROCE_V2);
+    return e->gid_type == (s->is_ib ? IBV_GID_TYPE_IB : IBV_GID_TYPE_ROCE_V2) &&
+           !s->is_hollow[e - s->entries];
+}
+
+static bool is_on(const struct smt_ud_scan *s, int ifindex)
+{
+    for (uint32_t i = 0; i < s->n_entries; i++) {
+        if ((int)s->entries[i].ndev_ifindex == ifindex)
+            return true;
+    }
+    return false;
 }
 
 static const struct ibv_gid_entry *entry_at(const struct smt_ud_scan *s, int32_t index)
@@ -76,7 +86,7 @@ static int interface_of(const struct smt_ud_scan *s, const struct smt_ud_want *w
     if (forced != NULL)
         return (int)forced->ndev_ifindex;
     /* An interface may have the name of an RDMA device; the device is meant then. */
-    if (want->ifindex != 0 && !is_named(s, want))
+    if (want->ifindex != 0 && !is_named(s, want) && is_on(s, want->ifindex))
         return want->ifindex;
     const struct ibv_gid_entry *best = NULL;
     for (uint32_t i = 0; i < s->n_entries; i++) {
@@ -123,13 +133,14 @@ static void usable_list(const struct smt_ud_scan *s, char *out, size_t out_len)
     }
 }
 
-static bool has_v1(const struct smt_ud_scan *s)
+/* Is there a GID, and none of type RoCE v2? */
+static bool is_only_v1(const struct smt_ud_scan *s)
 {
     for (uint32_t i = 0; i < s->n_entries; i++) {
-        if (s->entries[i].gid_type == IBV_GID_TYPE_ROCE_V1)
-            return true;
+        if (s->entries[i].gid_type == IBV_GID_TYPE_ROCE_V2)
+            return false;
     }
-    return false;
+    return s->n_entries > 0;
 }
 
 /* Why no GID is left. */
@@ -140,9 +151,11 @@ static int fail_gid(const struct smt_ud_scan *s, const struct smt_ud_want *want,
     if (want->gid >= 0 && (forced == NULL || !type_fits(s, forced))) {
         char usable[128];
         usable_list(s, usable, sizeof(usable));
-        return smt_ud_env_gid_index(t, s->devname, s->number, want->gid,
-                                    forced == NULL ? "" : smt_ud_gid_type_text(forced->gid_type),
-                                    usable);
+        const char *what = forced == NULL ? "empty"
+                           : s->is_hollow[forced - s->entries]
+                               ? "an address that its interface does not have"
+                               : smt_ud_gid_type_text(forced->gid_type);
+        return smt_ud_env_gid_index(t, s->devname, s->number, want->gid, what, usable);
     }
     if (!s->is_ib && !is_zero(want->bind.ip)) {
         char address[64];
@@ -154,7 +167,7 @@ static int fail_gid(const struct smt_ud_scan *s, const struct smt_ud_want *want,
                             s->devname, s->number, v->ifname[0] != '\0' ? " on " : "", v->ifname,
                             address, forced != NULL ? " at the index that gid=N names" : "");
     }
-    return smt_ud_env_no_gid(t, s->devname, s->number, v->ifname, has_v1(s));
+    return smt_ud_env_no_gid(t, s->devname, s->number, v->ifname, is_only_v1(s));
 }
 
 void smt_ud_judge(const struct smt_ud_scan *s, const struct smt_ud_want *want,
@@ -196,13 +209,7 @@ static bool name_fits(const struct smt_ud_scan *s, const struct smt_ud_want *wan
         return is_named(s, want);
     if (want->ifindex == 0)
         return false;
-    if (s->is_ib)
-        return s->ib_ifindex == want->ifindex;
-    for (uint32_t i = 0; i < s->n_entries; i++) {
-        if ((int)s->entries[i].ndev_ifindex == want->ifindex)
-            return true;
-    }
-    return false;
+    return s->is_ib ? s->ib_ifindex == want->ifindex : is_on(s, want->ifindex);
 }
 
 static int fail_name(const struct smt_ud_scan *ports, const struct smt_ud_verdict *verdicts,

@@ -144,10 +144,10 @@ int smt_ud_env_mtu(struct smt_ud_text t, const char *device, unsigned port, cons
 }
 
 int smt_ud_env_no_gid(struct smt_ud_text t, const char *device, unsigned port, const char *ifname,
-                      bool has_v1)
+                      bool only_v1)
 {
     const char *name = ifname[0] != '\0' ? ifname : "DEV";
-    if (has_v1)
+    if (only_v1)
         return SAY(t, SMT_ENODEV,
                    "%s port %u has GIDs of type RoCE v1 only, RoCE v2 is needed: choose another "
                    "device, or \"udp\" on %s",
@@ -167,13 +167,12 @@ int smt_ud_env_no_ipoib(struct smt_ud_text t, const char *device, unsigned port)
 }
 
 int smt_ud_env_gid_index(struct smt_ud_text t, const char *device, unsigned port, int32_t index,
-                         const char *type, const char *usable)
+                         const char *what, const char *usable)
 {
     return SAY(t, SMT_EINVAL,
-               "%s port %u: GID %d is %s%s; usable: %s (smt_info lists them; without gid=N or -x "
-               "the route decides)",
-               device, port, index, type[0] != '\0' ? type : "empty",
-               type[0] != '\0' ? ", not RoCE v2" : "", usable[0] != '\0' ? usable : "none");
+               "%s port %u: GID %d is %s, not RoCE v2 of an address; usable: %s (smt_info lists "
+               "them; without gid=N or -x the route decides)",
+               device, port, index, what, usable[0] != '\0' ? usable : "none");
 }
 
 int smt_ud_env_mtu_mismatch(struct smt_ud_text t, const char *address, bool is_ib, uint32_t ours,

@@ -47,14 +47,14 @@ int smt_ud_env_port_down(struct smt_ud_text t, const char *device, unsigned port
 int smt_ud_env_mtu(struct smt_ud_text t, const char *device, unsigned port, const char *ifname,
                    bool is_ib, uint32_t mtu);
 
-/* No GID of type RoCE v2 on the interface. `has_v1`: there are RoCE v1 ones. SMT_ENODEV. */
+/* No GID of type RoCE v2 on the interface. `only_v1`: because all are RoCE v1. SMT_ENODEV. */
 int smt_ud_env_no_gid(struct smt_ud_text t, const char *device, unsigned port, const char *ifname,
-                      bool has_v1);
+                      bool only_v1);
 
-/* gid=N names an entry that cannot be used. `type` is what it is ("RoCE v1", "" = empty); `usable`
+/* gid=N names an entry that cannot be used. `what` is it instead ("RoCE v1", "empty"); `usable`
  * lists the indices that can be, "1, 3". SMT_EINVAL. */
 int smt_ud_env_gid_index(struct smt_ud_text t, const char *device, unsigned port, int32_t index,
-                         const char *type, const char *usable);
+                         const char *what, const char *usable);
 
 /* An InfiniBand port without IPoIB interface: nothing to resolve peers by. SMT_ENODEV. */
 int smt_ud_env_no_ipoib(struct smt_ud_text t, const char *device, unsigned port);

@@ -7,8 +7,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <ifaddrs.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,22 @@ static void link_read(const char *path, char *out, size_t out_len)
     target[n] = '\0';
     const char *slash = strrchr(target, '/');
     snprintf(out, out_len, "%.*s", (int)out_len - 1, slash != NULL ? slash + 1 : target);
+}
+
+/* First word of a device's file; "" when there is none. Software devices have no driver in sysfs,
+ * but describe themselves. */
+static void word_read(const char *device, const char *name, char *out, size_t out_len)
+{
+    char path[512];
+    snprintf(path, sizeof(path), SYS_RDMA "/%s/%s", device, name);
+    FILE *f = fopen(path, "re");
+    out[0] = '\0';
+    if (f == NULL)
+        return;
+    if (fgets(out, (int)out_len, f) == NULL)
+        out[0] = '\0';
+    fclose(f);
+    out[strcspn(out, " \n")] = '\0';
 }
 
 /* Does this interface carry IP over this port? dev_port counts from 0. Partitions other than the
@@ -98,6 +116,32 @@ static int gids_read(struct ibv_context *ctx, uint8_t number, struct smt_ud_scan
     return n < 0 ? SMT_EDEVICE : 0;
 }
 
+static bool is_link_local(const uint8_t ip[16])
+{
+    return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80;
+}
+
+/* Only link-local GIDs are in doubt: the others come from addresses. */
+static void hollow_find(struct smt_ud_scan *s)
+{
+    struct ifaddrs *list;
+    if (getifaddrs(&list) != 0)
+        return;
+    for (uint32_t i = 0; i < s->n_entries; i++) {
+        const uint8_t *gid = s->entries[i].gid.raw;
+        s->is_hollow[i] = is_link_local(gid);
+        for (const struct ifaddrs *a = list; a != NULL && s->is_hollow[i]; a = a->ifa_next) {
+            if (a->ifa_addr == NULL || a->ifa_addr->sa_family != AF_INET6)
+                continue;
+            struct sockaddr_in6 in6;
+            memcpy(&in6, a->ifa_addr, sizeof(in6));
+            s->is_hollow[i] = memcmp(&in6.sin6_addr, gid, 16) != 0 ||
+                              in6.sin6_scope_id != s->entries[i].ndev_ifindex;
+        }
+    }
+    freeifaddrs(list);
+}
+
 int smt_ud_scan_port(struct ibv_context *ctx, uint8_t number, struct smt_ud_scan *out)
 {
     struct ibv_port_attr port;
@@ -110,6 +154,9 @@ int smt_ud_scan_port(struct ibv_context *ctx, uint8_t number, struct smt_ud_scan
     now.lid = port.lid;
     now.mtu = mtu_bytes(port.active_mtu);
     now.max_mtu = mtu_bytes(port.max_mtu);
+    memset(now.is_hollow, 0, sizeof(now.is_hollow));
+    if (!now.is_ib)
+        hollow_find(&now);
     if (now.is_ib)
         now.ib_ifindex = now.n_entries > 0 && now.entries[0].ndev_ifindex != 0
                              ? (int)now.entries[0].ndev_ifindex
@@ -128,6 +175,8 @@ static unsigned device_scan(struct ibv_device *device, struct smt_ud_scan *out, 
     snprintf(base.node, sizeof(base.node), "/dev/infiniband/%.60s", device->dev_name);
     snprintf(path, sizeof(path), SYS_RDMA "/%s/device/driver", name);
     link_read(path, base.driver, sizeof(base.driver));
+    if (base.driver[0] == '\0')
+        word_read(name, "node_desc", base.driver, sizeof(base.driver));
     base.has_ud = device->transport_type == IBV_TRANSPORT_IB;
     out[0] = base;
     errno = 0;
@@ -143,7 +192,8 @@ static unsigned device_scan(struct ibv_device *device, struct smt_ud_scan *out, 
         ibv_close_device(ctx);
         return 1;
     }
-    snprintf(base.firmware, sizeof(base.firmware), "%s", attr.fw_ver);
+    if (strncmp(attr.fw_ver, "0.0.0", 5) != 0)
+        snprintf(base.firmware, sizeof(base.firmware), "%s", attr.fw_ver);
     base.n_ports = attr.phys_port_cnt;
     unsigned got = 0;
     for (unsigned port = 1; port <= attr.phys_port_cnt && got < n; port++) {

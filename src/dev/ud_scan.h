@@ -24,6 +24,9 @@ struct smt_ud_scan {
     int ib_ifindex;        /* of the IPoIB interface of an InfiniBand port */
     uint32_t n_entries;
     struct ibv_gid_entry entries[SMT_UD_MAX_GIDS];
+    /* RoCE: no interface has this address. Every RoCE port has a link-local GID of its MAC address,
+     * whether its interface has that address or not. */
+    bool is_hollow[SMT_UD_MAX_GIDS];
 };
 
 /* All ports of all devices, up to n; how many. *error is errno when there is no list. Opens and

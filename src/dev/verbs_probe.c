@@ -102,7 +102,9 @@ static void gids_describe(const struct smt_ud_scan *s, const struct smt_ud_verdi
         bool is_used = v->code == 0 && e->gid_index == gid_chosen(v, local);
         len += (size_t)snprintf(out + len, out_len - len, "%s%u %s (%s%s)", i > 0 ? ", " : "",
                                 e->gid_index, ip, smt_ud_gid_type_text(e->gid_type),
-                                is_used ? ", used" : "");
+                                is_used           ? ", used"
+                                : s->is_hollow[i] ? ", not an address"
+                                                  : "");
     }
 }
 
@@ -118,7 +120,7 @@ static void port_describe(const struct smt_ud_scan *s, const struct smt_ud_verdi
     snprintf(r->reason, sizeof(r->reason), "%s", v->reason);
     snprintf(r->offload, sizeof(r->offload),
              "none: a UD queue pair cannot seal, the CPU does (AES-GCM)");
-    const char *driver = s->driver[0] != '\0' ? s->driver : "software";
+    const char *driver = s->driver[0] != '\0' ? s->driver : "unknown";
     if (!s->has_ud || s->open_error != 0) {
         snprintf(r->text, sizeof(r->text), "RDMA device, driver %s", driver);
         return;

@@ -115,6 +115,26 @@ static void test_judge_good(void **state)
     assert_int_equal(v.n_gids, 1);
 }
 
+/* A RoCE port has a link-local GID even when its interface has no address at all. */
+static void test_hollow_gid(void **state)
+{
+    struct smt_ud_scan s = roce("rxe0", NULL, LO);
+    s.is_hollow[0] = s.is_hollow[1] = true;
+    struct smt_ud_verdict v = judge(&s, &anything);
+    assert_int_equal(v.code, SMT_ENODEV);
+    assert_non_null(strstr(v.reason, "no address"));
+    s = roce("rxe0", "192.0.2.7", LO);
+    s.is_hollow[0] = s.is_hollow[1] = true;
+    v = judge(&s, &anything);
+    assert_int_equal(v.code, 0);
+    assert_int_equal(v.n_gids, 1);
+    assert_int_equal(v.gids[0].index, 3);
+    struct smt_ud_want want = {.gid = 1};
+    v = judge(&s, &want);
+    assert_int_equal(v.code, SMT_EINVAL);
+    assert_non_null(strstr(v.reason, "its interface does not have"));
+}
+
 static void test_judge_bad(void **state)
 {
     struct smt_ud_scan s = roce("rxe0", "192.0.2.7", LO);
@@ -569,6 +589,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_judge_good),
+        cmocka_unit_test(test_hollow_gid),
         cmocka_unit_test(test_judge_bad),
         cmocka_unit_test(test_forced_gid),
         cmocka_unit_test(test_two_interfaces),
