@@ -57,6 +57,7 @@ static void device_name(struct vm_device *dev)
 struct ibv_device **ibv_get_device_list(int *num_devices)
 {
     vm_lock();
+    vm_begin();
     struct ibv_device **list = NULL;
     if (vm_fails(VERBS_MODEL_GET_DEVICE_LIST, NULL) == 0) {
         list = calloc(verbs_model.n_devices + 1, sizeof(struct ibv_device *));

@@ -136,6 +136,9 @@ extern struct vm_device vm_devices[VERBS_MODEL_DEVICES];
 extern struct vm_qp *vm_qps[VM_MAX_QPS];
 extern struct vm_mr *vm_mrs[VM_MAX_MRS];
 
+/* Before anything is listed: the environment's knobs, if the program has set none. */
+void vm_begin(void);
+
 void vm_lock(void);
 void vm_unlock(void);
 

@@ -176,8 +176,6 @@ static void wr_begin(const char *call, struct ibv_qp_ex *ex, enum ibv_wr_opcode 
     uint64_t op = opcode == IBV_WR_SEND ? IBV_QP_EX_WITH_SEND : IBV_QP_EX_WITH_SEND_WITH_IMM;
     if ((qp->send_ops & op) == 0)
         vm_abort(call, "send_ops_flags", "the QP was made without 0x%llx", (unsigned long long)op);
-    if ((ex->wr_flags & IBV_SEND_INLINE) != 0)
-        vm_abort(call, "wr_flags", "IBV_SEND_INLINE: ibv_wr_set_inline_data says so");
     staged_check(qp);
     struct vm_send *s = slot_take(call, qp, qp->n_staged++);
     s->wr_id = ex->wr_id;
@@ -219,11 +217,22 @@ static struct vm_send *data_begin(const char *call, struct ibv_qp_ex *ex)
     return s;
 }
 
+/* rxe's library leaves the flag to its user, and its kernel goes by the flag. */
+static void flag_check(const char *call, const struct vm_send *s, bool is_inline)
+{
+    if (is_inline && (s->flags & IBV_SEND_INLINE) == 0)
+        vm_abort(call, "wr_flags", "no IBV_SEND_INLINE: rxe would take the bytes for an address");
+    if (!is_inline && (s->flags & IBV_SEND_INLINE) != 0)
+        vm_abort(call, "wr_flags", "IBV_SEND_INLINE, and an SGE: rxe would send other bytes");
+}
+
 static void op_wr_set_inline_data(struct ibv_qp_ex *ex, void *addr, size_t len)
 {
     static const char call[] = "ibv_wr_set_inline_data";
     vm_lock();
-    inline_set(call, builder_of(call, ex), data_begin(call, ex), addr, len);
+    struct vm_send *s = data_begin(call, ex);
+    flag_check(call, s, true);
+    inline_set(call, builder_of(call, ex), s, addr, len);
     vm_unlock();
 }
 
@@ -233,6 +242,7 @@ static void op_wr_set_inline_data_list(struct ibv_qp_ex *ex, size_t n,
     static const char call[] = "ibv_wr_set_inline_data_list";
     vm_lock();
     struct vm_send *s = data_begin(call, ex);
+    flag_check(call, s, true);
     for (size_t i = 0; i < n; i++)
         inline_set(call, builder_of(call, ex), s, list[i].addr, list[i].length);
     vm_unlock();
@@ -243,7 +253,9 @@ static void op_wr_set_sge(struct ibv_qp_ex *ex, uint32_t lkey, uint64_t addr, ui
     static const char call[] = "ibv_wr_set_sge";
     const struct ibv_sge sge = {.addr = addr, .length = len, .lkey = lkey};
     vm_lock();
-    sge_set(call, builder_of(call, ex), data_begin(call, ex), &sge, 1);
+    struct vm_send *s = data_begin(call, ex);
+    flag_check(call, s, false);
+    sge_set(call, builder_of(call, ex), s, &sge, 1);
     vm_unlock();
 }
 
@@ -251,7 +263,9 @@ static void op_wr_set_sge_list(struct ibv_qp_ex *ex, size_t n, const struct ibv_
 {
     static const char call[] = "ibv_wr_set_sge_list";
     vm_lock();
-    sge_set(call, builder_of(call, ex), data_begin(call, ex), list, n);
+    struct vm_send *s = data_begin(call, ex);
+    flag_check(call, s, false);
+    sge_set(call, builder_of(call, ex), s, list, n);
     vm_unlock();
 }
 

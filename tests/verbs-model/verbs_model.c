@@ -165,10 +165,9 @@ void verbs_model_set_gid(unsigned device, unsigned index, const char *text, enum
     vm_unlock();
 }
 
-void verbs_model_reset(void)
+static void reset(void)
 {
     static const char *const addresses[] = {"fe80::1", "127.0.0.1", "::1"};
-    vm_lock();
     leaks_find("verbs_model_reset");
     if (owner == 0)
         atexit(at_exit);
@@ -195,7 +194,71 @@ void verbs_model_reset(void)
     }
     smt_prng_seed(&prng, 1);
     vm_wire_reset();
+}
+
+void verbs_model_reset(void)
+{
+    vm_lock();
+    reset();
     vm_unlock();
+}
+
+static enum ibv_mtu mtu_of(unsigned long bytes)
+{
+    enum ibv_mtu mtu = IBV_MTU_256;
+    while (mtu < IBV_MTU_4096 && 256ul << (mtu - IBV_MTU_256) < bytes)
+        mtu++;
+    return mtu;
+}
+
+static void word_apply(const char *word)
+{
+    struct verbs_model_device *d = &verbs_model.devices[0];
+    const char *equals = strchr(word, '=');
+    size_t len = equals != NULL ? (size_t)(equals - word) : strlen(word);
+    unsigned long n = equals != NULL ? strtoul(equals + 1, NULL, 0) : 0;
+#define WORD(text) (len == sizeof(text) - 1 && strncmp(word, text, len) == 0)
+    if (WORD("mlx5"))
+        d->is_mlx5 = true;
+    else if (WORD("ib"))
+        d->is_ib = true;
+    else if (WORD("post"))
+        d->qp_ex = VERBS_MODEL_QP_EX_NONE;
+    else if (WORD("no-ops"))
+        d->qp_ex = VERBS_MODEL_QP_EX_NO_WR_OPS;
+    else if (WORD("lax"))
+        verbs_model.is_lax = true;
+    else if (WORD("mtu"))
+        d->active_mtu = mtu_of(n);
+    else if (WORD("inline"))
+        d->max_inline = (uint32_t)n;
+    else if (WORD("loss"))
+        verbs_model.loss = (unsigned)n;
+    else if (WORD("dup"))
+        verbs_model.duplicates = (unsigned)n;
+    else if (WORD("late"))
+        verbs_model.late = (unsigned)n;
+    else if (WORD("ce"))
+        verbs_model.ce = (unsigned)n;
+    else if (WORD("seed"))
+        smt_prng_seed(&prng, n);
+    else
+        vm_abort("SMT_VERBS_MODEL", "word", "%s is unknown", word);
+#undef WORD
+}
+
+void vm_begin(void)
+{
+    if (owner != 0)
+        return;
+    reset();
+    const char *words = getenv("SMT_VERBS_MODEL");
+    char text[256], *rest = text;
+    snprintf(text, sizeof(text), "%s", words != NULL ? words : "");
+    for (const char *word; (word = strsep(&rest, ",")) != NULL;) {
+        if (word[0] != '\0')
+            word_apply(word);
+    }
 }
 
 void verbs_model_seed(uint64_t seed)

@@ -8,6 +8,10 @@
  * completion (read, too, under ASan), address handles destroyed while in use, anything destroyed in
  * the wrong order, twice or never.
  *
+ * A program that never calls verbs_model_reset gets its knobs from the environment:
+ * SMT_VERBS_MODEL="mlx5,mtu=1024,loss=5,seed=7", of the words mlx5, ib, post, no-ops, lax, mtu=N,
+ * inline=N, loss=N, dup=N, late=N, ce=N, seed=N.
+ *
  * Any thread may call verbs. Knobs are set while no other thread does. */
 #ifndef SMT_TESTS_VERBS_MODEL_VERBS_MODEL_H
 #define SMT_TESTS_VERBS_MODEL_VERBS_MODEL_H
