@@ -22,7 +22,7 @@
 #include "base/mem.h"
 #include "dev/ud_env.h"
 
-enum { ACK_EVENTS_AT = 64, RELEASE_MS = 20 };
+enum { ACK_EVENTS_AT = 64, RELEASE_MS = 20, MARK_MS = 100 };
 
 enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_RESOLVE, N_SOURCES };
 
@@ -33,12 +33,13 @@ uint64_t smt_ud_now(void)
     return (uint64_t)ts.tv_sec * SMT_SEC + (uint64_t)ts.tv_nsec;
 }
 
-void smt_ud_lose(struct smt_ud *d)
+void smt_ud_lose(struct smt_ud *d, const char *why)
 {
     if (d->is_lost)
         return;
     d->is_lost = true;
-    d->base.news |= SMT_DEV_NEWS_LOST;
+    d->why_lost = why;
+    smt_dev_tell(&d->base, SMT_DEV_NEWS_LOST);
 }
 
 static int fail_system(const struct smt_dev_config *config, const char *what)
@@ -147,7 +148,7 @@ static int ud_open(const struct smt_dev_config *config, struct smt_dev **out)
 static void port_changed(struct smt_ud *d)
 {
     if (smt_ud_port_refresh(&d->port) < 0) {
-        smt_ud_lose(d);
+        smt_ud_lose(d, "the RDMA device does not answer any more");
         return;
     }
     /* Receive buffers hold what was the MTU at opening; peers must not be told more. */
@@ -168,8 +169,10 @@ static void event_take(struct smt_ud *d, const struct ibv_async_event *ev)
 {
     switch (ev->event_type) {
     case IBV_EVENT_DEVICE_FATAL:
+        smt_ud_lose(d, "the RDMA device has failed or was removed");
+        break;
     case IBV_EVENT_CQ_ERR: /* completions are lost, and buffers with them */
-        smt_ud_lose(d);
+        smt_ud_lose(d, "a completion queue of the RDMA device has failed");
         break;
     case IBV_EVENT_QP_FATAL:
     case IBV_EVENT_QP_REQ_ERR:
@@ -180,8 +183,8 @@ static void event_take(struct smt_ud *d, const struct ibv_async_event *ev)
     case IBV_EVENT_PORT_ACTIVE:
         if (ev->element.port_num != d->port.number)
             break;
-        d->base.news |=
-            ev->event_type == IBV_EVENT_PORT_ERR ? SMT_DEV_NEWS_PORT_DOWN : SMT_DEV_NEWS_PORT_UP;
+        smt_dev_tell(&d->base, ev->event_type == IBV_EVENT_PORT_ERR ? SMT_DEV_NEWS_PORT_DOWN
+                                                                    : SMT_DEV_NEWS_PORT_UP);
         port_changed(d);
         break;
     case IBV_EVENT_GID_CHANGE:
@@ -205,7 +208,7 @@ static void events_take(struct smt_ud *d)
         ibv_ack_async_event(&ev);
     }
     if (!d->is_lost && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-        smt_ud_lose(d);
+        smt_ud_lose(d, "the RDMA device does not tell its events any more");
 }
 
 static void event_count(struct ibv_cq *cq, unsigned *n)
@@ -233,19 +236,42 @@ static void channel_take(struct smt_ud *d)
     }
 }
 
-/* Address handles that were replaced: when every packet that was given a route before a mark has
- * completed, those that were replaced before the mark are nobody's. */
+/* Has everything completed that was posted before the mark? A queue pair that has nothing to send
+ * any more would never say so by itself. */
+static bool mark_is_passed(struct smt_ud *d)
+{
+    struct smt_ud_tx *tx = &d->tx;
+    bool is_passed = true;
+    for (uint32_t i = 0; i < d->n_qps && tx->mark > 0; i++) {
+        struct smt_ud_qp *q = &d->qps[i];
+        if ((int32_t)(q->done - tx->mark_posted[i]) >= 0)
+            continue;
+        is_passed = false;
+        if (!q->is_marked && d->now - tx->marked_at >= MARK_MS * SMT_MSEC) {
+            q->is_marked = true;
+            smt_ud_tx_hasten(d, q);
+        }
+    }
+    return is_passed;
+}
+
+/* Address handles that were replaced: when every packet that was posted before a mark has
+ * completed, those that were replaced before the mark are nobody's; for what waited at the mark has
+ * looked for its route again. Counting what waits as well would not do: held packets go in front of
+ * it, and a queue pair that starts anew loses count. */
 static void handles_reap(struct smt_ud *d)
 {
     struct smt_ud_tx *tx = &d->tx;
-    for (uint32_t i = 0; i < d->n_qps && tx->mark > 0; i++) {
-        if ((int32_t)(d->qps[i].done - tx->mark_posted[i]) < 0)
-            return;
-    }
+    if (!mark_is_passed(d))
+        return;
     smt_ud_peers_reap(d->peers, tx->mark + 1, tx->mark);
+    smt_ud_tx_reroute(d);
     tx->mark++;
-    for (uint32_t i = 0; i < d->n_qps; i++)
-        tx->mark_posted[i] = d->qps[i].posted + d->qps[i].n_batch;
+    tx->marked_at = d->now;
+    for (uint32_t i = 0; i < d->n_qps; i++) {
+        tx->mark_posted[i] = d->qps[i].posted;
+        d->qps[i].is_marked = false;
+    }
 }
 
 void smt_ud_look(struct smt_ud *d)
@@ -299,7 +325,7 @@ static bool cq_arm(struct smt_ud *d, struct ibv_cq *cq, bool *is_armed)
     if (*is_armed)
         return true;
     if (ibv_req_notify_cq(cq, 0) != 0) {
-        smt_ud_lose(d);
+        smt_ud_lose(d, "the RDMA device raises no completion events any more");
         return false;
     }
     *is_armed = true;
@@ -351,6 +377,14 @@ static void ud_stats(struct smt_dev *dev, struct smt_dev_stats *out)
     *out = smt_ud_of(dev)->stats;
 }
 
+static const char *ud_why(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct smt_ud *d = smt_ud_of(dev);
+    if (to == NULL)
+        return d->why_lost;
+    return smt_ud_peers_explain(d->peers, to, d->why, sizeof(d->why)) ? d->why : NULL;
+}
+
 const struct smt_dev_ops smt_ud_ops = {
     .name = "ud",
     .caps = SMT_DEV_CAP_EVENT,
@@ -366,4 +400,5 @@ const struct smt_dev_ops smt_ud_ops = {
     .port = ud_port,
     .rx_capacity = ud_rx_capacity,
     .stats = ud_stats,
+    .why = ud_why,
 };

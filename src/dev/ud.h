@@ -55,6 +55,7 @@ struct smt_ud_qp {
     uint32_t posted, done;
     uint32_t batch_head, n_batch;
     uint16_t last_slot; /* of the packet posted last */
+    bool is_marked;     /* a marker was posted for the mark of smt_ud_tx */
     uint16_t *batch;    /* of n_slots rounded up to a power of two */
     uint16_t *sent;     /* of tx_depth: slot, or SMT_UD_NO_SLOT */
 
@@ -88,7 +89,7 @@ struct smt_ud_tx {
     struct ibv_sge *sges;
     /* Address handles wait for `mark_posted` of every queue pair before they are destroyed. */
     uint32_t mark_posted[SMT_UD_MAX_QPS];
-    uint64_t mark;
+    uint64_t mark, marked_at;
 };
 
 struct smt_ud_rx {
@@ -126,12 +127,14 @@ struct smt_ud {
     bool is_rx_armed, is_tx_armed;
     unsigned n_rx_events, n_tx_events; /* of the channel, not yet acknowledged */
     bool is_lost;
+    const char *why_lost;
+    char why[512]; /* the last answer of `why` about a peer */
 };
 
 uint64_t smt_ud_now(void);
 
-/* The device is of no use any more: rx says so from now on. */
-void smt_ud_lose(struct smt_ud *d);
+/* The device is of no use any more: rx says so from now on, and `why` (a literal) if asked. */
+void smt_ud_lose(struct smt_ud *d, const char *why);
 
 /* Looks at events, the resolve socket, held packets and completions of sends. Makes a system call.
  */
@@ -168,6 +171,12 @@ bool smt_ud_tx_has_room(const struct smt_ud *d);
 
 /* All that was posted on `q` is gone: its slots are free again, counted as errors. */
 void smt_ud_tx_forget(struct smt_ud *d, struct smt_ud_qp *q);
+
+/* Packets that wait ask for their routes again when they are posted. */
+void smt_ud_tx_reroute(struct smt_ud *d);
+
+/* Brings completions of what was posted and asked for none, by an empty packet. */
+void smt_ud_tx_hasten(struct smt_ud *d, struct smt_ud_qp *q);
 
 /* Waits a moment for what was posted last to leave. */
 void smt_ud_tx_linger(struct smt_ud *d);

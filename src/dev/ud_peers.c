@@ -209,15 +209,16 @@ static bool message_send(struct smt_ud_peers *p, const struct smt_ud_msg *what,
 static void peer_ask(struct smt_ud_peers *p, struct peer *peer, uint64_t now)
 {
     struct smt_addr local;
+    /* Before anything else: to find the way costs more than to ask. */
+    if (!smt_ud_bucket_take(&p->queries, now)) {
+        p->stats.n_limited++;
+        return;
+    }
     const struct smt_ud_gid *source = smt_ud_port_source(p->port, &peer->addr, &local);
     peer->is_unreachable = source == NULL;
     if (source == NULL) {
         p->stats.n_noroute++;
     } else {
-        if (!smt_ud_bucket_take(&p->queries, now)) {
-            p->stats.n_limited++;
-            return;
-        }
         if (peer->nonce == 0)
             peer->nonce = nonce_new(p);
         struct smt_ud_msg msg = {.kind = SMT_UD_QUERY, .nonce = peer->nonce};

@@ -464,12 +464,12 @@ void smt_ud_recover(struct smt_ud *d)
         if (q->suspect_since == 0) {
             q->suspect_since = d->now;
             if (!recovery_is_allowed(d, q)) {
-                smt_ud_lose(d);
+                smt_ud_lose(d, "a queue pair of the RDMA device fails again and again");
                 return;
             }
         }
         if (qp_recover(d, q) < 0)
-            smt_ud_lose(d);
+            smt_ud_lose(d, "a queue pair of the RDMA device cannot be made to work again");
         if (!q->is_suspect) {
             q->suspect_since = 0;
             q->is_stuck = q->is_peers_doing = false;

@@ -58,7 +58,7 @@ bool smt_ud_rx_fill(struct smt_ud *d, uint32_t n)
     rx->cur = 0;
     int got = ibv_poll_cq(rx->cq, (int)(n < SMT_UD_WCS ? n : SMT_UD_WCS), rx->wcs);
     if (SMT_UNLIKELY(got < 0)) {
-        smt_ud_lose(d);
+        smt_ud_lose(d, "a completion queue of the RDMA device cannot be read any more");
         got = 0;
     }
     rx->n = (uint32_t)got;

@@ -153,7 +153,7 @@ void smt_ud_tx_reap(struct smt_ud *d)
     do {
         n = ibv_poll_cq(d->tx.cq, SMT_UD_WCS, wcs);
         if (n < 0) {
-            smt_ud_lose(d);
+            smt_ud_lose(d, "a completion queue of the RDMA device cannot be read any more");
             return;
         }
         for (int i = 0; i < n; i++) {
@@ -398,6 +398,17 @@ int smt_ud_tx_flush(struct smt_dev *dev)
     return d->is_lost ? batch_drop(d) : SMT_EAGAIN;
 }
 
+void smt_ud_tx_reroute(struct smt_ud *d)
+{
+    struct smt_ud_tx *tx = &d->tx;
+    tx->last = NULL;
+    for (uint32_t i = 0; i < d->n_qps; i++) {
+        const struct smt_ud_qp *q = &d->qps[i];
+        for (uint32_t k = 0; k < q->n_batch; k++)
+            tx->slots[q->batch[(q->batch_head + k) & tx->batch_mask]].has_route = false;
+    }
+}
+
 /* An empty packet to where the last one went, for the sake of its completion. */
 static void marker_post(struct smt_ud *d, struct smt_ud_qp *q)
 {
@@ -429,6 +440,12 @@ static void marker_post(struct smt_ud *d, struct smt_ud_qp *q)
         q->sent[q->posted++ & d->tx.depth_mask] = SMT_UD_NO_SLOT;
 }
 
+void smt_ud_tx_hasten(struct smt_ud *d, struct smt_ud_qp *q)
+{
+    if (q->posted != q->done && q->posted % SMT_UD_SIGNAL_EVERY != 0 && room_of(d, q) > 0)
+        marker_post(d, q);
+}
+
 static bool all_sent(const struct smt_ud *d)
 {
     for (uint32_t i = 0; i < d->n_qps; i++) {
@@ -442,11 +459,8 @@ void smt_ud_tx_linger(struct smt_ud *d)
 {
     d->now = smt_ud_now();
     smt_ud_tx_reap(d);
-    for (uint32_t i = 0; i < d->n_qps; i++) {
-        struct smt_ud_qp *q = &d->qps[i];
-        if (q->posted != q->done && q->posted % SMT_UD_SIGNAL_EVERY != 0 && room_of(d, q) > 0)
-            marker_post(d, q);
-    }
+    for (uint32_t i = 0; i < d->n_qps; i++)
+        smt_ud_tx_hasten(d, &d->qps[i]);
     for (uint64_t until = d->now + LINGER_MS * SMT_MSEC; !d->is_lost && !all_sent(d);) {
         if (smt_ud_now() > until)
             return;
