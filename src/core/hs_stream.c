@@ -1,8 +1,9 @@
 /* Carrying TLS bytes over lossy packets (docs/wire.md 2.2, 6.1): the out stream is kept until
  * acknowledged and sent again from the acknowledged offset; the in stream is put together by
  * offset. Packets are cut for the smallest carriage, since nothing is known of the path yet: a
- * certificate takes a packet more than it might, once a session. It neither understands TLS nor times the handshake as a whole (conn.c). Everything is
- * bounded by SMT_HS_STREAM_MAX each way; before the cookie there is no stream at all. */
+ * certificate takes a packet more than it might, once a session. It neither understands TLS nor
+ * times the handshake as a whole (conn.c). Everything is bounded by SMT_HS_STREAM_MAX each way;
+ * before the cookie there is no stream at all. */
 #include "core/hs_stream.h"
 
 #include "base/mem.h"
