@@ -37,8 +37,10 @@ def number(v):
 class Runs:
     """Reports by name; each is run once and kept as NAME.json in `out`."""
 
-    def __init__(self, smt_sim, out, jobs=2, quiet=False):
+    def __init__(self, smt_sim, out, jobs=2, quiet=False, keep=False):
+        """keep: reports of the same options that lie in `out` already are taken as they are."""
         self.smt_sim, self.out, self.jobs, self.quiet = smt_sim, pathlib.Path(out), jobs, quiet
+        self.keep = keep
         self.out.mkdir(parents=True, exist_ok=True)
         self.wanted, self.reports = {}, {}
 
@@ -47,14 +49,20 @@ class Runs:
         return name
 
     def _run(self, name):
-        path = self.out / f"{name}.json"
+        path, said = self.out / f"{name}.json", self.out / f"{name}.options"
         begin = time.monotonic()
+        options = " ".join(self.wanted[name]) + "\n"
+        if self.keep and said.exists() and said.read_text() == options:
+            return json.loads(path.read_text()), 0.0
+        said.unlink(missing_ok=True)
         done = subprocess.run([self.smt_sim, "--quiet", "--json", path, *self.wanted[name]],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{name}: smt_sim {' '.join(self.wanted[name])}: "
                                f"exit {done.returncode}: {done.stderr.strip()}")
-        return json.loads(path.read_text()), time.monotonic() - begin
+        report = json.loads(path.read_text())
+        said.write_text(options)
+        return report, time.monotonic() - begin
 
     def run(self):
         """Whatever was wanted and has not been run, the longest first."""
