@@ -59,6 +59,32 @@ need()
     rm -f "$log"
 }
 
+# rdma_hint TOOLS: of smt_info's text on standard input, what to type to measure over the RDMA port
+# that it calls usable first. Nothing when there is none: smt_info has said why.
+rdma_hint()
+{
+    awk -v tools="$1" '
+        /^  [^ ]/ { mine = 0 }
+        $1 ~ /^ud:/ && $2 == "usable" && device == "" { device = $1; mine = 1 }
+        mine && $1 == "GIDs" && match($0, /[0-9a-fA-F:.]+ \(RoCE v2, used\)/) {
+            address = substr($0, RSTART, RLENGTH)
+            sub(/ .*/, "", address)
+        }
+        END {
+            if (device == "")
+                exit
+            host = address != "" ? address : "ADDRESS"
+            printf "There is RDMA: %s%s. All that follows goes by UDP; the same by RDMA, the server first,\n",
+                device, address != "" ? " at " address : ", ADDRESS being that of its interface"
+            print "the client here or on any machine of that network:"
+            printf "    scripts/make-certs -n %s certs\n", host
+            printf "    %s/smt_bw -d %s --cert certs/server.pem --key certs/server.key --ca certs/ca.pem\n",
+                tools, device
+            printf "    %s/smt_bw -d %s --cert certs/client.pem --key certs/client.key --ca certs/ca.pem %s\n",
+                tools, device, host
+        }'
+}
+
 # configure DIR MESON-OPTION...: sets a build directory up, or brings it to these options.
 configure()
 {
