@@ -266,9 +266,12 @@ bool smt_ud_tx_ask(struct smt_ud *d)
     return true;
 }
 
-static inline unsigned flags_next(const struct smt_ud_qp *q)
+/* IBV_SEND_INLINE is for ibv_post_send, and for rxe whoever posts: without it the kernel takes the
+ * bytes put inline for the address of others. */
+static inline unsigned flags_next(const struct smt_ud_qp *q, bool is_inline)
 {
-    return (q->posted + 1) % SMT_UD_SIGNAL_EVERY == 0 ? IBV_SEND_SIGNALED : 0;
+    bool is_last = (q->posted + 1) % SMT_UD_SIGNAL_EVERY == 0;
+    return (is_last ? IBV_SEND_SIGNALED : 0) | (is_inline ? IBV_SEND_INLINE : 0);
 }
 
 /* The next number for a packet in `slot`, which is free at once when its bytes go inline: nobody
@@ -309,10 +312,10 @@ static void post_in_place(struct smt_ud *d, struct smt_ud_qp *q)
         if (q->posted == first)
             ibv_wr_start(ex);
         ex->wr_id = q->tag << 32 | q->posted;
-        ex->wr_flags = flags_next(q);
+        bool is_inline = s->len <= q->inline_len;
+        ex->wr_flags = flags_next(q, is_inline);
         ibv_wr_send_imm(ex, tx->imm);
         ibv_wr_set_ud_addr(ex, s->route.ah, s->route.qpn, s->route.qkey);
-        bool is_inline = s->len <= q->inline_len;
         if (is_inline)
             ibv_wr_set_inline_data(ex, slot_data(d, slot), s->len);
         else
@@ -343,7 +346,7 @@ static void post_list(struct smt_ud *d, struct smt_ud_qp *q)
         tx->sges[n].addr = (uintptr_t)slot_data(d, slot);
         tx->sges[n].length = s->len;
         wr->wr_id = q->tag << 32 | q->posted;
-        wr->send_flags = flags_next(q) | (is_inline ? IBV_SEND_INLINE : 0);
+        wr->send_flags = flags_next(q, is_inline);
         wr->wr.ud.ah = s->route.ah;
         wr->wr.ud.remote_qpn = s->route.qpn;
         wr->wr.ud.remote_qkey = s->route.qkey;

@@ -167,7 +167,8 @@ static int send_one(struct end *from, struct end *to, unsigned i, uint32_t len, 
     if (from->ex != NULL) {
         ibv_wr_start(from->ex);
         from->ex->wr_id = 7;
-        from->ex->wr_flags = is_signalled ? IBV_SEND_SIGNALED : 0;
+        from->ex->wr_flags =
+            (is_signalled ? IBV_SEND_SIGNALED : 0) | (is_inline ? IBV_SEND_INLINE : 0);
         ibv_wr_send_imm(from->ex, htonl(0xabcd));
         ibv_wr_set_ud_addr(from->ex, from->ah, to->qp->qp_num, QKEY);
         if (is_inline)
@@ -918,6 +919,7 @@ static void bad_wr_twice(struct end *e)
 static void bad_wr_no_addr(struct end *e)
 {
     ibv_wr_start(e->ex);
+    e->ex->wr_flags = IBV_SEND_INLINE;
     ibv_wr_send_imm(e->ex, 0);
     ibv_wr_set_inline_data(e->ex, e->mem, 4);
     ibv_wr_complete(e->ex);
@@ -940,8 +942,9 @@ static void bad_wr_op(struct end *e)
 static void bad_wr_inline_flag(struct end *e)
 {
     ibv_wr_start(e->ex);
-    e->ex->wr_flags = IBV_SEND_INLINE;
+    e->ex->wr_flags = 0;
     ibv_wr_send_imm(e->ex, 0);
+    ibv_wr_set_inline_data(e->ex, e->mem, 4);
 }
 
 static void bad_wr_post(struct end *e)
@@ -1004,7 +1007,7 @@ static const struct death deaths[] = {
     {bad_wr_no_addr, "ibv_wr_send: ud.ah: the one before has no ibv_wr_set_ud_addr", true},
     {bad_wr_no_data, "ibv_wr_send: data: the one before has neither", true},
     {bad_wr_op, "ibv_wr_send: send_ops_flags: the QP was made without 0x4", true},
-    {bad_wr_inline_flag, "ibv_wr_send_imm: wr_flags: IBV_SEND_INLINE", true},
+    {bad_wr_inline_flag, "ibv_wr_set_inline_data: wr_flags: no IBV_SEND_INLINE", true},
     {bad_wr_post, "ibv_post_send: qp: between ibv_wr_start and ibv_wr_complete", true},
 };
 
