@@ -155,7 +155,7 @@ static int port_choose(const struct smt_dev_config *config, const struct smt_ud_
     errno = 0;
     out->ctx = device_open(s->devname);
     if (out->ctx == NULL)
-        return smt_ud_env_open(t, s->devname, s->node, errno != 0 ? errno : EIO);
+        return smt_ud_env_open(t, s->devname, s->node, smt_ud_scan_open_error(s->node, errno));
     int r = ibv_query_device(out->ctx, &out->attr);
     if (r != 0) {
         smt_ud_port_close(out);

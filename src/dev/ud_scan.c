@@ -165,6 +165,13 @@ int smt_ud_scan_port(struct ibv_context *ctx, uint8_t number, struct smt_ud_scan
     return 0;
 }
 
+int smt_ud_scan_open_error(const char *node, int error)
+{
+    if (access(node, R_OK | W_OK) != 0 && (errno == EACCES || errno == EPERM))
+        return errno;
+    return error != 0 ? error : EIO;
+}
+
 /* What holds for every port of a device. The context is closed again. */
 static unsigned device_scan(struct ibv_device *device, struct smt_ud_scan *out, unsigned n)
 {
@@ -182,7 +189,7 @@ static unsigned device_scan(struct ibv_device *device, struct smt_ud_scan *out, 
     errno = 0;
     struct ibv_context *ctx = ibv_open_device(device);
     if (ctx == NULL) {
-        out[0].open_error = errno != 0 ? errno : EIO;
+        out[0].open_error = smt_ud_scan_open_error(base.node, errno);
         return 1;
     }
     struct ibv_device_attr attr;

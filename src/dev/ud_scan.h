@@ -33,6 +33,10 @@ struct smt_ud_scan {
  * closes every device. */
 unsigned smt_ud_scan_all(struct smt_ud_scan *out, unsigned n, int *error);
 
+/* Why a device could not be opened: what its node says, or `error` (libibverbs looks elsewhere too
+ * before it gives up, and then errno tells of that). */
+int smt_ud_scan_open_error(const char *node, int error);
+
 /* The changing part of a port of an open device: state, MTU, LID, GIDs. 0 or SMT_EDEVICE, then *out
  * is as it was. */
 SMT_MUST_CHECK int smt_ud_scan_port(struct ibv_context *ctx, uint8_t number,
