@@ -3,7 +3,7 @@
 #define SMT_TESTS_UNIT_UD_RIG_H
 
 #include "dev/dev.h"
-#include "verbs_model.h"
+#include "verbs-model/verbs_model.h"
 
 enum { UD_RIG_MAX = 8, UD_RIG_PATIENCE_MS = 10000 };
 
