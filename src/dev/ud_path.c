@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/bytes.h"
 #include "dev/ud_resolve.h"
@@ -140,7 +141,7 @@ static struct smt_ud_path *path_new(struct smt_ud_paths *t, struct smt_map_key k
 
 struct smt_ud_path *smt_ud_path_take(struct smt_ud_paths *t, const struct smt_addr *ip,
                                      const struct smt_addr *local, const uint8_t gid[16],
-                                     uint16_t lid)
+                                     uint16_t lid, uint64_t now)
 {
     struct smt_map_key key = key_of(t, ip, local);
     struct smt_ud_path *path = smt_map_get(&t->by_ip, key);
@@ -164,6 +165,7 @@ struct smt_ud_path *smt_ud_path_take(struct smt_ud_paths *t, const struct smt_ad
         return NULL;
     }
     path->n_users++;
+    path->proved_at = now;
     return path;
 }
 
@@ -234,6 +236,13 @@ static void room_make(struct smt_ud_paths *t, const struct smt_ud_path *but)
     }
 }
 
+static uint64_t clock_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * SMT_SEC + (uint64_t)ts.tv_nsec;
+}
+
 struct ibv_ah *smt_ud_path_ah_make(struct smt_ud_paths *t, struct smt_ud_path *path, uint8_t prio,
                                    uint64_t now)
 {
@@ -241,12 +250,14 @@ struct ibv_ah *smt_ud_path_ah_make(struct smt_ud_paths *t, struct smt_ud_path *p
         return NULL;
     struct ibv_ah_attr attr;
     struct smt_ud_ah *a = NULL;
+    uint64_t begin = clock_now();
     room_make(t, path);
     if (attr_fill(t, path, prio, &attr))
         a = ah_new(t, &attr);
     if (a == NULL) {
+        uint64_t took = clock_now() - begin;
         t->n_failed++;
-        path->retry_at = now + RETRY_GAP;
+        path->retry_at = now + (16 * took > RETRY_GAP ? 17 * took : RETRY_GAP);
         return NULL;
     }
     path->ah[t->port->is_ib ? 0 : prio] = a;

@@ -17,6 +17,9 @@
 
 enum { SMT_UD_PRIOS = 8 };
 
+/* How long the kernel certainly remembers a neighbour it has just spoken to. */
+#define SMT_UD_PROOF_AGE (10 * SMT_SEC)
+
 struct smt_ud_ah {
     struct smt_list link; /* among the retired */
     struct ibv_ah *ah;
@@ -33,6 +36,7 @@ struct smt_ud_path {
     struct smt_ud_ah *ah[SMT_UD_PRIOS];
     uint64_t retry_at; /* no handle is tried before this: the last could not be made */
     uint64_t made_at;  /* when the newest handle was made */
+    uint64_t proved_at; /* when the host was last known to answer there */
 };
 
 struct smt_ud_paths {
@@ -58,13 +62,22 @@ void smt_ud_paths_fini(struct smt_ud_paths *t);
  * known (and its handles, when they differ). NULL when there is no memory. */
 struct smt_ud_path *smt_ud_path_take(struct smt_ud_paths *t, const struct smt_addr *ip,
                                      const struct smt_addr *local, const uint8_t gid[16],
-                                     uint16_t lid);
+                                     uint16_t lid, uint64_t now);
 
 /* One user less; the last one takes the path away. */
 void smt_ud_path_drop(struct smt_ud_paths *t, struct smt_ud_path *path);
 
-/* The handle for a priority; makes it if needed (a system call that may wait for the neighbour's
- * MAC address). NULL when it cannot be made; then not tried again before 100 ms are over. */
+/* True when a handle for this priority is there, or can be made without waiting: the kernel looks
+ * for the neighbour's MAC address, a second long when nobody answers, and everything else of the
+ * endpoint waits with it. A host that has just answered is a neighbour whom the kernel knows. */
+static inline bool smt_ud_path_is_ready(const struct smt_ud_paths *t,
+                                        const struct smt_ud_path *path, uint8_t prio, uint64_t now)
+{
+    return t->port->is_ib || path->ah[prio] != NULL || now - path->proved_at < SMT_UD_PROOF_AGE;
+}
+
+/* The handle for a priority; makes it if needed (a system call, see above). NULL when it cannot be
+ * made; then not tried again before 100 ms are over, or 16 times as long as it took. */
 struct ibv_ah *smt_ud_path_ah_make(struct smt_ud_paths *t, struct smt_ud_path *path, uint8_t prio,
                                    uint64_t now);
 

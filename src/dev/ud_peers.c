@@ -47,6 +47,7 @@ struct peer {
     struct smt_ud_path *path; /* NULL: never proven */
     uint32_t qpn, qkey, their_mtu;
     bool is_unreachable;    /* the last look at the routes found none */
+    bool is_stale;          /* proven long ago: asked again before a handle is made for it */
     uint32_t n_asked;       /* since the last answer */
     uint32_t n_unheard;     /* answers since a packet of it came */
     uint64_t nonce;         /* of the question that is out; 0 = none */
@@ -274,6 +275,14 @@ static void peer_touch(struct smt_ud_peers *p, struct peer *peer, uint64_t now)
     smt_ud_path_touch(&p->paths, peer->path);
 }
 
+/* Is it still there? Asked at once, as one that is not known. */
+static void peer_doubt(struct peer *peer, uint64_t now)
+{
+    peer->is_stale = true;
+    peer->ask_at = now;
+    peer->gap = ASK_GAP;
+}
+
 /* The rest of find: a peer that is not known, not proven, silent or without a handle. */
 static enum smt_ud_found find_slow(struct smt_ud_peers *p, const struct smt_addr *to, uint8_t prio,
                                    uint64_t now, struct smt_ud_route *out)
@@ -288,14 +297,18 @@ static enum smt_ud_found find_slow(struct smt_ud_peers *p, const struct smt_addr
         peer = peer_new(p, &addr, now);
     if (peer == NULL)
         return SMT_UD_NOROUTE;
-    if (peer->path != NULL && smt_ud_path_ah(&p->paths, peer->path, prio, now) == NULL) {
-        if (p->port->is_ib || smt_ud_port_gid_of(p->port, peer->path->local.ip) != NULL)
-            return SMT_UD_NOROUTE;
+    bool is_ready =
+        peer->path != NULL && smt_ud_path_is_ready(&p->paths, peer->path, prio, now);
+    if (peer->path != NULL && !p->port->is_ib &&
+        smt_ud_port_gid_of(p->port, peer->path->local.ip) == NULL)
         peer_forget_path(p, peer);
-    }
+    else if (is_ready && smt_ud_path_ah(&p->paths, peer->path, prio, now) == NULL)
+        return SMT_UD_NOROUTE;
+    else if (peer->path != NULL && !is_ready && !peer->is_stale)
+        peer_doubt(peer, now);
     if (now >= peer->ask_at)
         peer_ask(p, peer, now);
-    if (peer->path == NULL)
+    if (peer->path == NULL || !is_ready)
         return peer->is_unreachable ? SMT_UD_NOROUTE : SMT_UD_ASKING;
     *out = (struct smt_ud_route){
         .ah = smt_ud_path_ah(&p->paths, peer->path, prio, now),
@@ -320,9 +333,10 @@ enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_add
         peer->gap = SILENCE;
         peer->ask_at = now + SILENCE;
     }
-    out->ah = smt_ud_path_ah(&p->paths, peer->path, prio, now);
-    if (SMT_UNLIKELY(now >= peer->ask_at || out->ah == NULL))
+    const struct smt_ud_ah *handle = peer->path->ah[p->port->is_ib ? 0 : prio];
+    if (SMT_UNLIKELY(now >= peer->ask_at || handle == NULL))
         return find_slow(p, to, prio, now, out);
+    out->ah = handle->ah;
     out->qpn = peer->qpn;
     out->qkey = peer->qkey;
     out->mtu = peer->their_mtu < p->port->mtu ? peer->their_mtu : p->port->mtu;
@@ -456,10 +470,12 @@ static bool peer_prove(struct smt_ud_peers *p, struct peer *peer, const struct s
     bool was_proven = peer->path != NULL;
     bool was_silent =
         was_proven && peer->waiting_since != 0 && now - peer->waiting_since >= SILENCE;
-    struct smt_ud_path *path = smt_ud_path_take(&p->paths, &peer->addr,
-                                                p->port->is_ib ? &none : local, msg->gid, msg->lid);
+    struct smt_ud_path *path = smt_ud_path_take(
+        &p->paths, &peer->addr, p->port->is_ib ? &none : local, msg->gid, msg->lid, now);
     if (path == NULL)
         return false;
+    bool was_stale = peer->is_stale;
+    peer->is_stale = false;
     /* It lives, but packets do not come through: its interface may have another MAC address. */
     if (was_silent && now - path->made_at >= RENEW_GAP)
         smt_ud_path_renew(&p->paths, path);
@@ -475,7 +491,7 @@ static bool peer_prove(struct smt_ud_peers *p, struct peer *peer, const struct s
     p->stats.n_changed += is_changed;
     if (is_changed)
         peer->waiting_since = 0;
-    return is_changed || !was_proven;
+    return is_changed || !was_proven || was_stale;
 }
 
 static bool query_answer(struct smt_ud_peers *p, const struct smt_ud_msg *msg,

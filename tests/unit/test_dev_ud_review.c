@@ -8,15 +8,29 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <time.h>
 
 #include "dev/ud_port.h"
 #include "ud_rig.h"
 
+int __real_clock_gettime(clockid_t id, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
+
 static const struct ud_rig_flavour *flavour;
+static unsigned clock_ahead_s;
+
+/* Time that passes at once. */
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
+{
+    int r = __real_clock_gettime(id, ts);
+    ts->tv_sec += clock_ahead_s;
+    return r;
+}
 
 static int set_up(void **state)
 {
     ud_rig_model(flavour);
+    clock_ahead_s = 0;
     static struct ud_rig rig;
     rig = (struct ud_rig){0};
     *state = &rig;
@@ -120,6 +134,35 @@ static void test_an_idle_queue_pair_keeps_no_handles(void **state)
         }
         assert_true(ud_rig_now_ms() < end);
     }
+}
+
+/* To make a handle may take a second while the kernel looks for the neighbour, and everybody waits:
+ * for a host that was proven long ago it is made only when that has answered again. */
+static void test_a_dead_neighbour_holds_nobody_up(void **state)
+{
+    struct ud_rig *rig = *state;
+    ud_rig_open(rig, "ud", 2);
+    ud_rig_open_one(rig, "ud", "::1");
+    ud_rig_meet(rig, 0, 1);
+    assert_true(ud_rig_put(rig, 0, 2, 60, 0));
+    ud_rig_flush(rig, 0);
+    look(rig, 2); /* asked, answers */
+    look(rig, 0); /* proven */
+    assert_int_equal(ud_rig_stats(rig, 0).tx_packets, 2);
+    rig->dev[2]->ops->close(rig->dev[2]);
+    rig->dev[2] = NULL;
+    clock_ahead_s += 60;
+    uint64_t made = verbs_model_counts.ahs_created;
+    for (unsigned i = 0; i < 50; i++) {
+        assert_true(ud_rig_put(rig, 0, 2, 60, 5));
+        ud_rig_flush(rig, 0);
+        look(rig, 0);
+    }
+    assert_int_equal(verbs_model_counts.ahs_created, made);
+    assert_true(ud_rig_put(rig, 0, 1, 60, 5));
+    ud_rig_flush(rig, 0);
+    ud_rig_expect(rig, 1);
+    assert_in_range(verbs_model_counts.ahs_created, made + 1, made + 2);
 }
 
 /* ---- what the device says ---- */
@@ -228,6 +271,7 @@ int main(void)
         TEST(test_handles_outlive_who_waits_longest),
         TEST(test_handles_outlive_a_reset),
         TEST(test_an_idle_queue_pair_keeps_no_handles),
+        TEST(test_a_dead_neighbour_holds_nobody_up),
         TEST(test_the_last_news_counts),
         TEST(test_it_says_why),
         TEST(test_made_up_addresses_cost_little),
