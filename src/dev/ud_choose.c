@@ -113,7 +113,7 @@ static void gids_take(const struct smt_ud_scan *s, const struct smt_ud_want *wan
             fits = fits && e->gid_index == (uint32_t)want->gid;
         if (!s->is_ib && !is_zero(want->bind.ip))
             fits = fits && memcmp(e->gid.raw, want->bind.ip, 16) == 0;
-        if (!fits)
+        if (!fits || v->n_gids == SMT_UD_MAX_GIDS)
             continue;
         struct smt_ud_gid *g = &v->gids[v->n_gids++];
         memcpy(g->gid, e->gid.raw, 16);

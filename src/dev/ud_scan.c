@@ -106,9 +106,9 @@ static int gids_read(struct ibv_context *ctx, uint8_t number, struct smt_ud_scan
         return SMT_EDEVICE;
     ssize_t n = ibv_query_gid_table(ctx, table, TABLE, 0);
     out->n_entries = 0;
-    for (ssize_t i = 0; i < n && out->n_entries < SMT_UD_MAX_GIDS; i++) {
+    for (ssize_t i = 0; i < n && out->n_entries < SMT_UD_SCAN_GIDS; i++) {
         const union ibv_gid *gid = &table[i].gid;
-        if (table[i].port_num == number &&
+        if (table[i].port_num == number && table[i].gid_index < SMT_UD_SCAN_GIDS &&
             (gid->global.subnet_prefix != 0 || gid->global.interface_id != 0))
             out->entries[out->n_entries++] = table[i];
     }

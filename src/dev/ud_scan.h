@@ -7,7 +7,8 @@
 #include "base/defs.h"
 #include "dev/ud_port.h"
 
-enum { SMT_UD_MAX_PORTS = 32 };
+/* Address handles name a GID by eight bits: larger indices are of no use. */
+enum { SMT_UD_MAX_PORTS = 32, SMT_UD_SCAN_GIDS = 256 };
 
 /* One port of one device. What could not be read is 0. */
 struct smt_ud_scan {
@@ -23,10 +24,10 @@ struct smt_ud_scan {
     uint32_t mtu, max_mtu; /* bytes */
     int ib_ifindex;        /* of the IPoIB interface of an InfiniBand port */
     uint32_t n_entries;
-    struct ibv_gid_entry entries[SMT_UD_MAX_GIDS];
+    struct ibv_gid_entry entries[SMT_UD_SCAN_GIDS];
     /* RoCE: no interface has this address. Every RoCE port has a link-local GID of its MAC address,
      * whether its interface has that address or not. */
-    bool is_hollow[SMT_UD_MAX_GIDS];
+    bool is_hollow[SMT_UD_SCAN_GIDS];
 };
 
 /* All ports of all devices, up to n; how many. *error is errno when there is no list. Opens and

@@ -26,7 +26,7 @@ static int option_set(const char *option, struct smt_ud_spec *s, char *text, siz
     static const struct {
         const char *name;
         uint32_t low, high;
-    } table[] = {{"port", 1, 255}, {"gid", 0, 65535}, {"qps", 1, SMT_UD_MAX_QPS}};
+    } table[] = {{"port", 1, 255}, {"gid", 0, 255}, {"qps", 1, SMT_UD_MAX_QPS}};
     const char *equals = strchr(option, '=');
     size_t name_len = equals != NULL ? (size_t)(equals - option) : strlen(option);
     for (unsigned i = 0; i < SMT_ARRAY_LEN(table); i++) {

@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "dev/dev_impl.h"
@@ -212,6 +213,27 @@ static void test_forced_gid(void **state)
     v = judge(&s, &want);
     assert_int_equal(v.code, SMT_ENAME);
     assert_non_null(strstr(v.reason, "192.0.2.8 at the index"));
+}
+
+/* A port with as many addresses as its table holds: the last one is found as well. */
+static void test_many_addresses(void **state)
+{
+    struct smt_ud_scan s = roce("mlx5_0", NULL, LO);
+    char ip[32] = "";
+    for (unsigned i = 2; i < SMT_UD_SCAN_GIDS; i++) {
+        snprintf(ip, sizeof(ip), "10.1.0.%u", i / 2);
+        gid_add(&s, i, ip, i % 2 == 0 ? IBV_GID_TYPE_ROCE_V1 : IBV_GID_TYPE_ROCE_V2, LO);
+    }
+    struct smt_ud_want want = {.gid = -1, .bind = address(ip)};
+    struct smt_ud_verdict v;
+    smt_ud_judge(&s, &want, &v);
+    assert_int_equal(v.code, 0);
+    assert_int_equal(v.n_gids, 1);
+    assert_int_equal(v.gids[0].index, SMT_UD_SCAN_GIDS - 1);
+    want.bind = (struct smt_addr){0};
+    smt_ud_judge(&s, &want, &v);
+    assert_int_equal(v.code, 0);
+    assert_int_equal(v.n_gids, SMT_UD_MAX_GIDS);
 }
 
 /* A VLAN's GIDs stand in the same table; one interface is used. */
@@ -592,6 +614,7 @@ int main(void)
         cmocka_unit_test(test_hollow_gid),
         cmocka_unit_test(test_judge_bad),
         cmocka_unit_test(test_forced_gid),
+        cmocka_unit_test(test_many_addresses),
         cmocka_unit_test(test_two_interfaces),
         cmocka_unit_test(test_choose),
         cmocka_unit_test(test_memlock),

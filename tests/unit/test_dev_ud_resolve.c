@@ -198,7 +198,7 @@ static void test_spec(void **state)
         {"ud:mlx5_0,port=2,gid=3,qps=8", "mlx5_0", 3, 2, 8},
         {"ud:,gid=0", "", 0, 0, 1},
         {"ud,gid=7", "", 7, 0, 1},
-        {"ud:eth0.5,gid=1,gid=65535", "eth0.5", 65535, 0, 1},
+        {"ud:eth0.5,gid=1,gid=255", "eth0.5", 255, 0, 1},
     };
     struct smt_ud_spec s;
     char text[256];
@@ -217,7 +217,7 @@ static void test_spec(void **state)
         "ud:rxe0,gid=",
         "ud:rxe0,gid=x",
         "ud:rxe0,gid=-1",
-        "ud:rxe0,gid=65536",
+        "ud:rxe0,gid=256",
         "ud:rxe0,port=0",
         "ud:rxe0,port=256",
         "ud:rxe0,qps=0",
