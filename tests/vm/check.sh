@@ -65,6 +65,7 @@ serve()
     local device
     device=$(at "$1" 0)
     shift
+    rm -f server.log # of an earlier server
     "$@" -d "$device" -p 0 --bind $IP0 $(credentials server) >server.log 2>&1 &
     SERVER=$!
     PORT=
@@ -89,7 +90,9 @@ client()
 
 server_ended()
 {
-    wait $SERVER || { cat server.log; fail "the server's exit code is $?"; }
+    local code=0
+    wait $SERVER || code=$?
+    [ $code = 0 ] || { cat server.log; fail "the server's exit code is $code"; }
 }
 
 # What the interfaces carry until traffic_through.
