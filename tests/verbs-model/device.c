@@ -45,8 +45,8 @@ static void device_name(struct vm_device *dev)
     dev->ibv.transport_type = IBV_TRANSPORT_IB;
     snprintf(dev->ibv.name, sizeof(dev->ibv.name), "%s", k->name);
     snprintf(dev->ibv.dev_name, sizeof(dev->ibv.dev_name), "uverbs%u", dev->index);
-    snprintf(dev->ibv.dev_path, sizeof(dev->ibv.dev_path), "/sys/class/infiniband_verbs/uverbs%u",
-             dev->index);
+    snprintf(dev->ibv.dev_path, sizeof(dev->ibv.dev_path), "%s",
+             k->dev_path[0] != '\0' ? k->dev_path : "/sys");
     if (k->ibdev_path[0] != '\0')
         snprintf(dev->ibv.ibdev_path, sizeof(dev->ibv.ibdev_path), "%s", k->ibdev_path);
     else

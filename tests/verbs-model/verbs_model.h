@@ -38,6 +38,7 @@ enum verbs_model_qp_ex {
  * `active_mtu` and `gids` at any time. */
 struct verbs_model_device {
     const char *name, *ibdev_path; /* "" = /sys/class/infiniband/<name> */
+    const char *dev_path;          /* of the device's node in sysfs; "" = one that exists */
     bool is_mlx5, is_ib;
     enum verbs_model_qp_ex qp_ex;
     bool reset_keeps_cqes; /* completions of a QP outlive its reset and its end, as on rxe */
