@@ -45,8 +45,7 @@ static void device_name(struct vm_device *dev)
     dev->ibv.transport_type = IBV_TRANSPORT_IB;
     snprintf(dev->ibv.name, sizeof(dev->ibv.name), "%s", k->name);
     snprintf(dev->ibv.dev_name, sizeof(dev->ibv.dev_name), "uverbs%u", dev->index);
-    snprintf(dev->ibv.dev_path, sizeof(dev->ibv.dev_path), "%s",
-             k->dev_path[0] != '\0' ? k->dev_path : "/sys");
+    snprintf(dev->ibv.dev_path, sizeof(dev->ibv.dev_path), "/sys"); /* there is one */
     if (k->ibdev_path[0] != '\0')
         snprintf(dev->ibv.ibdev_path, sizeof(dev->ibv.ibdev_path), "%s", k->ibdev_path);
     else
@@ -386,6 +385,14 @@ void verbs_model_remove(unsigned device)
     vm_unlock();
     (void)verbs_model_qp_error(device, -1);
     verbs_model_device_event(device, IBV_EVENT_DEVICE_FATAL);
+}
+
+void verbs_model_remove_node(unsigned device)
+{
+    vm_lock();
+    struct ibv_device *ibv = &vm_devices[device].ibv;
+    snprintf(ibv->dev_path, sizeof(ibv->dev_path), "/sys/gone");
+    vm_unlock();
 }
 
 void verbs_model_set_port(unsigned device, bool is_up)

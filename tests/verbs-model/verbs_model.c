@@ -179,7 +179,6 @@ static void reset(void)
         struct verbs_model_device *d = &verbs_model.devices[i];
         *d = (struct verbs_model_device){.name = names[i],
                                          .ibdev_path = "",
-                                         .dev_path = "",
                                          .lid = (uint16_t)(0x10 + i),
                                          .port_state = IBV_PORT_ACTIVE,
                                          .max_mtu = IBV_MTU_4096,

@@ -38,7 +38,6 @@ enum verbs_model_qp_ex {
  * `active_mtu` and `gids` at any time. */
 struct verbs_model_device {
     const char *name, *ibdev_path; /* "" = /sys/class/infiniband/<name> */
-    const char *dev_path;          /* of the device's node in sysfs; "" = one that exists */
     bool is_mlx5, is_ib;
     enum verbs_model_qp_ex qp_ex;
     bool reset_keeps_cqes; /* completions of a QP outlive its reset and its end, as on rxe */
@@ -152,6 +151,10 @@ unsigned verbs_model_cq_error(unsigned device);
 
 /* Pulled out: IBV_EVENT_DEVICE_FATAL, and what is not a destruction fails with EIO. */
 void verbs_model_remove(unsigned device);
+
+/* Its node in sysfs (dev_path) is gone and nothing else happens, as when an rxe is deleted; until
+ * devices are listed again. */
+void verbs_model_remove_node(unsigned device);
 
 /* The port goes down (packets are lost) or comes up again, with the event. */
 void verbs_model_set_port(unsigned device, bool is_up);
