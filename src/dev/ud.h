@@ -23,12 +23,14 @@ enum {
 
 /* A reserved packet. */
 struct smt_ud_slot {
-    struct smt_ud_route route;
+    struct smt_ud_route route; /* mtu 0: none yet */
     struct smt_addr to;
+    uint8_t *data;
     uint32_t len;
     uint8_t prio;
-    bool has_route;
 };
+
+static_assert(sizeof(struct smt_ud_slot) == 64, "a cache line");
 
 /* How much of everything; powers of two where a mask is made of it. */
 struct smt_ud_sizes {
@@ -42,11 +44,11 @@ struct smt_ud_qp {
     struct ibv_qp *qp;
     struct ibv_qp_ex *ex; /* NULL: posts by ibv_post_send */
     uint32_t inline_len;
-    uint64_t tag;        /* upper half of wr_id: generation and index; changes with every reset */
-    bool is_suspect;     /* has shown an error: smt_ud_qp_recover looks at it */
-    bool is_stuck;       /* the same, and its rings are out of step: reset whatever its state */
-    bool is_peers_doing; /* the error was a packet that is too large */
-    uint64_t suspect_since;    /* 0: recovery has not begun */
+    uint64_t tag;           /* upper half of wr_id: generation and index; new with every reset */
+    bool is_suspect;        /* has shown an error: smt_ud_qp_recover looks at it */
+    bool is_stuck;          /* the same, and its rings are out of step: reset whatever its state */
+    bool is_peers_doing;    /* the error was a packet that is too large */
+    uint64_t suspect_since; /* 0: recovery has not begun */
     uint64_t recoveries_since; /* a second of recoveries began */
     uint32_t n_recoveries;
 
@@ -54,10 +56,10 @@ struct smt_ud_qp {
      * done. */
     uint32_t posted, done;
     uint32_t batch_head, n_batch;
-    uint16_t last_slot; /* of the packet posted last */
-    bool is_marked;     /* a marker was posted for the mark of smt_ud_tx */
-    uint16_t *batch;    /* of n_slots rounded up to a power of two */
-    uint16_t *sent;     /* of tx_depth: slot, or SMT_UD_NO_SLOT */
+    bool is_marked;                   /* a marker was posted for the mark of smt_ud_tx */
+    const struct smt_ud_slot *latest; /* of the packet posted last */
+    struct smt_ud_slot **batch;       /* of n_slots rounded up to a power of two */
+    struct smt_ud_slot **sent;        /* of tx_depth; NULL: went inline */
 
     /* Receiving: buffers are used and posted again in their order. */
     uint32_t handed;   /* completions handed out or dropped */
@@ -68,20 +70,17 @@ struct smt_ud_qp {
     struct ibv_sge *rx_sges;
 };
 
-enum { SMT_UD_NO_SLOT = UINT16_MAX };
-
 struct smt_ud_tx {
     struct ibv_cq *cq;
     struct smt_ud_slot *slots;
-    uint16_t *spare; /* a stack: what was used last is warm */
+    struct smt_ud_slot **spare; /* a stack: what was used last is warm */
     uint32_t n_spare;
     uint32_t batch_mask, depth_mask;
-    uint32_t n_batch; /* on all queue pairs */
-    uint8_t *mem;
-    uint8_t *pit;             /* where packets that are too large are written */
-    struct smt_ud_qp *undo;   /* queue pair of the last reservation; NULL: nothing to take back */
-    struct smt_ud_slot *last; /* whose route holds for the same destination until the next flush */
-    uint16_t *held;           /* slots of packets to peers that are being asked, oldest first */
+    uint32_t n_batch;          /* on all queue pairs */
+    uint8_t *pit;              /* where packets that are too large are written */
+    struct smt_ud_qp *undo;    /* queue pair of the last reservation; NULL: nothing to take back */
+    struct smt_ud_slot *last;  /* whose route holds for the same destination until the next flush */
+    struct smt_ud_slot **held; /* packets to peers that are being asked, oldest first */
     uint64_t *held_since;
     uint32_t n_held;
     __be32 imm;
@@ -94,8 +93,8 @@ struct smt_ud_tx {
 
 struct smt_ud_rx {
     struct ibv_cq *cq;
-    struct ibv_wc wcs[SMT_UD_WCS];
-    uint32_t n, cur; /* completions taken, the next to hand out */
+    struct ibv_wc wcs[SMT_UD_WCS + 1]; /* the last is only looked at */
+    uint32_t n, cur;                   /* completions taken, the next to hand out */
     struct smt_addr from[SMT_DEV_RX_BATCH];
 };
 
@@ -157,6 +156,10 @@ int smt_ud_tx_flush(struct smt_dev *dev);
 
 /* Takes completions of sends. */
 void smt_ud_tx_reap(struct smt_ud *d);
+
+/* Keeps a packet until its peer has answered; what is too much is dropped, the new one rather than
+ * one that has not waited long. */
+void smt_ud_tx_hold(struct smt_ud *d, struct smt_ud_slot *s);
 
 /* Puts what is held for peers that are known now in front of what waits; what has waited for too
  * long is dropped. */

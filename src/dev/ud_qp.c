@@ -157,10 +157,11 @@ static void tables_fill(struct smt_ud *d)
     const struct smt_ud_sizes *s = &d->sizes;
     struct smt_ud_tx *tx = &d->tx;
     uint32_t lkey = d->mr->lkey;
-    tx->mem = d->mem;
     tx->n_spare = s->n_slots;
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        tx->spare[i] = (uint16_t)(s->n_slots - 1 - i);
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        tx->slots[i].data = d->mem + (size_t)i * s->tx_stride;
+        tx->spare[s->n_slots - 1 - i] = &tx->slots[i];
+    }
     for (uint32_t i = 0; i < s->tx_depth; i++) {
         tx->sges[i] = (struct ibv_sge){.lkey = lkey};
         tx->wrs[i] = (struct ibv_send_wr){
@@ -324,7 +325,7 @@ static int objects_make(struct smt_ud *d, const struct smt_dev_config *config)
     if (r == 0)
         r = cqs_init(d, config);
     for (uint32_t i = 0; i < d->n_qps && r == 0; i++) {
-        d->qps[i].tag = i;
+        d->qps[i].tag = (uint64_t)i << 32;
         r = qp_create(d, config, &d->qps[i]);
         if (r == 0 && qp_start(d, &d->qps[i]) < 0)
             r = fail_create(d, config, "queue pair in its ready state", errno);
@@ -402,7 +403,7 @@ static int qp_reset(struct smt_ud *d, struct smt_ud_qp *q)
     smt_ud_rx_drain(d);
     smt_ud_tx_reap(d);
     smt_ud_tx_forget(d, q);
-    q->tag = (uint32_t)(q->tag + SMT_UD_MAX_QPS);
+    q->tag += (uint64_t)SMT_UD_MAX_QPS << 32;
     q->is_suspect = false;
     return qp_start(d, q);
 }

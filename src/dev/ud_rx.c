@@ -28,7 +28,7 @@ int smt_ud_rx_post_all(struct smt_ud *d, struct smt_ud_qp *q)
 {
     q->handed = q->returned = q->reposted = 0;
     for (uint32_t i = 0; i < d->sizes.rx_depth; i++)
-        q->rx_wrs[i].wr_id = q->tag << 32 | i;
+        q->rx_wrs[i].wr_id = q->tag | i;
     if (!lots_post(d, q, d->sizes.rx_depth))
         return SMT_EDEVICE;
     q->reposted = 0;
@@ -72,14 +72,14 @@ static inline uint8_t *payload_of(const struct smt_ud *d, const struct ibv_wc *w
     return q->rx_mem + (size_t)slot * d->sizes.rx_stride + SMT_UD_PAYLOAD_AT;
 }
 
-/* One completion. False when it gives no packet. */
-static inline bool packet_make(struct smt_ud *d, const struct ibv_wc *wc, struct smt_addr *from,
-                               struct smt_pkt *pkt)
+/* One completion, its payload at `data`. False when it gives no packet. */
+static inline bool packet_make(struct smt_ud *d, const struct ibv_wc *wc, uint8_t *data,
+                               struct smt_addr *from, struct smt_pkt *pkt)
 {
     struct smt_ud_qp *q = &d->qps[wc->wr_id >> 32 & (SMT_UD_MAX_QPS - 1)];
-    uint64_t expected = q->tag << 32 | (q->handed & (d->sizes.rx_depth - 1));
+    uint64_t expected = q->tag | (q->handed & (d->sizes.rx_depth - 1));
     if (SMT_UNLIKELY(wc->wr_id != expected)) {
-        if (wc->wr_id >> 32 == q->tag)
+        if ((wc->wr_id ^ q->tag) >> 32 == 0)
             q->is_suspect = q->is_stuck = true;
         return false;
     }
@@ -92,7 +92,6 @@ static inline bool packet_make(struct smt_ud *d, const struct ibv_wc *wc, struct
     }
     if (SMT_UNLIKELY(wc->byte_len <= SMT_UD_GRH_LEN))
         return false; /* a marker of a sender that closes */
-    uint8_t *data = payload_of(d, wc);
     uint8_t ecn;
     if (SMT_UNLIKELY(!smt_ud_peers_source(d->peers, wc, data - SMT_UD_GRH_LEN, from, &ecn))) {
         d->stats.rx_dropped++;
@@ -110,8 +109,10 @@ void smt_ud_rx_drain(struct smt_ud *d)
     struct smt_addr from;
     struct smt_pkt pkt;
     while (smt_ud_rx_fill(d, SMT_UD_WCS)) {
-        for (; rx->cur < rx->n; rx->cur++)
-            d->stats.rx_dropped += packet_make(d, &rx->wcs[rx->cur], &from, &pkt);
+        for (; rx->cur < rx->n; rx->cur++) {
+            const struct ibv_wc *wc = &rx->wcs[rx->cur];
+            d->stats.rx_dropped += packet_make(d, wc, payload_of(d, wc), &from, &pkt);
+        }
     }
 }
 
@@ -137,12 +138,16 @@ int smt_ud_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
         n = SMT_DEV_RX_BATCH;
     unsigned got = 0;
     while (got < n && smt_ud_rx_fill(d, n - got)) {
-        __builtin_prefetch(payload_of(d, &rx->wcs[0]) - SMT_UD_GRH_LEN);
-        for (; got < n && rx->cur < rx->n; rx->cur++) {
-            if (rx->cur + 1 < rx->n)
-                __builtin_prefetch(payload_of(d, &rx->wcs[rx->cur + 1]) - SMT_UD_GRH_LEN);
-            got += packet_make(d, &rx->wcs[rx->cur], &rx->from[got], &pkts[got]);
+        const struct ibv_wc *wc = &rx->wcs[rx->cur], *end = &rx->wcs[rx->n];
+        uint8_t *data = payload_of(d, wc);
+        for (; wc < end && got < n; wc++) {
+            uint8_t *next = payload_of(d, wc + 1); /* anywhere after the last */
+            __builtin_prefetch(next - SMT_UD_GRH_LEN);
+            __builtin_prefetch(next);
+            got += packet_make(d, wc, data, &rx->from[got], &pkts[got]);
+            data = next;
         }
+        rx->cur = (uint32_t)(wc - rx->wcs);
         if (rx->n < SMT_UD_WCS)
             break;
     }
