@@ -11,16 +11,16 @@
 
 device=$1 tool=$2 mode=$3 loss=${4:-0}
 sizes="--min 64 --max 1048576" n_sizes=15
-events= depth=
+events= depth= n=10
 [ "$mode" != events ] || events=-e
 [ "$tool" = smt_lat ] || depth="-t 4"
-[ "$loss" = 0 ] || lab_loss "$loss"
+[ "$loss" = 0 ] || { n=4; lab_loss "$loss"; }
 
 traffic_begin
 serve "$device" $(paced "$mode") "$tool" $events --once
-client "$device" $(paced "$mode") "$tool" $events -a $sizes -n 10 $depth --verify \
+client "$device" $(paced "$mode") "$tool" $events -a $sizes -n $n $depth --verify \
     --json=result.json || fail "the client's exit code is $?"
 server_ended
 [ "$(grep -c '"size":' result.json)" = $n_sizes ] || fail "not all sizes were measured"
 ! grep '"errors": [1-9]' result.json || fail "calls failed"
-traffic_through "$device" 10000
+traffic_through "$device" $((800 * n))

@@ -1,0 +1,156 @@
+#!/bin/sh
+# What a session over rxe outlives: its peer killed and started again with a new queue pair, the
+# link down and up; and how it ends when its device is removed under traffic.
+#
+# usage: life.sh restart|link|removed-here|removed-there
+. /lab/lab.sh
+. /lab/tests/check.sh
+
+export SMT_CERT=/lab/certs/server.pem SMT_KEY=/lab/certs/server.key SMT_CA=/lab/certs/ca.pem
+FIXED_PORT=28515
+
+server_begin()
+{
+    vm_echo serve ud:rxe0 $IP0 $FIXED_PORT >server.log 2>&1 &
+    SERVER=$!
+    wait_until 60 grep -q '^port' server.log
+}
+
+caller_begin()
+{
+    SMT_CERT=/lab/certs/client.pem SMT_KEY=/lab/certs/client.key \
+        vm_echo call ud:rxe1 $IP1 $IP0:$FIXED_PORT >caller.log 2>&1 &
+    CALLER=$!
+    wait_until 60 grep -q '^calls succeed' caller.log
+}
+
+logs()
+{
+    tail -n 40 server.log caller.log
+}
+trap logs EXIT
+
+# How often the caller's log has a line.
+n_lines()
+{
+    grep -c "^$1" caller.log
+}
+
+more_than()
+{
+    [ "$(n_lines "$2")" -gt "$1" ]
+}
+
+# Calls that have succeeded so far.
+n_ok()
+{
+    : >caller.told
+    local before
+    before=$(n_lines 'counters end')
+    kill -USR1 $CALLER
+    wait_until 30 more_than "$before" 'counters end'
+    grep '^total' caller.log | tail -n 1 | cut -d' ' -f2
+}
+
+# progress SECONDS: ten more calls succeed within that time.
+ten_more()
+{
+    [ "$(n_ok)" -ge $((OK_BEFORE + 10)) ]
+}
+
+progress()
+{
+    OK_BEFORE=$(n_ok)
+    wait_until "$1" ten_more
+}
+
+end_caller()
+{
+    kill -TERM $CALLER
+    wait $CALLER || fail "the caller's exit code is $?"
+    grep '^failed' caller.log && fail "the caller"
+    return 0
+}
+
+end_server()
+{
+    kill -TERM $SERVER
+    wait $SERVER || fail "the server's exit code is $?"
+}
+
+restart()
+{
+    traffic_begin
+    server_begin
+    caller_begin
+    for _ in 1 2 3; do
+        progress 60
+        kill -KILL $SERVER
+        wait $SERVER
+        server_begin
+        progress 120
+    done
+    end_caller
+    end_server
+    traffic_through ud 100
+}
+
+link()
+{
+    server_begin
+    caller_begin
+    progress 60
+    ip link set va down
+    wait_until 60 grep -q '^event DEVICE_DOWN' caller.log server.log
+    sleep 1
+    lab_links
+    lab_wait_active
+    wait_until 60 grep -q '^event DEVICE_UP' caller.log server.log
+    progress 120
+    # The other end, and only for a moment.
+    ip link set vb down
+    lab_links
+    lab_wait_active
+    progress 120
+    end_caller
+    end_server
+}
+
+# The server's device goes: the server ends with a clear word, the caller goes on with the next
+# server on a new device of the same name.
+removed_there()
+{
+    server_begin
+    caller_begin
+    progress 60
+    timeout 60 rdma link delete rxe0 || fail "rdma link delete"
+    wait $SERVER
+    [ $? = 4 ] || fail "the server's exit code is not that of a lost device"
+    grep -q '^event DEVICE_LOST' server.log || fail "the server has not said DEVICE_LOST"
+    lab_rxe
+    lab_wait_active
+    server_begin
+    progress 120
+    end_caller
+    end_server
+}
+
+removed_here()
+{
+    server_begin
+    caller_begin
+    progress 60
+    timeout 60 rdma link delete rxe1 || fail "rdma link delete"
+    wait $CALLER
+    [ $? = 4 ] || fail "the caller's exit code is not that of a lost device"
+    grep -q '^event DEVICE_LOST' caller.log || fail "the caller has not said DEVICE_LOST"
+    grep '^lost:' caller.log
+    lab_rxe
+    lab_wait_active
+    caller_begin
+    progress 60
+    end_caller
+    end_server
+}
+
+"$(echo "$1" | tr - _)"
