@@ -324,6 +324,15 @@ static bool tell_up(struct smt_session *s, struct smt_event *out)
     return true;
 }
 
+/* What people may want to mend although it works. */
+static void note_log(const struct smt_link *link)
+{
+    struct smt_dev *dev = link->ep->dev;
+    const char *note = dev->ops->note(dev, smt_conn_addr(link->conn));
+    if (note != NULL)
+        smt_log_emit(&link->ep->ctx->log, SMT_LOGLVL_INFO, "%s", note);
+}
+
 bool smt_session_link_up(struct smt_link *link, struct smt_event *out)
 {
     struct smt_ep *ep = link->ep;
@@ -334,6 +343,7 @@ bool smt_session_link_up(struct smt_link *link, struct smt_event *out)
     ep->stats.handshakes_ok++;
     if (link->closing)
         return false;
+    note_log(link);
     if (s == NULL) {
         s = session_new(ep, NULL);
         if (s == NULL) {

@@ -56,6 +56,11 @@ static const char *default_why(struct smt_dev *dev, const struct smt_addr *to)
     return NULL;
 }
 
+static const char *default_note(struct smt_dev *dev, const struct smt_addr *to)
+{
+    return NULL;
+}
+
 static int default_report(struct smt_dev_report *out, unsigned n)
 {
     return 0;
@@ -71,6 +76,7 @@ static const struct smt_dev_ops defaults = {
     .mem_unregister = default_mem_unregister,
     .stats = default_stats,
     .why = default_why,
+    .note = default_note,
     .report = default_report,
 };
 
@@ -92,6 +98,7 @@ void smt_dev_init(struct smt_dev *dev, const struct smt_dev_ops *row)
     DEFAULT(mem_unregister);
     DEFAULT(stats);
     DEFAULT(why);
+    DEFAULT(note);
     DEFAULT(report);
 #undef DEFAULT
 }

@@ -109,6 +109,9 @@ struct smt_dev_ops {
      * lost. NULL when it knows nothing of it. Good until the next call on this device. */
     const char *(*why)(struct smt_dev *dev, const struct smt_addr *to);
 
+    /* The same for a peer that can be reached: what could be better, such as the MTU. */
+    const char *(*note)(struct smt_dev *dev, const struct smt_addr *to);
+
     /* What this machine has for this row: up to n reports; returns how many. */
     int (*report)(struct smt_dev_report *out, unsigned n);
 };

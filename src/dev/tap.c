@@ -277,6 +277,12 @@ static const char *tap_why(struct smt_dev *dev, const struct smt_addr *to)
     return t->inner->ops->why(t->inner, to);
 }
 
+static const char *tap_note(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
+    return t->inner->ops->note(t->inner, to);
+}
+
 static void tap_free(struct tap *t)
 {
     if (t->open != NULL)
@@ -322,6 +328,7 @@ static const struct smt_dev_ops tap_ops = {
     .mem_unregister = tap_mem_unregister,
     .stats = tap_stats,
     .why = tap_why,
+    .note = tap_note,
 };
 
 /* The file's name, the first "%p" in it being the port: endpoints of one context share a spec. */

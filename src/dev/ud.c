@@ -385,6 +385,12 @@ static const char *ud_why(struct smt_dev *dev, const struct smt_addr *to)
     return smt_ud_peers_explain(d->peers, to, d->why, sizeof(d->why)) ? d->why : NULL;
 }
 
+static const char *ud_note(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct smt_ud *d = smt_ud_of(dev);
+    return smt_ud_peers_note(d->peers, to, d->why, sizeof(d->why)) ? d->why : NULL;
+}
+
 const struct smt_dev_ops smt_ud_ops = {
     .name = "ud",
     .caps = SMT_DEV_CAP_EVENT,
@@ -401,4 +407,5 @@ const struct smt_dev_ops smt_ud_ops = {
     .rx_capacity = ud_rx_capacity,
     .stats = ud_stats,
     .why = ud_why,
+    .note = ud_note,
 };

@@ -224,6 +224,13 @@ int smt_ud_env_no_path(struct smt_ud_text t, const char *address, const char *de
                address, device, ifname[0] != '\0' ? " on " : "", ifname);
 }
 
+int smt_ud_env_no_scope(struct smt_ud_text t, const char *address, const char *ifname)
+{
+    return SAY(t, SMT_EUNREACHABLE,
+               "%s is link-local, and not on the interface of this device: name it: [fe80::…%%%s]",
+               address, ifname);
+}
+
 static int fork_error;
 
 static void fork_init_once(void)

@@ -74,6 +74,9 @@ int smt_ud_env_no_packets(struct smt_ud_text t, const char *address, bool is_ib)
 int smt_ud_env_no_path(struct smt_ud_text t, const char *address, const char *device,
                        const char *ifname);
 
+/* A link-local address without the interface of this device. SMT_EUNREACHABLE. */
+int smt_ud_env_no_scope(struct smt_ud_text t, const char *address, const char *ifname);
+
 /* Calls ibv_fork_init once per process, only when ibv_is_fork_initialized says that this kernel
  * needs it. 0, or SMT_ENOMEM / SMT_EDEVICE with text when it failed. Asks the system. */
 SMT_MUST_CHECK int smt_ud_env_fork(struct smt_ud_text t);

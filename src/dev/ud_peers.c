@@ -109,10 +109,7 @@ bool smt_ud_addr_normalise(const struct smt_ud_peers *p, struct smt_addr *a)
         a->scope = 0;
         return true;
     }
-    if (a->scope != 0 && a->scope != (uint32_t)p->port->ifindex)
-        return false;
-    a->scope = (uint32_t)p->port->ifindex;
-    return true;
+    return a->scope == (uint32_t)p->port->ifindex;
 }
 
 static void peer_touch(struct smt_ud_peers *p, struct smt_ud_peer *peer, uint64_t now)
@@ -300,6 +297,7 @@ void smt_ud_peers_reap(struct smt_ud_peers *p, uint64_t posted, uint64_t done)
 
 void smt_ud_peers_refresh(struct smt_ud_peers *p)
 {
+    p->run_peer = NULL;
     smt_ud_paths_renew(&p->paths);
 }
 
@@ -310,27 +308,36 @@ bool smt_ud_peers_explain(struct smt_ud_peers *p, const struct smt_addr *to, cha
     struct smt_addr addr = *to;
     char name[80];
     smt_dev_addr_text(to, name, sizeof(name));
+    if (smt_ud_addr_is_link_local(to) && to->scope != (uint32_t)p->port->ifindex) {
+        (void)smt_ud_env_no_scope(t, name, p->port->ifname);
+        return true;
+    }
     const struct smt_ud_peer *peer =
         smt_ud_addr_normalise(p, &addr) ? smt_ud_peer_get(p, &addr) : NULL;
     if (peer == NULL)
         return false;
-    if (peer->is_unreachable) {
+    if (peer->is_unreachable)
         (void)smt_ud_env_no_path(t, name, p->port->devname, p->port->ifname);
-        return true;
-    }
-    if (peer->n_asked >= EXPLAIN_QUERIES) {
+    else if (peer->n_asked >= EXPLAIN_QUERIES)
         (void)smt_ud_env_no_answer(t, name, peer->n_asked);
-        return true;
-    }
-    if (peer->n_unheard > 0) {
+    else if (peer->n_unheard > 0)
         (void)smt_ud_env_no_packets(t, name, p->port->is_ib);
-        return true;
-    }
-    if (peer->path != NULL && peer->their_mtu != p->port->mtu) {
-        (void)smt_ud_env_mtu_mismatch(t, name, p->port->is_ib, p->port->mtu, peer->their_mtu);
-        return true;
-    }
-    return false;
+    else
+        return false;
+    return true;
+}
+
+bool smt_ud_peers_note(struct smt_ud_peers *p, const struct smt_addr *to, char *text,
+                       size_t text_len)
+{
+    const struct smt_ud_peer *peer = smt_ud_peer_get(p, to);
+    if (peer == NULL || peer->path == NULL || peer->their_mtu == p->port->mtu)
+        return false;
+    char name[80];
+    smt_dev_addr_text(to, name, sizeof(name));
+    (void)smt_ud_env_mtu_mismatch((struct smt_ud_text){text, text_len}, name, p->port->is_ib,
+                                  p->port->mtu, peer->their_mtu);
+    return true;
 }
 
 const struct smt_ud_peers_stats *smt_ud_peers_stats(struct smt_ud_peers *p)

@@ -101,10 +101,14 @@ void smt_ud_peers_reap(struct smt_ud_peers *p, uint64_t posted, uint64_t done);
 void smt_ud_peers_refresh(struct smt_ud_peers *p);
 
 /* Why nothing may come from this address: a sentence for people when our queries to it went
- * unanswered, it cannot be reached, its packets do not arrive or its MTU is another; false when
- * there is nothing to say. */
+ * unanswered, it cannot be reached or its packets do not arrive; false when there is nothing to
+ * say. */
 bool smt_ud_peers_explain(struct smt_ud_peers *p, const struct smt_addr *to, char *text,
                           size_t text_len);
+
+/* A sentence when a peer's MTU is another than ours; else false. */
+bool smt_ud_peers_note(struct smt_ud_peers *p, const struct smt_addr *to, char *text,
+                       size_t text_len);
 
 const struct smt_ud_peers_stats *smt_ud_peers_stats(struct smt_ud_peers *p);
 

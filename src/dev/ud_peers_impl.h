@@ -43,6 +43,9 @@ struct smt_ud_peers {
     struct smt_list proven, asking; /* least recently used first */
     uint32_t n_proven, n_asking, max_proven, max_asking;
     struct smt_ud_peer *last_heard;
+    struct smt_ud_peer *run_peer; /* last_heard, when these words of a packet mean it (IPv4) */
+    uint64_t run_addresses;
+    __be32 run_imm;
     uint64_t last_query, last_poll;
     struct smt_ud_bucket queries, answers;
     struct smt_ud_paths paths;
@@ -83,8 +86,8 @@ static inline bool smt_ud_addr_is_link_local(const struct smt_addr *a)
     return a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80;
 }
 
-/* As the table has it: link-local addresses are those of our interface. False for what no packet
- * can go to. */
+/* As the table has it: only link-local addresses have a scope, and it is our interface. False for
+ * what no packet can go to. */
 bool smt_ud_addr_normalise(const struct smt_ud_peers *p, struct smt_addr *a);
 
 /* A peer not known so far, among the asking. NULL when there is no memory. */

@@ -273,8 +273,9 @@ static void test_backoff(void **state)
     struct smt_ud_msg ack = stranger_receive(&s);
     assert_int_equal(ack.kind, SMT_UD_ACK);
     assert_true(ack.echo == 9);
-    assert_true(smt_ud_peers_explain(a.peers, &s.addr, text, sizeof(text))); /* MTU 1024 */
-    assert_non_null(strstr(text, "1024"));
+    assert_false(smt_ud_peers_explain(a.peers, &s.addr, text, sizeof(text)));
+    assert_true(smt_ud_peers_note(a.peers, &s.addr, text, sizeof(text)));
+    assert_non_null(strstr(text, "1024 are used"));
     close(s.fd);
     side_close(&a);
 }
@@ -675,12 +676,18 @@ static void test_no_route(void **state)
     assert_int_equal(find(&a, &to, &route), SMT_UD_NOROUTE);
     to = (struct smt_addr){.ip = {[0] = 0xff, [15] = 1}, .port = 9};
     assert_int_equal(find(&a, &to, &route), SMT_UD_NOROUTE);
+    char text[512];
     to = (struct smt_addr){.ip = {[0] = 0xfe, [1] = 0x80, [15] = 1}, .port = 9, .scope = 9999};
     assert_int_equal(find(&a, &to, &route), SMT_UD_NOROUTE);
+    assert_true(smt_ud_peers_explain(a.peers, &to, text, sizeof(text)));
+    assert_non_null(strstr(text, "%lo]"));
+    /* Its answers would come with the scope, as from somebody else. */
+    to.scope = 0;
+    assert_int_equal(find(&a, &to, &route), SMT_UD_NOROUTE);
+    assert_true(smt_ud_peers_explain(a.peers, &to, text, sizeof(text)));
     /* The device has an IPv4 address only, because that is what was bound. */
     to = (struct smt_addr){.ip = {[15] = 1}, .port = 9};
     assert_int_equal(find(&a, &to, &route), SMT_UD_NOROUTE);
-    char text[512];
     assert_true(smt_ud_peers_explain(a.peers, &to, text, sizeof(text)));
     assert_non_null(strstr(text, "no route to [::1]:9"));
     assert_int_equal(stats(&a)->n_queries, 0);

@@ -418,6 +418,7 @@ static void test_sentences_fit(void **state)
     FITS(smt_ud_env_no_answer(t, addr, UINT32_MAX));
     FITS(smt_ud_env_no_packets(t, addr, false));
     FITS(smt_ud_env_no_path(t, addr, dev, ifname));
+    FITS(smt_ud_env_no_scope(t, addr, ifname));
 #undef FITS
 }
 

@@ -475,7 +475,7 @@ static void test_opening_fails_in_words(void **state)
         const char *word;
     } rows[] = {
         {{.spec = "nosuch"}, SMT_ENODEV, "udp"},
-        {{.spec = "ud"}, SMT_ENODEV, "\"ud\""},
+        {{.spec = "udp,gid=1"}, SMT_EINVAL, "no options"},
         {{.spec = "udpx"}, SMT_ENODEV, "\"udpx\""},
         {{.spec = "udp:nosuchif0"}, SMT_ENODEV, "nosuchif0"},
         {{.spec = "udp:"}, SMT_ENODEV, "interface"},
