@@ -279,7 +279,7 @@ void smt_ud_look(struct smt_ud *d)
     struct epoll_event ready[N_SOURCES];
     d->now = smt_ud_now();
     d->looked_at = d->now;
-    d->tx.last = NULL; /* routes may change */
+    d->tx.run.route.mtu = 0; /* routes may change */
     int n = epoll_wait(d->epoll_fd, ready, N_SOURCES, 0);
     for (int i = 0; i < n; i++) {
         switch (ready[i].data.u32) {

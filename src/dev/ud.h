@@ -79,7 +79,7 @@ struct smt_ud_tx {
     uint32_t n_batch;          /* on all queue pairs */
     uint8_t *pit;              /* where packets that are too large are written */
     struct smt_ud_qp *undo;    /* queue pair of the last reservation; NULL: nothing to take back */
-    struct smt_ud_slot *last;  /* whose route holds for the same destination until the next flush */
+    struct smt_ud_slot run;    /* its route holds for more packets like it, unless its mtu is 0 */
     struct smt_ud_slot **held; /* packets to peers that are being asked, oldest first */
     uint64_t *held_since;
     uint32_t n_held;

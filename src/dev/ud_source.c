@@ -49,23 +49,58 @@ static bool sender_of_ib(struct smt_ud_peers *p, const struct ibv_wc *wc, const 
     return true;
 }
 
-static inline void heard(struct smt_ud_peers *p, const struct smt_addr *from)
+static inline void peer_lives(struct smt_ud_peer *peer)
+{
+    peer->waiting_since = 0;
+    peer->n_asked = 0;
+    peer->n_unheard = 0;
+}
+
+/* Both addresses of an IPv4 header in the last 20 bytes. */
+static inline uint64_t addresses_of(const uint8_t grh[40])
+{
+    uint64_t addresses;
+    memcpy(&addresses, grh + 32, sizeof(addresses));
+    return addresses;
+}
+
+static void heard(struct smt_ud_peers *p, const struct ibv_wc *wc, const uint8_t grh[40],
+                  const struct smt_addr *from)
 {
     struct smt_ud_peer *peer = p->last_heard;
+    p->run_peer = NULL;
     if (peer == NULL || !smt_addr_equal(&peer->addr, from)) {
         peer = smt_ud_peer_get(p, from);
         if (peer == NULL || peer->path == NULL)
             return;
         p->last_heard = peer;
     }
-    peer->waiting_since = 0;
-    peer->n_asked = 0;
-    peer->n_unheard = 0;
+    if (smt_addr_is_ipv4(from) && !p->port->is_ib) {
+        p->run_peer = peer;
+        p->run_addresses = addresses_of(grh);
+        p->run_imm = wc->imm_data;
+    }
+    peer_lives(peer);
+}
+
+/* Packets come in runs from one sender, and IPv4 is what most use. */
+static inline bool is_of_run(const struct smt_ud_peers *p, const struct ibv_wc *wc,
+                             const uint8_t grh[40])
+{
+    return p->run_peer != NULL && p->run_peer == p->last_heard && wc->imm_data == p->run_imm &&
+           addresses_of(grh) == p->run_addresses && grh[20] >> 4 == 4 &&
+           (wc->wc_flags & IBV_WC_WITH_IMM) != 0;
 }
 
 bool smt_ud_peers_source(struct smt_ud_peers *p, const struct ibv_wc *wc, const uint8_t grh[40],
                          struct smt_addr *from, uint8_t *ecn)
 {
+    if (SMT_LIKELY(is_of_run(p, wc, grh))) {
+        *from = p->run_peer->addr;
+        *ecn = grh[21] & 3;
+        peer_lives(p->run_peer);
+        return true;
+    }
     uint32_t imm = ntohl(wc->imm_data);
     *from = (struct smt_addr){.port = (uint16_t)imm};
     if ((wc->wc_flags & IBV_WC_WITH_IMM) == 0 || imm > UINT16_MAX || imm == 0) {
@@ -82,6 +117,6 @@ bool smt_ud_peers_source(struct smt_ud_peers *p, const struct ibv_wc *wc, const 
         p->stats.n_bad_grh++;
         return false;
     }
-    heard(p, from);
+    heard(p, wc, grh, from);
     return true;
 }

@@ -5,7 +5,8 @@
  * remembered in `sent` until its completion. Small packets go inline and give their slot back at
  * once. One request in SMT_UD_SIGNAL_EVERY asks for a completion, which frees all before it; depths
  * are multiples of that, so the request that fills a queue is always one of them. The route is
- * looked up once for a run of packets to one destination.
+ * looked up once for a run of packets to one destination; the next look at what peers say ends the
+ * run, so that nothing is missed for long.
  *
  * Tried and left out: a completion for the last packet of each flush. It would tell at closing that
  * everything has left, but costs one completion per small message; smt_ud_tx_linger asks for one
@@ -35,7 +36,6 @@ static inline uint8_t *slot_take(struct smt_ud *d, struct smt_ud_qp *q, struct s
 {
     struct smt_ud_tx *tx = &d->tx;
     smt_ud_batch_push(tx, q, s);
-    tx->last = s;
     tx->undo = q;
     return SMT_LIKELY(s->len <= d->mtu) ? s->data : tx->pit;
 }
@@ -49,6 +49,7 @@ static __attribute__((noinline)) uint8_t *reserve_asking(struct smt_ud *d, struc
         d->now = smt_ud_now();
     if (smt_ud_slot_find(d, s) == SMT_UD_ASKING && smt_ud_tx_ask(d))
         (void)smt_ud_slot_find(d, s);
+    d->tx.run = *s;
     return slot_take(d, q, s);
 }
 
@@ -74,14 +75,12 @@ uint8_t *smt_ud_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_
     if (SMT_UNLIKELY(tx->n_spare == 0 || q->n_batch >= d->sizes.tx_depth) && !slots_are_there(d, q))
         return NULL;
     struct smt_ud_slot *s = tx->spare[--tx->n_spare];
-    const struct smt_ud_slot *last = tx->last;
     s->to = *to;
     s->len = (uint32_t)len;
     s->prio = prio;
-    if (last == NULL || last->prio != prio || last->route.mtu == 0 ||
-        !smt_addr_equal(&last->to, to))
+    if (tx->run.prio != prio || tx->run.route.mtu == 0 || !smt_addr_equal(&tx->run.to, to))
         return reserve_asking(d, q, s);
-    s->route = last->route;
+    s->route = tx->run.route;
     return slot_take(d, q, s);
 }
 
@@ -91,7 +90,6 @@ void smt_ud_tx_unreserve(struct smt_dev *dev)
     struct smt_ud_qp *q = tx->undo;
     assert(q != NULL && q->n_batch > 0);
     tx->undo = NULL;
-    tx->last = NULL;
     q->n_batch--;
     tx->n_batch--;
     smt_ud_slot_free(tx, q->batch[(q->batch_head + q->n_batch) & tx->batch_mask]);
@@ -285,7 +283,6 @@ int smt_ud_tx_flush(struct smt_dev *dev)
     struct smt_ud *d = smt_ud_of(dev);
     struct smt_ud_tx *tx = &d->tx;
     tx->undo = NULL;
-    tx->last = NULL;
     if (SMT_UNLIKELY(d->is_lost))
         return batch_drop(d);
     if (SMT_UNLIKELY(tx->n_held > 0))
@@ -310,7 +307,7 @@ int smt_ud_tx_flush(struct smt_dev *dev)
 void smt_ud_tx_reroute(struct smt_ud *d)
 {
     struct smt_ud_tx *tx = &d->tx;
-    tx->last = NULL;
+    tx->run.route.mtu = 0;
     for (uint32_t i = 0; i < d->n_qps; i++) {
         const struct smt_ud_qp *q = &d->qps[i];
         for (uint32_t k = 0; k < q->n_batch; k++)
