@@ -24,6 +24,15 @@ static const struct smt_ud_msg sound = {
     .echo = 0x99aabbccddeeff01,
 };
 
+/* By their bytes: between the members of the struct there are some of no meaning. */
+static void assert_same(const struct smt_ud_msg *a, const struct smt_ud_msg *b)
+{
+    uint8_t x[SMT_UD_MSG_LEN], y[SMT_UD_MSG_LEN];
+    smt_ud_msg_build(a, x);
+    smt_ud_msg_build(b, y);
+    assert_memory_equal(x, y, sizeof(x));
+}
+
 static void test_bytes(void **state)
 {
     static const uint8_t wanted[SMT_UD_MSG_LEN] = {
@@ -38,7 +47,7 @@ static void test_bytes(void **state)
     assert_memory_equal(bytes, wanted, sizeof(wanted));
     struct smt_ud_msg back;
     assert_int_equal(smt_ud_msg_parse(bytes, sizeof(bytes), &back), 0);
-    assert_memory_equal(&back, &sound, sizeof(back));
+    assert_same(&back, &sound);
 }
 
 static void test_kinds_and_links(void **state)
@@ -128,7 +137,7 @@ static void test_spare_bytes(void **state)
     bytes[7] = 0xaa;
     memset(bytes + 56, 0xbb, 8);
     assert_int_equal(smt_ud_msg_parse(bytes, sizeof(bytes), &out), 0);
-    assert_memory_equal(&out, &sound, sizeof(out));
+    assert_same(&out, &sound);
 }
 
 /* The 8-byte row of the published test values (key 00 01 … 0f, input 00 01 …); the others made with
