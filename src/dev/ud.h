@@ -139,6 +139,24 @@ void smt_ud_lose(struct smt_ud *d, const char *why);
  */
 void smt_ud_look(struct smt_ud *d);
 
+/* Sizes for d->mtu and d->n_qps within what the device takes, and at most half of `allowed` bytes
+ * locked. `rx_bytes`: what receive buffers are to hold, 0 = the device's choice. */
+void smt_ud_sizes_init(struct smt_ud *d, uint32_t rx_bytes, uint64_t allowed);
+
+/* False when they cannot be less. */
+bool smt_ud_sizes_halve(struct smt_ud *d);
+
+/* Bytes of locked memory that a device of these sizes takes, roughly. */
+uint64_t smt_ud_sizes_locked(const struct smt_ud *d);
+
+/* Tables and registered memory of these sizes, filled in. Needs d->pd. */
+SMT_MUST_CHECK int smt_ud_memory_init(struct smt_ud *d, const struct smt_dev_config *config);
+void smt_ud_memory_fini(struct smt_ud *d);
+
+/* Says that the device refused to make `what` (errno `error`); the code to fail with. */
+int smt_ud_fail_create(const struct smt_ud *d, const struct smt_dev_config *config,
+                       const char *what, int error);
+
 /* Makes queues, queue pairs and memory of what memory limits allow; all are in RTS, receive buffers
  * posted. Needs d->port. On failure smt_ud_objects_fini cleans up. */
 SMT_MUST_CHECK int smt_ud_objects_init(struct smt_ud *d, const struct smt_dev_config *config);
