@@ -90,6 +90,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     c->peer_finished = (struct smt_finished_seen){.low_water = 1};
     smt_ranges_init(&c->accepted, &e->ranges, e->config.max_open_rpcs + ACCEPTED_SLACK);
     smt_ctl_init(&c->ctl);
+    smt_acks_init(&c->acks);
     smt_pacer_init(&c->pacer);
     smt_share_init(&c->tx_share);
     smt_share_init(&c->rx_share);
@@ -130,6 +131,7 @@ void smt_conn_free(struct smt_conn *c)
     smt_list_remove(&c->all_link);
     smt_list_remove(&c->hs_link);
     smt_ctl_fini(c);
+    smt_acks_drop(c);
     smt_pacer_rest(c);
     smt_book_peer_fini(&c->book);
     smt_mem_free(c->own_cutoffs);
@@ -318,6 +320,7 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now)
     if (c->hs != NULL && !smt_hs_stream_is_due(c->hs, now))
         at = earliest(at, c->hs->resend_at);
     at = earliest(at, c->tell_at);
+    at = earliest(at, c->acks.at);
     at = earliest(at, c->credit_at);
     at = earliest(at, c->doubt_at);
     at = earliest(at, c->rest_at);
@@ -419,6 +422,7 @@ void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
                                                .bitmap = c->finished.done});
         }
     }
+    smt_acks_tick(c, now);
     doubt_tick(c, now);
     if (now >= c->credit_at) {
         /* A CREDIT may have been lost: the answer to a PING brings another. */
@@ -586,6 +590,7 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
         smt_evlink_drop(&c->ev);
     smt_evlink_raise(&e->events, &c->ev, SMT_EE_DOWN);
     unlink_wire(c);
+    smt_acks_drop(c);
     smt_conn_set_state(c, SMT_CONN_CLOSED);
     if (!tell) {
         smt_list_remove(&c->hs_link);
@@ -624,7 +629,7 @@ bool smt_conn_is_quiet(const struct smt_conn *c)
 {
     if (c->state == SMT_CONN_CLOSED)
         return true;
-    if (c->open_calls > 0 || smt_ctl_is_waiting(&c->ctl) || c->finished.untold)
+    if (c->open_calls > 0 || smt_ctl_is_waiting(&c->ctl) || c->acks.n > 0 || c->finished.untold)
         return false;
     SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs) {
         const struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, conn_link);

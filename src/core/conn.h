@@ -3,6 +3,7 @@
 #define SMT_CORE_CONN_H
 
 #include "base/wheel.h"
+#include "core/acks.h"
 #include "core/book.h"
 #include "core/ctl.h"
 #include "core/evq.h"
@@ -60,6 +61,8 @@ struct smt_conn {
 
     struct smt_keys keys;
     struct smt_ctl ctl;
+    struct smt_acks acks;
+    uint64_t data_at;               /* when DATA was last sent to it */
     struct smt_pacer pacer;
     struct smt_rtt path;            /* measured, both ways */
     uint64_t fill;                  /* bytes that fill it; 0 = not known */

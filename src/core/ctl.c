@@ -83,11 +83,12 @@ void smt_ctl_add_unknown(struct smt_conn *c, uint64_t id, bool over)
 void smt_ctl_add_resend(struct smt_conn *c, uint64_t id, uint32_t offset, uint32_t length)
 {
     c->e->stats.resends_sent++;
+    c->pacer.in.lost.n_asked += length < SMT_RESEND_ALL ? length / c->mtu.now + 1 : 1;
     smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_RESEND,
                                        .id = id,
                                        .offset = offset,
                                        .length = length,
-                                       .prio = 7});
+                                       .prio = c->e->cutoffs.n_sched});
 }
 
 /* Header and record around `plain_len` bytes of frames that lie in place. */
@@ -117,7 +118,10 @@ bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink)
         smt_conn_arm(c, c->e->now);
     }
     while (t->buf != NULL) {
-        const struct smt_ctl_buf *b = t->buf;
+        struct smt_ctl_buf *b = t->buf;
+        /* ACKs that wait ride along. */
+        if (SMT_UNLIKELY(c->acks.n > 0))
+            b->len += (uint16_t)smt_acks_take(c, b->bytes + b->len, SMT_CTL_BUF_LEN - b->len);
         size_t len = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + b->len;
         uint8_t *pkt = sink->reserve(sink->arg, &c->addr, len, smt_engine_top_prio(c->e));
         if (pkt == NULL)
@@ -128,6 +132,23 @@ bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink)
             c->e->stats.frames_lost++;
         }
         buf_pop(c);
+    }
+    return true;
+}
+
+bool smt_ctl_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink)
+{
+    uint8_t frames[SMT_ACKS_MAX * SMT_ACK_LEN];
+    size_t plain_len = c->acks.n * (size_t)SMT_ACK_LEN;
+    size_t packet_len = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len;
+    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, 0);
+    if (pkt == NULL)
+        return false;
+    (void)smt_acks_take(c, frames, sizeof(frames));
+    memcpy(pkt + SMT_CTRL_HDR_LEN + SMT_RECORD_HEAD_LEN, frames, plain_len);
+    if (!packet_seal(c, pkt, plain_len)) {
+        sink->unreserve(sink->arg);
+        c->e->stats.frames_lost++;
     }
     return true;
 }

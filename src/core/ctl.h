@@ -48,6 +48,10 @@ static inline bool smt_ctl_is_waiting(const struct smt_ctl *t)
 /* Sends what waits as one CTRL packet. False when the sink is full (it waits on). */
 bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink);
 
+/* A CTRL packet of its own with ACKs that wait, at the lowest priority. False when the sink is
+ * full. */
+bool smt_ctl_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink);
+
 /* A CTRL packet of its own with one frame, padded with PAD frames to packet_len bytes (a probe). */
 bool smt_ctl_send_probe(struct smt_conn *c, const struct smt_tx_sink *sink,
                         const struct smt_frame *f, size_t packet_len);

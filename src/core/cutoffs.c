@@ -66,7 +66,7 @@ static void weigh(struct weights *w, uint32_t left, uint32_t data, uint64_t n)
 
 /* The packets of n messages of `len` bytes. */
 static void weigh_message(struct weights *w, uint32_t len, uint64_t n, uint32_t unsched,
-                          uint32_t packet)
+                          uint32_t most_tail, uint32_t packet)
 {
     uint32_t at = 0;
     for (unsigned i = 0; i < MAX_STEPS && at < len && at < unsched; i++) {
@@ -76,7 +76,7 @@ static void weigh_message(struct weights *w, uint32_t len, uint64_t n, uint32_t 
     }
     if (at >= len)
         return;
-    uint32_t tail = len - at < unsched ? len - at : unsched;
+    uint32_t tail = len - at < most_tail ? len - at : most_tail;
     uint64_t n_middle = (len - at - tail) / packet;
     w->sched += n_middle * (packet + PACKET_EXTRA) * n;
     uint64_t grants = (n_middle + tail / packet + 1) * GRANT_WIRE / 2 * n;
@@ -124,25 +124,26 @@ static bool has_drifted(const struct smt_cutoffs *c, const struct weights *w, un
     return false;
 }
 
-static void weigh_all(struct smt_cutoffs *c, struct weights *w, uint32_t unsched, uint32_t packet)
+static void weigh_all(struct smt_cutoffs *c, struct weights *w, uint32_t unsched, uint32_t tail,
+                      uint32_t packet)
 {
     for (unsigned i = 0; i < SMT_CUTOFFS_CLASSES; i++) {
         if (c->count[i] == 0)
             continue;
         uint32_t len = i == 0 ? 1 : class_end(i - 1) / 2 + class_end(i) / 2 + 1;
-        weigh_message(w, len, c->count[i], unsched, packet);
+        weigh_message(w, len, c->count[i], unsched, tail, packet);
         c->count[i] -= c->count[i] / 2;
     }
 }
 
-bool smt_cutoffs_look(struct smt_cutoffs *c, unsigned n_prios, uint32_t unsched, uint32_t packet,
-                      uint32_t drift_pct, uint32_t every)
+bool smt_cutoffs_look(struct smt_cutoffs *c, unsigned n_prios, uint32_t unsched, uint32_t tail,
+                      uint32_t packet, uint32_t drift_pct, uint32_t every)
 {
     struct weights w = {.sum = 0};
     c->n_seen = 0;
     c->n_looks++;
     c->look_at = c->look_at * 2 < every ? c->look_at * 2 : every;
-    weigh_all(c, &w, unsched, packet);
+    weigh_all(c, &w, unsched, tail, packet);
     if (n_prios < 2 || w.sum == 0)
         return false;
     uint64_t all = w.sum + w.sched;

@@ -42,11 +42,11 @@ static inline bool smt_cutoffs_is_due(const struct smt_cutoffs *c)
 }
 
 /* Looks at the traffic seen: levels such that each carries as many bytes as the next, where of a
- * message its first `unsched` bytes and its last count. `packet`: data bytes of a packet. Moves the
- * cutoffs, and the version with them, only when a level's share is `drift_pct` off. True when they
- * moved. */
-bool smt_cutoffs_look(struct smt_cutoffs *c, unsigned n_prios, uint32_t unsched, uint32_t packet,
-                      uint32_t drift_pct, uint32_t every);
+ * message its first `unsched` and its last `tail` bytes count. `packet`: data bytes of a packet.
+ * Moves the cutoffs, and the version with them, only when a level's share is `drift_pct` off. True
+ * when they moved. */
+bool smt_cutoffs_look(struct smt_cutoffs *c, unsigned n_prios, uint32_t unsched, uint32_t tail,
+                      uint32_t packet, uint32_t drift_pct, uint32_t every);
 
 /* The next version, for a limit or cutoffs that changed. */
 void smt_cutoffs_renew(struct smt_cutoffs *c);

@@ -80,7 +80,7 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
     smt_wheel_init(&e->wheel, now);
     smt_bufpool_init(&e->bufs, 2 * config->max_bytes + (64u << 20), 64u << 20);
     struct smt_list *lists[] = {&e->events, &e->live, &e->dead, &e->over, &e->posted,
-                                &e->ctl_ready, &e->hs_ready};
+                                &e->ctl_ready, &e->acks_due, &e->hs_ready};
     for (unsigned i = 0; i < SMT_ARRAY_LEN(lists); i++)
         smt_list_init(lists[i]);
     smt_stateless_init(&e->stateless);
@@ -249,13 +249,12 @@ static void traffic_look(struct smt_engine *e, uint64_t bytes, unsigned n)
         smt_grants_batch(&e->grants, n, bytes);
     if (SMT_LIKELY(!smt_cutoffs_is_due(&e->cutoffs)))
         return;
-    uint64_t unsched = e->fill * t->unsched_pct / 100;
-    if (unsched < t->unsched_first)
-        unsched = t->unsched_first;
+    uint64_t unsched = smt_path_unsched_of(t, e->fill);
+    uint64_t tail = smt_path_tail_of(t, e->fill);
     if (unsched > e->cutoffs.limit)
         unsched = e->cutoffs.limit;
-    if (smt_cutoffs_look(&e->cutoffs, t->n_prios, (uint32_t)unsched, CUTOFFS_PACKET,
-                         t->cutoffs_drift_pct, t->cutoffs_every))
+    if (smt_cutoffs_look(&e->cutoffs, t->n_prios, (uint32_t)unsched, (uint32_t)tail,
+                         CUTOFFS_PACKET, t->cutoffs_drift_pct, t->cutoffs_every))
         e->stats.cutoffs_moved++;
 }
 
@@ -313,7 +312,8 @@ uint64_t smt_engine_deadline(const struct smt_engine *e)
 bool smt_engine_tx_pending(const struct smt_engine *e)
 {
     return !smt_srpt_is_empty(&e->srpt) || !smt_list_is_empty(&e->posted) ||
-           !smt_list_is_empty(&e->ctl_ready) || !smt_list_is_empty(&e->hs_ready) ||
+           !smt_list_is_empty(&e->ctl_ready) || !smt_list_is_empty(&e->acks_due) ||
+           !smt_list_is_empty(&e->hs_ready) ||
            e->stateless.n > 0;
 }
 
@@ -380,8 +380,8 @@ unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_s
                       st->retries_sent + st->no_session_sent + st->versions_sent;
     if (e->stateless.n == 0 || smt_stateless_send(e, sink)) {
         /* MARKs arise while data leave, so control goes once more behind them. */
-        if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_data(e, now, sink))
-            (void)tx_ctl(e, sink);
+        if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_data(e, now, sink) && tx_ctl(e, sink))
+            (void)smt_acks_send(e, sink);
     }
     return (unsigned)(st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
                       st->retries_sent + st->no_session_sent + st->versions_sent - before);

@@ -177,14 +177,23 @@ static void on_resend(const struct heard *h)
     uint64_t end = h->f->length == SMT_RESEND_ALL ? t->sent : (uint64_t)h->f->offset + h->f->length;
     if (end > t->len)
         end = t->len;
+    bool queued = smt_msg_tx_sendable(t);
     /* It asks for bytes that were granted, so if we think otherwise the GRANT was lost. */
     if (end > t->granted)
         smt_msg_tx_grant(t, (uint32_t)end, h->f->prio & 7);
-    bool queued = smt_msg_tx_sendable(t);
+    /* While there is more to be sent, it is our turn that he misses, not our packets. */
+    if (queued) {
+        smt_rpc_ready(r);
+        busy_send(r);
+        return;
+    }
+    t->again_prio = h->f->prio & 7;
     smt_msg_tx_lost(t, h->f->offset, (uint32_t)end);
+    if (end > h->f->offset)
+        h->c->pacer.lost.n_asked += (uint32_t)(end - h->f->offset) / h->c->mtu.now + 1;
     if (smt_msg_tx_sendable(t))
         smt_rpc_ready(r);
-    if (queued || !smt_msg_tx_sendable(t))
+    else
         busy_send(r);
 }
 
@@ -233,28 +242,15 @@ static void on_cutoffs(const struct heard *h)
     c->cutoffs = c->own_cutoffs;
 }
 
-/* All that was granted is here and more will be granted when its turn comes. Said again, it tells a
- * sender who waits that he is not forgotten, and makes up for a GRANT that was lost. */
-static void grant_again(struct smt_rpc *r)
-{
-    const struct smt_msg_rx *m = &r->rx;
-    uint32_t start;
-    uint32_t end;
-    if (m->data == NULL || smt_msg_rx_missing(m, 0, &start, &end))
-        return;
-    smt_ctl_add(r->conn, &(struct smt_frame){.type = SMT_FRAME_GRANT,
-                                             .id = smt_rpc_frame_id(r),
-                                             .offset = m->granted,
-                                             .length = smt_msg_rx_prefix(m),
-                                             .prio = m->grant_prio});
-}
-
 static void on_need_ack(const struct heard *h)
 {
     struct smt_conn *c = h->c;
     struct smt_rpc *r = h->r;
     uint64_t id = h->f->id & SMT_ID_MASK;
     bool theirs = (h->f->id & SMT_ID_ROLE) != 0;
+    bool behind;
+    uint32_t start;
+    uint32_t end;
     c->e->stats.need_acks_rcvd++;
     if (r == NULL) {
         /* Ours and gone, or theirs and accepted: it is complete. Theirs and new: never seen. */
@@ -272,8 +268,12 @@ static void on_need_ack(const struct heard *h)
         break;
     case SMT_RPC_AWAIT_REST:
     case SMT_RPC_AWAIT_REQUEST:
-        smt_rpc_ask_missing(r);
-        grant_again(r);
+        /* What stands in a queue need not be sent again. */
+        behind = smt_grants_is_behind(c->e, r);
+        if (!behind)
+            smt_rpc_ask_missing(r);
+        if (r->rx.data != NULL && (behind || !smt_msg_rx_missing(&r->rx, 0, &start, &end)))
+            smt_grants_tell(r);
         break;
     case SMT_RPC_AWAIT_DONE:
         smt_rpc_refuse_again(r);

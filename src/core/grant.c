@@ -47,11 +47,18 @@ static void recount(struct smt_grants *g, struct smt_msg_rx *m)
     m->incoming = is;
 }
 
+/* From now on it counts how long its sender says nothing. */
+static void came_note(const struct smt_engine *e, struct smt_msg_rx *m)
+{
+    m->came_at = e->now;
+    m->came_bytes = e->stats.bytes_rcvd;
+}
+
 int smt_grants_add(struct smt_engine *e, struct smt_rpc *r)
 {
     struct smt_grants *g = &e->grants;
     struct smt_msg_rx *m = &r->rx;
-    m->came_at = e->now;
+    came_note(e, m);
     int rc = smt_book_add(&g->book, &r->conn->book, &m->entry, m->len - m->granted);
     if (rc < 0)
         return rc;
@@ -75,6 +82,16 @@ void smt_grants_remove(struct smt_engine *e, struct smt_rpc *r)
     }
 }
 
+void smt_grants_tell(struct smt_rpc *r)
+{
+    r->conn->e->stats.grants_sent++;
+    smt_ctl_add(r->conn, &(struct smt_frame){.type = SMT_FRAME_GRANT,
+                                             .id = smt_rpc_frame_id(r),
+                                             .offset = r->rx.granted,
+                                             .length = smt_msg_rx_prefix(&r->rx),
+                                             .prio = r->rx.grant_prio});
+}
+
 void smt_grants_yield(struct smt_engine *e, struct smt_rpc *r)
 {
     struct smt_grants *g = &e->grants;
@@ -86,11 +103,16 @@ void smt_grants_yield(struct smt_engine *e, struct smt_rpc *r)
         m->incoming = 0;
         return;
     }
-    if (m->entry.silent || g->book.n_waiting == 0 || outstanding(m) == 0)
+    if (m->entry.silent || outstanding(m) == 0)
         return;
     smt_book_set_silent(&g->book, &m->entry, true);
     recount(g, m);
     e->stats.grants_silent++;
+    /* When its sender comes back, its data must not stand behind those of longer ones. */
+    if (m->grant_prio + 1 < e->cutoffs.n_sched) {
+        m->grant_prio = (uint8_t)(e->cutoffs.n_sched - 1);
+        smt_grants_tell(r);
+    }
     g->due = true;
 }
 
@@ -98,11 +120,32 @@ void smt_grants_data_came(struct smt_engine *e, struct smt_rpc *r)
 {
     struct smt_grants *g = &e->grants;
     struct smt_msg_rx *m = &r->rx;
-    m->came_at = e->now;
+    m->got_at = e->now;
+    came_note(e, m);
     if (SMT_UNLIKELY(m->entry.silent))
         smt_book_set_silent(&g->book, &m->entry, false);
     recount(g, m);
     g->due = true;
+}
+
+/* Was the way to us so empty since `at`, when we had received `bytes`, that data could have
+ * come? */
+static bool way_was_free(const struct smt_engine *e, uint64_t at, uint64_t bytes)
+{
+    uint64_t could = e->path.rate / 1000 * ((e->now - at) / 1000) / 1000;
+    return (e->stats.bytes_rcvd - bytes) * 4 < could * 3;
+}
+
+bool smt_grants_is_behind(const struct smt_engine *e, const struct smt_rpc *r)
+{
+    const struct smt_grants *g = &e->grants;
+    const struct smt_msg_rx *m = &r->rx;
+    /* Nothing better is active: what stands in a queue was granted when there was, and is sent
+     * again at a higher priority. */
+    uint64_t key = m->entry.listed ? smt_book_key(&m->entry) : 0;
+    bool best = g->book.n_active == 0 || key <= smt_book_key(g->book.active[0]);
+    bool granted = m->entry.listed || m->incoming > 0;
+    return !best && granted && !way_was_free(e, m->came_at, m->came_bytes);
 }
 
 void smt_grants_batch(struct smt_grants *g, uint32_t n, uint64_t bytes)
@@ -148,17 +191,12 @@ static void grant_send(struct smt_engine *e, struct smt_rpc *r, uint32_t to, uin
     struct smt_grants *g = &e->grants;
     struct smt_msg_rx *m = &r->rx;
     if (outstanding(m) == 0)
-        m->came_at = e->now;
+        came_note(e, m);
     g->fifo_owed += (uint64_t)(to - m->granted) * e->config.tune.grant_fifo_permille;
     m->granted = to;
     m->grant_prio = prio;
     recount(g, m);
-    e->stats.grants_sent++;
-    smt_ctl_add(r->conn, &(struct smt_frame){.type = SMT_FRAME_GRANT,
-                                             .id = smt_rpc_frame_id(r),
-                                             .offset = m->granted,
-                                             .length = smt_msg_rx_prefix(m),
-                                             .prio = prio});
+    smt_grants_tell(r);
     if (m->granted == m->len)
         smt_book_remove(&g->book, &m->entry);
     else
@@ -177,17 +215,28 @@ static uint32_t whole_packets(const struct smt_msg_rx *m, uint64_t target)
                                             : (uint32_t)target;
 }
 
+/* What may be granted in all beyond what is on its way. The best message waits for nobody: what
+ * fills the room may stand behind it in the queue before our link. */
+static uint64_t room_for(const struct smt_engine *e, unsigned rank)
+{
+    const struct smt_grants *g = &e->grants;
+    uint64_t most = g->max_incoming;
+    uint64_t credit = e->fill * e->config.tune.credit_pct / 100 + g->batch;
+    if (rank > 0 && e->fill > 0 && credit < most)
+        most = credit;
+    return g->incoming < most ? most - g->incoming : 0;
+}
+
 /* Grants what the window and the room allow. False: there is no room. */
 static bool grant_one(struct smt_engine *e, struct smt_rpc *r, unsigned rank)
 {
-    struct smt_grants *g = &e->grants;
     struct smt_msg_rx *m = &r->rx;
     uint32_t window = window_of(e, r, rank);
     uint32_t to = whole_packets(m, (uint64_t)smt_msg_rx_received(m) + window);
     /* Small steps cost a packet each and bring nothing: wait for a quarter of the window. */
     if (to <= m->granted || (to < m->len && to - m->granted < window / 4))
         return true;
-    uint64_t room = g->incoming < g->max_incoming ? g->max_incoming - g->incoming : 0;
+    uint64_t room = room_for(e, rank);
     if (to - m->granted > room) {
         to = whole_packets(m, m->granted + room);
         if (to - m->granted < window / 4)
@@ -224,33 +273,41 @@ static void fifo_run(struct smt_engine *e)
     }
 }
 
-/* Senders that do not use their grants give their places to messages that wait. */
+/* Senders that do not use their grants give their places to messages that wait, and what they were
+ * granted no longer counts. What is late may stand in the queue before our own link, behind what
+ * has a higher priority; but where data of a worse message have come meanwhile, or little of
+ * anything, it does not. */
 static void silent_run(struct smt_engine *e)
 {
     const struct smt_tune *t = &e->config.tune;
     struct smt_grants *g = &e->grants;
-    for (unsigned i = g->book.n_active; i > 0 && g->book.n_waiting > 0; i--) {
+    uint64_t worse_at = 0;
+    for (unsigned i = g->book.n_active; i > 0; i--) {
         struct smt_rpc *r = rpc_of(g->book.active[i - 1]);
-        if (r->rx.entry.silent || outstanding(&r->rx) == 0)
+        const struct smt_msg_rx *m = &r->rx;
+        if (m->entry.silent || outstanding(m) == 0)
             continue;
         uint64_t patience = t->silent_rtts * r->conn->pacer.rtt_peak;
         if (patience < t->silent_floor_ns)
             patience = t->silent_floor_ns;
-        if (e->now > r->rx.came_at + patience) {
+        uint64_t until = m->came_at + patience;
+        if (worse_at > until || (e->now > until && way_was_free(e, m->came_at, m->came_bytes))) {
             smt_grants_yield(e, r);
-            i = g->book.n_active + 1;
+            return;
         }
+        if (m->got_at > worse_at && smt_book_key(&m->entry) > smt_path_tail(r->conn))
+            worse_at = m->got_at;
     }
 }
 
 void smt_grants_run(struct smt_engine *e)
 {
     struct smt_grants *g = &e->grants;
+    if (g->book.n_active > 1)
+        silent_run(e);
     if (!g->due)
         return;
     g->due = false;
-    if (SMT_UNLIKELY(g->book.n_waiting > 0))
-        silent_run(e);
     for (unsigned i = 0; i < g->book.n_active;) {
         struct smt_book_entry *x = g->book.active[i];
         if (!grant_one(e, rpc_of(x), i))

@@ -33,6 +33,12 @@ void smt_grants_data_came(struct smt_engine *e, struct smt_rpc *r);
 /* Its sender does not use what was granted: another message takes its turn, if one waits. */
 void smt_grants_yield(struct smt_engine *e, struct smt_rpc *r);
 
+/* Says again what was granted: to a sender who waits and may have missed it. */
+void smt_grants_tell(struct smt_rpc *r);
+
+/* Data of it are late, but ours is the link that is busy: they may well stand in a queue. */
+bool smt_grants_is_behind(const struct smt_engine *e, const struct smt_rpc *r);
+
 /* Once per batch of packets: queues GRANT frames for what may be sent now. */
 void smt_grants_run(struct smt_engine *e);
 

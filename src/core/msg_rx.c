@@ -18,7 +18,9 @@ void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
     m->grant_prio = 0;
     m->piece = 0;
     m->incoming = 0;
+    m->got_at = 0;
     m->came_at = 0;
+    m->came_bytes = 0;
     smt_ranges_init(&m->got, ranges, MAX_GOT_RANGES);
     m->entry = (struct smt_book_entry){.listed = false};
 }

@@ -19,7 +19,9 @@ struct smt_msg_rx {
     uint8_t grant_prio;
     uint32_t piece;       /* data bytes of its longest record so far */
     uint32_t incoming;    /* what of it counts as on its way (grant.c) */
-    uint64_t came_at;     /* when data of it came, or nothing was on its way */
+    uint64_t got_at;      /* when data of it last came */
+    uint64_t came_at;     /* the same, or when it was granted anew after all had come */
+    uint64_t came_bytes;  /* what the engine had received then */
     struct smt_ranges got;
     struct smt_book_entry entry; /* in the grant book */
 };

@@ -32,6 +32,7 @@ int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsign
     t->unsched = 0;
     t->seal = 0;
     t->prio = 0;
+    t->again_prio = 0;
     t->active = true;
     t->empty_due = len == 0;
     smt_ranges_init(&t->lost, ranges, MAX_LOST_RANGES);
@@ -104,10 +105,11 @@ void smt_msg_tx_grant(struct smt_msg_tx *t, uint32_t offset, uint8_t prio)
 {
     if (offset > t->len)
         offset = t->len;
-    if (offset > t->granted) {
-        t->granted = offset;
-        t->prio = prio;
-    }
+    /* One that was overtaken says nothing new. */
+    if (offset < t->granted)
+        return;
+    t->granted = offset;
+    t->prio = prio;
 }
 
 void smt_msg_tx_restart(struct smt_msg_tx *t)

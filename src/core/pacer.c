@@ -99,15 +99,27 @@ void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len)
         mark_send(c, now);
 }
 
-/* True: more is lost of late than may be. One packet alone is never more. */
-static bool loss_note(struct smt_loss *l, uint32_t sent, uint32_t lost, uint32_t permille)
+/* Of `sent` more packets, now `missing` in all have not come. Control overtakes data, and data of a
+ * low priority may stand in queues for long: only what was also asked for again is lost. True: more
+ * is lost of late than may be. One packet alone is never more. */
+static bool loss_note(struct smt_conn *c, struct smt_loss *l, uint32_t sent, int32_t missing)
 {
+    uint32_t is = missing > 0 ? (uint32_t)missing : 0;
+    if (is < l->n_missing)
+        l->n_missing = is;
+    uint32_t lost = is - l->n_missing < l->n_asked ? is - l->n_missing : l->n_asked;
+    l->n_missing += lost;
+    l->n_asked = 0;
     l->n_sent += sent;
     l->n_lost += lost;
+    c->e->stats.losses_seen += lost;
     uint32_t of = l->n_sent > LOSS_LEAST ? l->n_sent : LOSS_LEAST;
-    bool much = l->n_lost > 1 && l->n_lost * 1000ull > (uint64_t)of * permille;
-    if (much || l->n_sent >= LOSS_MEMORY)
-        *l = (struct smt_loss){.n_sent = l->n_sent / 2, .n_lost = much ? 0 : l->n_lost / 2};
+    bool much =
+        l->n_lost > 1 && l->n_lost * 1000ull > (uint64_t)of * c->e->config.tune.loss_permille;
+    if (much || l->n_sent >= LOSS_MEMORY) {
+        l->n_sent /= 2;
+        l->n_lost = much ? 0 : l->n_lost / 2;
+    }
     return much;
 }
 
@@ -118,18 +130,6 @@ static void share_update(struct smt_conn *c, struct smt_share *s, uint64_t now, 
         smt_share_rise(s);
     else if (smt_share_fall(s, now, rtt, c->e->config.tune.share_fall_pct))
         c->e->stats.windows_cut++;
-}
-
-/* Packets newly known to be lost. Control may overtake data (it has the highest priority), so what
- * is missing is judged by the mark before: whatever left before that one and is not there now has
- * had a round trip to come. */
-static uint32_t losses_new(struct smt_pacer *p, uint32_t got_packets)
-{
-    int32_t missing = (int32_t)(p->flight->acked_packets - got_packets);
-    uint32_t lost = missing > 0 ? (uint32_t)missing : 0;
-    uint32_t more = lost > p->lost_packets ? lost - p->lost_packets : 0;
-    p->lost_packets = lost;
-    return more;
 }
 
 bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t packets,
@@ -150,11 +150,10 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
     if (rtt > p->rtt_peak)
         p->rtt_peak = rtt;
     smt_path_rtt(c, now, rtt);
-    uint32_t lost = losses_new(p, packets);
-    c->e->stats.losses_seen += lost;
     uint64_t least = smt_rtt_least(&c->path);
     bool queued = rtt > t->rtt_high_factor * least && rtt > least + t->rtt_high_ns;
-    bool lossy = loss_note(&p->lost, m->packets - f->acked_packets, lost, t->loss_permille);
+    bool lossy = loss_note(c, &p->lost, m->packets - f->acked_packets,
+                           (int32_t)(f->acked_packets - packets));
     share_update(c, &c->tx_share, now, queued || lossy || ce != p->seen_ce);
     /* No faster than it was sent, however close answers come upon each other. */
     uint64_t span = f->seen_at != 0 ? now - f->seen_at : 0;
@@ -175,13 +174,10 @@ void smt_pacer_marked(struct smt_conn *c, uint64_t now, uint32_t packets)
 {
     struct smt_pacer *p = &c->pacer;
     struct smt_pacer_in *in = &p->in;
-    const struct smt_tune *t = &c->e->config.tune;
     bool first = in->at == 0;
-    /* As in losses_new: what left before the last MARK has had its time to come. */
-    int32_t missing = (int32_t)(in->packets - p->got_packets);
-    uint32_t is = missing > 0 ? (uint32_t)missing : 0;
-    uint32_t lost = !first && is > in->missing ? is - in->missing : 0;
-    bool lossy = loss_note(&in->lost, first ? 0 : packets - in->packets, lost, t->loss_permille);
+    /* What left before the last MARK has had its time to come. */
+    bool lossy = !first && loss_note(c, &in->lost, packets - in->packets,
+                                     (int32_t)(in->packets - p->got_packets));
     share_update(c, &c->rx_share, now, lossy || (!first && p->got_ce != in->got_ce));
     /* What is taken at one go says nothing of the way it came. */
     uint32_t bytes = p->got_bytes - in->rate_bytes;
@@ -194,7 +190,6 @@ void smt_pacer_marked(struct smt_conn *c, uint64_t now, uint32_t packets)
     in->at = now;
     in->packets = packets;
     in->got_ce = p->got_ce;
-    in->missing = is;
 }
 
 uint64_t smt_pacer_deadline(const struct smt_conn *c)

@@ -12,6 +12,8 @@ enum { SMT_PACER_MARKS = 4 };
 /* Packets lost of those sent lately; older ones count less. */
 struct smt_loss {
     uint32_t n_sent, n_lost;
+    uint32_t n_asked;   /* asked for again since the last look */
+    uint32_t n_missing; /* of those missing, how many have counted as lost */
 };
 
 struct smt_pacer_mark {
@@ -40,7 +42,6 @@ struct smt_pacer_in {
     uint32_t got_ce;        /* ours when it came */
     uint32_t rate_bytes;    /* and our bytes at `rate_at`, where a sample of the rate begins */
     uint64_t rate_at;
-    uint32_t missing;       /* packets of before it that had not come by the next */
     struct smt_loss lost;
 };
 
@@ -49,7 +50,6 @@ struct smt_pacer {
     uint32_t sent_packets;
     uint32_t next_seq;
     uint32_t max_window;    /* what the peer can buffer */
-    uint32_t lost_packets;  /* missing at the peer when we last looked */
     uint32_t seen_ce;
     uint32_t got_packets, got_bytes, got_ce; /* received, for SEEN */
     uint64_t rtt_last;      /* 0 = not measured */

@@ -59,17 +59,26 @@ uint64_t smt_path_fill(const struct smt_conn *c)
     return SMT_LIKELY(c->fill > 0) ? c->fill : c->e->fill;
 }
 
-static uint64_t unsched_wanted(const struct smt_conn *c)
+uint64_t smt_path_unsched_of(const struct smt_tune *t, uint64_t fill)
 {
-    const struct smt_tune *t = &c->e->config.tune;
-    uint64_t fill = smt_path_fill(c) * t->unsched_pct / 100;
+    uint64_t n = fill * t->unsched_pct / 100;
     /* An application that has sent little has measured little. */
-    return fill > t->unsched_first ? fill : t->unsched_first;
+    return n > t->unsched_first ? n : t->unsched_first;
+}
+
+uint64_t smt_path_tail_of(const struct smt_tune *t, uint64_t fill)
+{
+    uint64_t n = smt_path_unsched_of(t, fill);
+    /* A quarter more: the peer has measured the same, but not the same figures. */
+    uint64_t window = fill * t->window_pct / 100 * 5 / 4;
+    n = n > window ? n : window;
+    return n < UINT32_MAX ? n : UINT32_MAX;
 }
 
 uint32_t smt_path_unsched(const struct smt_conn *c)
 {
-    uint64_t n = smt_share_of(&c->tx_share, unsched_wanted(c));
+    uint64_t wanted = smt_path_unsched_of(&c->e->config.tune, smt_path_fill(c));
+    uint64_t n = smt_share_of(&c->tx_share, wanted);
     if (n > c->unsched_limit)
         n = c->unsched_limit;
     return n > 0 ? (uint32_t)n : 1;
@@ -77,6 +86,5 @@ uint32_t smt_path_unsched(const struct smt_conn *c)
 
 uint32_t smt_path_tail(const struct smt_conn *c)
 {
-    uint64_t n = unsched_wanted(c);
-    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+    return (uint32_t)smt_path_tail_of(&c->e->config.tune, smt_path_fill(c));
 }

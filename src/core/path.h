@@ -4,6 +4,7 @@
 
 #include "core/rtt.h"
 #include "core/share.h"
+#include "core/tune.h"
 
 struct smt_conn;
 struct smt_engine;
@@ -21,8 +22,13 @@ uint64_t smt_path_fill(const struct smt_conn *c);
 /* Bytes of a message that go without a grant: at least 1, no more than the receiver takes. */
 uint32_t smt_path_unsched(const struct smt_conn *c);
 
-/* How near the end of a message its granted bytes go at the priority of unscheduled ones. */
+/* How near the end of a message its granted bytes go at the priority of unscheduled ones: a window,
+ * for what is granted whole is in nobody's book any more and could not rise. */
 uint32_t smt_path_tail(const struct smt_conn *c);
+
+/* The same for a way that `fill` bytes fill, whatever the peer takes. */
+uint64_t smt_path_unsched_of(const struct smt_tune *t, uint64_t fill);
+uint64_t smt_path_tail_of(const struct smt_tune *t, uint64_t fill);
 
 /* `bytes` came in from all peers together. */
 void smt_path_total(struct smt_engine *e, uint64_t now, uint64_t bytes);

@@ -10,12 +10,17 @@
 
 enum { GATHER_MIN = 512, FIRST_EXTRA = SMT_INNER_EXT_LEN };
 
-/* Data bytes of a packet that is not the first of its message. */
-static uint32_t cut_of(const struct smt_msg_tx *t, uint32_t mtu)
+/* Data bytes that fit a packet that is not the first of its message; that it takes. */
+static uint32_t cut_room(uint32_t mtu)
 {
     uint32_t room = mtu - SMT_DATA_HDR_LEN - SMT_RECORD_OVERHEAD - SMT_INNER_LEN;
-    if (room > SMT_RECORD_MAX_PLAIN - SMT_INNER_LEN)
-        room = SMT_RECORD_MAX_PLAIN - SMT_INNER_LEN;
+    return room < SMT_RECORD_MAX_PLAIN - SMT_INNER_LEN ? room
+                                                       : SMT_RECORD_MAX_PLAIN - SMT_INNER_LEN;
+}
+
+static uint32_t cut_of(const struct smt_msg_tx *t, uint32_t mtu)
+{
+    uint32_t room = cut_room(mtu);
     uint32_t total = t->len + FIRST_EXTRA;
     if (total <= room)
         return total;
@@ -25,8 +30,10 @@ static uint32_t cut_of(const struct smt_msg_tx *t, uint32_t mtu)
 
 /* By how much is left, so that a message climbs as it goes: unscheduled bytes, and the last ones of
  * a granted message, which are nobody's competition for long. */
-static uint8_t prio_of(const struct smt_conn *c, const struct smt_msg_tx *t, uint32_t offset)
+static uint8_t prio_of(const struct smt_conn *c, const struct smt_msg_tx *t,
+                       const struct smt_tx_piece *piece)
 {
+    uint32_t offset = piece->offset;
     unsigned top = c->e->config.tune.n_prios - 1;
     uint32_t left = t->len - offset;
     unsigned p = t->prio;
@@ -36,6 +43,8 @@ static uint8_t prio_of(const struct smt_conn *c, const struct smt_msg_tx *t, uin
         unsigned tail = smt_cutoffs_level(c->cutoffs, left);
         p = tail > p ? tail : p;
     }
+    if (SMT_UNLIKELY(piece->again) && p < t->again_prio)
+        p = t->again_prio;
     return (uint8_t)(p < top ? p : top);
 }
 
@@ -67,9 +76,9 @@ static void inner_fill(const struct smt_rpc *r, const struct smt_tx_piece *piece
     }
 }
 
-/* Header, head and data into `pkt`, sealed. */
-static int packet_make(struct smt_rpc *r, const struct smt_tx_piece *piece, size_t plain_len,
-                       uint8_t *pkt)
+/* Header, head, frames_len bytes of ACKs and data into `pkt`, sealed. */
+static int packet_make(struct smt_rpc *r, const struct smt_tx_piece *piece, size_t frames_len,
+                       size_t plain_len, uint8_t *pkt)
 {
     struct smt_conn *c = r->conn;
     size_t record_len = SMT_RECORD_OVERHEAD + plain_len;
@@ -92,7 +101,10 @@ static int packet_make(struct smt_rpc *r, const struct smt_tx_piece *piece, size
     uint8_t *plain = record + SMT_RECORD_HEAD_LEN;
     struct smt_inner inner;
     inner_fill(r, piece, &inner);
+    inner.frames_len = (uint16_t)frames_len;
     size_t head_len = smt_inner_encode(&inner, plain);
+    if (SMT_UNLIKELY(frames_len > 0))
+        head_len += smt_acks_take(c, plain + head_len, frames_len);
     if (piece->len < GATHER_MIN || r->tx.n_iov != 1) {
         smt_msg_tx_copy(&r->tx, piece->offset, piece->len, plain + head_len);
         const struct smt_aead_in in = {plain, plain_len};
@@ -126,7 +138,13 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
         if (piece.len > cut - FIRST_EXTRA)
             piece.len = cut - FIRST_EXTRA;
     }
-    size_t plain_len = head_len + piece.len;
+    size_t frames_len = 0;
+    /* ACKs that wait ride in a message of one packet, as far as there is room. */
+    if (SMT_UNLIKELY(c->acks.n > 0) && piece.len == t->len && !piece.again) {
+        uint32_t room = cut_room(packet_max(c, now, sink)) - SMT_INNER_EXT_LEN - piece.len;
+        frames_len = (size_t)SMT_ACK_LEN * (c->acks.n * SMT_ACK_LEN <= room ? c->acks.n : 0);
+    }
+    size_t plain_len = head_len + frames_len + piece.len;
     size_t packet_len = SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len;
     if (!smt_pacer_allows(&c->pacer, smt_pacer_window(c), (uint32_t)packet_len))
         return SMT_SENT_BLOCKED;
@@ -134,10 +152,10 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
         smt_rpc_fail(r, SMT_EKEYLIMIT);
         return SMT_SENT_FAILED;
     }
-    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, prio_of(c, t, piece.offset));
+    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, prio_of(c, t, &piece));
     if (pkt == NULL)
         return SMT_SENT_FULL;
-    int rc = packet_make(r, &piece, plain_len, pkt);
+    int rc = packet_make(r, &piece, frames_len, plain_len, pkt);
     /* The number is spent whatever came of it. */
     if (SMT_UNLIKELY(rc < 0)) {
         t->seal++;
@@ -160,5 +178,6 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     smt_pacer_sent(c, now, (uint32_t)packet_len);
     smt_srpt_charge(&c->e->srpt, r, (uint32_t)packet_len);
     r->heard = now;
+    c->data_at = now;
     return SMT_SENT_ONE;
 }

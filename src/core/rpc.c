@@ -9,7 +9,7 @@
 
 #include "core/state.h"
 
-enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24 };
+enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24, BEHIND_ROUNDS = 3 };
 
 #define ARROW(to) (1u << SMT_RPC_##to)
 
@@ -279,8 +279,7 @@ void smt_rpc_got_all(struct smt_rpc *r)
         c->e->stats.responses_received++;
         /* Beyond the bitmap the mark does not tell, and the server would have to ask. */
         if (!smt_finished_is_near(&c->finished, r->id)) {
-            smt_ctl_add_id(c, SMT_FRAME_ACK, smt_rpc_frame_id(r));
-            c->e->stats.acks_sent++;
+            smt_acks_add(c, smt_rpc_frame_id(r));
         }
         r->holds_bytes = r->rx.store != NULL;
         raise_event(r, SMT_EE_RESPONSE);
@@ -289,8 +288,7 @@ void smt_rpc_got_all(struct smt_rpc *r)
     }
     if (r->one_way) {
         c->e->stats.messages_received++;
-        smt_ctl_add_id(c, SMT_FRAME_ACK, smt_rpc_frame_id(r));
-        c->e->stats.acks_sent++;
+        smt_acks_add(c, smt_rpc_frame_id(r));
         r->holds_bytes = true;
         raise_event(r, SMT_EE_MESSAGE);
         smt_rpc_retire(r);
@@ -444,9 +442,12 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
             return;
         }
         r->heard = now;
-        smt_grants_yield(c->e, r);
-        smt_mtu_suspect(c, now);
-        ask(r);
+        /* What stands in a queue need not be sent again; but not for ever. */
+        if (r->n_quiet > BEHIND_ROUNDS || !smt_grants_is_behind(c->e, r)) {
+            smt_grants_yield(c->e, r);
+            smt_mtu_suspect(c, now);
+            ask(r);
+        }
     }
     smt_rpc_arm(r, now);
 }

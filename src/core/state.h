@@ -43,6 +43,7 @@ struct smt_engine {
     struct smt_list over;      /* those that nobody holds: freed at the next call with a time */
     struct smt_list posted;    /* rpcs posted since the last call with a time, by wait_link */
     struct smt_list ctl_ready; /* conns with frames, by ctl.link */
+    struct smt_list acks_due;  /* conns whose ACKs may leave alone, by acks.due */
     struct smt_list hs_ready;  /* conns with handshake bytes or probes, by hs_link */
 
     struct smt_srpt srpt;

@@ -15,8 +15,9 @@
     X(unsched_most, 65536, 1, 1 << 30, "bytes a message that peers may send without a grant")      \
     X(unsched_pct, 150, 10, 10000, "unscheduled bytes, percent of RTT x rate")                     \
     X(window_first, 20000, 1, 1 << 30, "grant window before anything was measured, bytes")         \
-    X(window_pct, 150, 10, 10000, "grant window, percent of RTT x rate")                           \
-    X(window_next_pct, 100, 0, 100, "window of all active messages but the best, percent of its")  \
+    X(window_pct, 250, 10, 10000, "grant window, percent of RTT x rate")                           \
+    X(window_next_pct, 40, 0, 100, "window of all active messages but the best, percent of its")  \
+    X(credit_pct, 400, 10, 100000, "all on its way but the best message's, same unit")              \
     X(grant_fifo_permille, 50, 0, 500, "share of granted bytes that the oldest message gets")      \
     X(grant_fifo_bytes, 20000, 1, 1 << 30, "bytes of one such grant")                              \
     X(send_fifo_permille, 50, 0, 500, "share of sent bytes that the oldest message gets")          \
@@ -28,7 +29,7 @@
     X(resend_floor_ns, 500000, 10000, 1000000000, "ns beyond the RTT before anything is missed")   \
     X(resend_first_ns, 10000000, 10000, 1000000000, "ns, the same before an RTT was measured")     \
     X(resend_most_ns, 128000000, 10000, 4000000000, "ns, the longest silence between two asks")    \
-    X(ack_delay_ns, 100000, 0, 100000000, "ns that an acknowledgement may wait for company")       \
+    X(ack_delay_ns, 200000, 0, 100000000, "ns that an acknowledgement may wait for company")       \
     X(rtt_memory_ms, 10000, 10, 3600000, "ms that a least RTT is believed")                        \
     X(rtt_high_factor, 4, 2, 1000, "times the least RTT: a queue, the window falls")               \
     X(rtt_high_ns, 100000, 0, 1000000000, "ns above the least RTT, and not before")                \

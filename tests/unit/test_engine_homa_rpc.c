@@ -389,6 +389,8 @@ static void homa_105_need_ack_when_complete(void **state)
     /* And for a one-way message of the hand. */
     hand_data(h,
               (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = 1, .len = 10, .message_len = 10});
+    /* It waits for company where data went a moment ago. */
+    hand_sleep(h, SMT_MSEC);
     assert_int_equal(hand_n_frames(h, SMT_FRAME_ACK, hand_theirs(1)), 1);
     hand_clear(h);
     hand_frame(h, (struct smt_frame){.type = SMT_FRAME_NEED_ACK, .id = hand_mine(1)});

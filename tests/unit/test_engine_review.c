@@ -314,6 +314,7 @@ static void calls_beyond_the_bitmap_are_acknowledged(void **state)
                                         .message_len = 10});
         smt_rpc_release(hand_event_n(h, SMT_EE_RESPONSE, i)->rpc);
     }
+    hand_sleep(h, SMT_MSEC);
     unsigned n = 0;
     for (uint64_t id = 2; id <= 101; id++)
         n += hand_n_frames(h, SMT_FRAME_ACK, id | SMT_ID_ROLE);
