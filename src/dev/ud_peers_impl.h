@@ -47,6 +47,7 @@ struct smt_ud_peers {
     uint64_t run_addresses;
     __be32 run_imm;
     uint64_t last_query, last_poll;
+    uint64_t looked_at; /* last_poll when an unknown sender was looked for in the socket */
     struct smt_ud_bucket queries, answers;
     struct smt_ud_paths paths;
     struct smt_ud_peers_stats stats;

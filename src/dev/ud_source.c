@@ -35,12 +35,25 @@ static bool sender_of_roce(const struct smt_ud_peers *p, const uint8_t grh[40],
     return false;
 }
 
+/* A peer's first packets may overtake the ACK that makes it known. One look into the socket between
+ * two of the device's own, so that strangers do not make it a system call a packet. */
+static bool ack_look(struct smt_ud_peers *p)
+{
+    if (p->looked_at == p->last_poll)
+        return false;
+    p->looked_at = p->last_poll;
+    (void)smt_ud_peers_poll(p, p->last_poll);
+    return true;
+}
+
 static bool sender_of_ib(struct smt_ud_peers *p, const struct ibv_wc *wc, const uint8_t grh[40],
                          struct smt_addr *from, uint8_t *ecn)
 {
     bool has_grh = (wc->wc_flags & IBV_WC_GRH) != 0;
-    const struct smt_ud_path *path =
-        smt_ud_path_of_wire(&p->paths, has_grh ? grh + 8 : NULL, wc->slid);
+    const uint8_t *gid = has_grh ? grh + 8 : NULL;
+    const struct smt_ud_path *path = smt_ud_path_of_wire(&p->paths, gid, wc->slid);
+    if (path == NULL && ack_look(p))
+        path = smt_ud_path_of_wire(&p->paths, gid, wc->slid);
     if (path == NULL)
         return false;
     memcpy(from->ip, path->ip.ip, 16);

@@ -851,6 +851,37 @@ static void test_infiniband(void **state)
     side_close(&b);
 }
 
+/* The first packet overtakes the ACK: it is looked for, once between two polls. */
+static void test_infiniband_overtaken_ack(void **state)
+{
+    struct side a, b;
+    struct smt_ud_route route;
+    struct smt_addr from;
+    uint8_t grh[40] = {0}, ecn;
+    ib_make();
+    side_open(&a, 100);
+    side_open(&b, 200);
+    assert_int_equal(find(&a, &b.addr, &route), SMT_UD_ASKING);
+    assert_int_equal(side_poll(&b), 0);
+    struct ibv_wc wc = {.wc_flags = IBV_WC_WITH_IMM, .imm_data = htonl(a.addr.port), .slid = 17};
+    assert_false(smt_ud_peers_source(b.peers, &wc, grh, &from, &ecn));
+    assert_int_equal(side_poll(&a), 1); /* sends its ACK */
+    assert_false(smt_ud_peers_source(b.peers, &wc, grh, &from, &ecn));
+    assert_int_equal(stats(&b)->n_unknown_source, 2); /* one look was all for now */
+    side_close(&b);
+
+    side_open(&b, 201);
+    struct smt_addr to = b.addr;
+    assert_int_equal(find(&a, &to, &route), SMT_UD_ASKING);
+    assert_int_equal(side_poll(&b), 0);
+    assert_int_equal(side_poll(&a), 1);
+    assert_true(smt_ud_peers_source(b.peers, &wc, grh, &from, &ecn));
+    assert_true(smt_addr_equal(&from, &a.addr));
+    assert_int_equal(stats(&b)->n_unknown_source, 0);
+    side_close(&a);
+    side_close(&b);
+}
+
 /* Another LID replaces the old; another subnet cannot be reached. */
 static void test_infiniband_moves(void **state)
 {
@@ -963,6 +994,7 @@ int main(void)
         TEST(test_lru_with_handles_in_use),
         TEST(test_own_address_gone),
         TEST(test_infiniband),
+        TEST(test_infiniband_overtaken_ack),
         TEST(test_infiniband_moves),
         TEST(test_port_in_use),
         TEST(test_no_memory),
