@@ -44,6 +44,8 @@ struct conform_row {
      * from now on; NULL = not known. */
     uint8_t (*traffic_class)(void);
     void (*set_ce)(bool is_on);
+    /* Packets stay on the way until a receiver arms itself; NULL = cannot be. */
+    void (*set_late)(bool is_on);
 };
 
 /* The table of this program: rows.c or rows_ud.c. */

@@ -25,6 +25,11 @@ static void set_ce(bool is_on)
     verbs_model.ce = is_on ? 100 : 0;
 }
 
+static void set_late(bool is_on)
+{
+    verbs_model.late = is_on ? 100 : 0;
+}
+
 static void as_ex(void)
 {
     verbs_model_reset();
@@ -233,7 +238,7 @@ static void model_kill(struct conform_set *set, unsigned way)
 
 #define MODEL(how)                                                                                 \
     .is_verbs = true, .n_rx = 4, .prepare = how, .faults = faults,                                 \
-    .n_faults = SMT_ARRAY_LEN(faults), .kill = model_kill, .n_ways = 3
+    .n_faults = SMT_ARRAY_LEN(faults), .kill = model_kill, .n_ways = 3, .set_late = set_late
 #define WITH_GRH .traffic_class = last_traffic_class, .set_ce = set_ce
 
 const struct conform_row conform_rows[] = {

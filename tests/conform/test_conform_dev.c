@@ -468,6 +468,30 @@ static void test_sleep(void **state)
     }
 }
 
+/* What comes between the last look and the arming must not be slept through. */
+static void test_arming_race(void **state)
+{
+    struct fixture *f = *state;
+    if (f->set.row->set_late == NULL)
+        skip();
+    struct smt_dev *rx = f->set.rx[0];
+    for (unsigned round = 0; round < 50; round++) {
+        settle(rx);
+        put_surely(f, 0, 0, 100);
+        flush(f);
+        take_all(f, 16);
+        /* Until what woke it has been seen. */
+        for (unsigned i = 0; i < 10u * round; i++)
+            take(f, 16);
+        f->set.row->set_late(true);
+        put_surely(f, 0, 0, 100);
+        flush(f);
+        assert_true(rx->ops->arm(rx) == SMT_EBUSY || is_readable(rx, 100));
+        f->set.row->set_late(false);
+        take_all(f, 16);
+    }
+}
+
 /* Reserved and not flushed: the sleeper must not sleep through it. */
 static void test_arm_with_sends_waiting(void **state)
 {
@@ -1015,6 +1039,7 @@ int main(int argc, char **argv)
         CASE(test_rx_with_small_n),
         CASE(test_stream),
         CASE(test_sleep),
+        CASE(test_arming_race),
         CASE(test_arm_with_sends_waiting),
         CASE(test_close_with_packets_pending),
         CASE(test_peer_closed),

@@ -195,10 +195,11 @@ int vm_op_req_notify_cq(struct ibv_cq *ibv, int solicited_only)
     int r = vm_fails(VERBS_MODEL_REQ_NOTIFY, vm_ctx_of("ibv_req_notify_cq", ibv->context)->dev);
     if (r == 0) {
         verbs_model_counts.notifies++;
+        /* What is late comes just before, so that it raises no event. */
+        vm_wire_flush();
         /* Any completion is the wider wish. */
         cq->solicited_only = solicited_only != 0 && (!cq->is_armed || cq->solicited_only);
         cq->is_armed = true;
-        vm_wire_flush();
     }
     vm_unlock();
     return r;

@@ -100,7 +100,8 @@ struct verbs_model_knobs {
     unsigned send_errors;
     enum ibv_wc_status send_status;
     /* Percent of packets; see verbs_model_seed. A packet that is late is overtaken by up to eight,
-     * and comes at the latest when CQs are found empty several times or one is armed. */
+     * and comes at the latest when CQs are found empty several times or one is armed (just before).
+     */
     unsigned loss, duplicates, late, ce;
     /* Sees every packet and may change it; false drops it. */
     bool (*filter)(void *arg, struct verbs_model_packet *packet);
