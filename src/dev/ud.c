@@ -4,16 +4,17 @@
  * Queue pairs and memory are ud_qp.c's, the data path ud_tx.c's and ud_rx.c's, peers and how they
  * are found ud_peers.c's.
  *
- * The descriptor to sleep on is an epoll set of three: the completion channel, the device's events
- * and the socket of the resolve exchange. Whoever polls without sleeping has them looked at every
- * so many calls of rx, by one system call. Sleeping is drain, arm, drain: a completion that came
- * before the queue was armed raises no event, so the queue is looked at once more after it. An
+ * The descriptor to sleep on is an epoll set: the completion channel, the device's events and its
+ * file, and the socket of the resolve exchange. Whoever polls without sleeping has them looked at
+ * every so many calls of rx, by one system call. Sleeping is drain, arm, drain: a completion that
+ * came before the queue was armed raises no event, so the queue is looked at once more after it. An
  * armed queue stays armed until its event has been read, however much was polled meanwhile. */
 #include "dev/ud.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -21,10 +22,11 @@
 
 #include "base/mem.h"
 #include "dev/ud_env.h"
+#include "dev/ud_node.h"
 
 enum { ACK_EVENTS_AT = 64, RELEASE_MS = 20, MARK_MS = 100 };
 
-enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_RESOLVE, N_SOURCES };
+enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_RESOLVE, SOURCE_NODE, N_SOURCES };
 
 uint64_t smt_ud_now(void)
 {
@@ -59,13 +61,19 @@ static int sleep_init(struct smt_ud *d, const struct smt_dev_config *config)
     d->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (d->epoll_fd < 0)
         return fail_system(config, "epoll descriptor of a ud device");
+    const struct ibv_context *ctx = d->port.ctx;
+    snprintf(d->node, sizeof(d->node), "/dev/infiniband/%s", ctx->device->dev_name);
+    d->node_watch = smt_ud_node_watch(d->node, ctx->cmd_fd);
     const int fds[N_SOURCES] = {
         [SOURCE_CHANNEL] = d->channel->fd,
-        [SOURCE_EVENTS] = d->port.ctx->async_fd,
+        [SOURCE_EVENTS] = ctx->async_fd,
         [SOURCE_RESOLVE] = smt_ud_peers_fd(d->peers),
+        [SOURCE_NODE] = d->node_watch,
     };
     for (unsigned i = 0; i < N_SOURCES; i++) {
         struct epoll_event ev = {.events = EPOLLIN, .data.u32 = i};
+        if (i == SOURCE_NODE && fds[i] < 0)
+            continue;
         if (nonblocking_set(fds[i]) < 0 || epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fds[i], &ev) < 0)
             return fail_system(config, "descriptors of a ud device");
     }
@@ -103,6 +111,8 @@ static void ud_close(struct smt_dev *dev)
         smt_ud_tx_linger(d);
     if (d->epoll_fd >= 0)
         close(d->epoll_fd);
+    if (d->node_watch >= 0)
+        close(d->node_watch);
     smt_ud_qps_destroy(d);
     smt_ud_peers_close(d->peers);
     smt_ud_objects_fini(d);
@@ -122,7 +132,7 @@ static int ud_open(const struct smt_dev_config *config, struct smt_dev **out)
         return smt_dev_fail(config->error_text, config->error_text_len, SMT_ENOMEM,
                             "no memory for a ud device");
     smt_dev_init(&d->base, &smt_ud_ops);
-    d->epoll_fd = -1;
+    d->epoll_fd = d->node_watch = -1;
     r = smt_ud_port_open(config, &d->port);
     if (r < 0) {
         smt_mem_free(d);
@@ -288,6 +298,10 @@ void smt_ud_look(struct smt_ud *d)
             break;
         case SOURCE_EVENTS:
             events_take(d);
+            break;
+        case SOURCE_NODE:
+            if (smt_ud_node_is_gone(d->node_watch, d->node, d->port.ctx->cmd_fd))
+                smt_ud_lose(d, "the RDMA device was removed");
             break;
         default:
             (void)smt_ud_tx_ask(d);

@@ -119,7 +119,8 @@ struct smt_ud {
     void *tables; /* everything else that is sized at opening */
     size_t tables_len;
 
-    int epoll_fd;
+    int epoll_fd, node_watch;
+    char node[96];      /* the device's file */
     uint32_t countdown; /* calls of rx until the next look at sockets and events */
     uint64_t now;       /* coarse, of the last look at the clock */
     uint64_t looked_at, released_at;

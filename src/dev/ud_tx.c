@@ -232,6 +232,7 @@ static void post_in_place(struct smt_ud *d, struct smt_ud_qp *q)
         return;
     }
     d->stats.tx_packets += q->posted - first;
+    d->stats.tx_frames += q->posted - first;
     d->stats.tx_bytes += bytes;
 }
 
@@ -265,6 +266,7 @@ static void post_list(struct smt_ud *d, struct smt_ud_qp *q)
         post_failed(d, q, first, bad >= tx->wrs && bad <= end ? (uint32_t)(bad - tx->wrs) : 0);
     end->next = next;
     d->stats.tx_packets += q->posted - first;
+    d->stats.tx_frames += q->posted - first;
     d->stats.tx_bytes += bytes;
 }
 

@@ -9,11 +9,17 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/ud_node.h"
 #include "ud_rig.h"
 
 int __real_clock_gettime(clockid_t id, struct timespec *ts);
@@ -252,6 +258,35 @@ static void test_device_is_pulled_out(void **state)
     assert_true(ud_rig_is_readable(rig, 1, UD_RIG_PATIENCE_MS));
     lost(rig, 0);
     lost(rig, 1);
+}
+
+/* Soft-RoCE cannot take a device from us and sends no event: its file goes. */
+static void test_file_of_the_device(void **state)
+{
+    char path[] = "/tmp/smt-node-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(smt_ud_node_watch("/dev/null", fd), -1);
+    assert_int_equal(smt_ud_node_watch("/none", fd), -1);
+    int watch = smt_ud_node_watch(path, fd);
+    assert_true(watch >= 0);
+    struct pollfd p = {.fd = watch, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 0), 0);
+    assert_int_equal(fchmod(fd, 0600), 0); /* what udev does */
+    assert_int_equal(poll(&p, 1, UD_RIG_PATIENCE_MS), 1);
+    assert_false(smt_ud_node_is_gone(watch, path, fd));
+    assert_int_equal(poll(&p, 1, 0), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(poll(&p, 1, UD_RIG_PATIENCE_MS), 1);
+    assert_true(smt_ud_node_is_gone(watch, path, fd));
+    /* Another of the same name is not it. */
+    int other = open(path, O_CREAT | O_EXCL | O_RDWR, 0600);
+    assert_true(other >= 0);
+    assert_true(smt_ud_node_is_gone(watch, path, fd));
+    unlink(path);
+    close(other);
+    close(watch);
+    close(fd);
 }
 
 static void test_completion_queue_fails(void **state)
@@ -611,6 +646,7 @@ int main(void)
         CASE(test_reset_fails),
         CASE(test_refused_posts),
         CASE(test_device_is_pulled_out),
+        CASE(test_file_of_the_device),
         CASE(test_completion_queue_fails),
         CASE(test_port_goes_and_comes),
         CASE(test_gids_move),
