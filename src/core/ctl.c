@@ -32,7 +32,7 @@ void smt_ctl_fini(struct smt_conn *c)
         buf_pop(c);
 }
 
-static struct smt_ctl_buf *buf_push(struct smt_conn *c)
+static struct smt_ctl_buf *buf_push(struct smt_conn *c, uint8_t prio)
 {
     struct smt_ctl *t = &c->ctl;
     if (t->n_bufs == SMT_CTL_MAX_BUFS)
@@ -42,6 +42,7 @@ static struct smt_ctl_buf *buf_push(struct smt_conn *c)
         return NULL;
     b->next = NULL;
     b->len = 0;
+    b->prio = prio;
     if (t->buf == NULL) {
         t->buf = b;
         smt_list_push_tail(&c->e->ctl_ready, &t->link);
@@ -55,11 +56,18 @@ static struct smt_ctl_buf *buf_push(struct smt_conn *c)
 
 void smt_ctl_add(struct smt_conn *c, const struct smt_frame *f)
 {
+    smt_ctl_add_behind(c, f, smt_engine_top_prio(c->e));
+}
+
+void smt_ctl_add_behind(struct smt_conn *c, const struct smt_frame *f, uint8_t prio)
+{
     if (!smt_keys_ready(&c->keys) || c->state == SMT_CONN_CLOSED)
         return;
+    if (prio > smt_engine_top_prio(c->e))
+        prio = smt_engine_top_prio(c->e);
     struct smt_ctl_buf *b = c->ctl.last;
-    if (b == NULL || SMT_CTL_BUF_LEN - b->len < SMT_FRAME_MAX_LEN)
-        b = buf_push(c);
+    if (b == NULL || b->prio != prio || SMT_CTL_BUF_LEN - b->len < SMT_FRAME_MAX_LEN)
+        b = buf_push(c, prio);
     if (b == NULL) {
         c->e->stats.frames_lost++;
         return;
@@ -123,7 +131,7 @@ bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink)
         if (SMT_UNLIKELY(c->acks.n > 0))
             b->len += (uint16_t)smt_acks_take(c, b->bytes + b->len, SMT_CTL_BUF_LEN - b->len);
         size_t len = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + b->len;
-        uint8_t *pkt = sink->reserve(sink->arg, &c->addr, len, smt_engine_top_prio(c->e));
+        uint8_t *pkt = sink->reserve(sink->arg, &c->addr, len, b->prio);
         if (pkt == NULL)
             return false;
         memcpy(pkt + SMT_CTRL_HDR_LEN + SMT_RECORD_HEAD_LEN, b->bytes, b->len);

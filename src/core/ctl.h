@@ -18,6 +18,7 @@ enum {
 struct smt_ctl_buf {
     struct smt_ctl_buf *next;
     uint16_t len;
+    uint8_t prio;
     uint8_t bytes[SMT_CTL_BUF_LEN];
 };
 
@@ -34,6 +35,10 @@ void smt_ctl_fini(struct smt_conn *c);
 /* Queues a frame. When there is no room or no memory it is lost, counted: all frames are made for
  * that. */
 void smt_ctl_add(struct smt_conn *c, const struct smt_frame *f);
+
+/* The same at a priority, not at the highest: a frame that asks what has come must not overtake the
+ * data it asks about, or what stands in a queue counts as lost. */
+void smt_ctl_add_behind(struct smt_conn *c, const struct smt_frame *f, uint8_t prio);
 
 /* Shorthands for the frames that name an rpc (`id` as it goes into the frame). */
 void smt_ctl_add_id(struct smt_conn *c, uint8_t type, uint64_t id);

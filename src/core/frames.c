@@ -118,8 +118,10 @@ static void on_grant(const struct heard *h)
     if (r == NULL || !r->tx.active)
         return;
     r->heard = h->now;
-    r->n_quiet = 0;
     r->n_need_ack = 0;
+    /* One that says nothing new answers our question: the next question may wait longer. */
+    if (h->f->offset > r->tx.granted)
+        r->n_quiet = 0;
     smt_msg_tx_grant(&r->tx, h->f->offset, h->f->prio & 7);
     smt_rpc_ready(r);
 }

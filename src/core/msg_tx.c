@@ -32,6 +32,7 @@ int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsign
     t->unsched = 0;
     t->seal = 0;
     t->prio = 0;
+    t->low_prio = UINT8_MAX;
     t->again_prio = 0;
     t->active = true;
     t->empty_due = len == 0;

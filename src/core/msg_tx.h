@@ -25,6 +25,7 @@ struct smt_msg_tx {
     uint32_t unsched;
     uint32_t seal;               /* next seal counter */
     uint8_t prio;                /* of granted bytes */
+    uint8_t low_prio;            /* the lowest at which any of it was sent */
     uint8_t again_prio;          /* of bytes asked for again, at least */
     bool active;                 /* there is something to send this way */
     bool empty_due;              /* length 0: its one record waits to be sent */

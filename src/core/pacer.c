@@ -26,7 +26,7 @@ static const uint64_t mark_patience_max = 100 * SMT_MSEC;
 
 void smt_pacer_init(struct smt_pacer *p)
 {
-    *p = (struct smt_pacer){.max_window = WINDOW_FIRST};
+    *p = (struct smt_pacer){.max_window = WINDOW_FIRST, .low_prio = UINT8_MAX};
 }
 
 void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window)
@@ -46,10 +46,12 @@ static void mark_tell(struct smt_conn *c, uint64_t now, uint32_t seq)
     struct smt_pacer *p = &c->pacer;
     p->flight->mark_at = now;
     c->e->stats.marks_sent++;
-    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_MARK,
-                                       .seq = seq,
-                                       .packets = p->sent_packets,
-                                       .bytes = (uint32_t)p->sent_bytes});
+    smt_ctl_add_behind(c,
+                       &(struct smt_frame){.type = SMT_FRAME_MARK,
+                                           .seq = seq,
+                                           .packets = p->sent_packets,
+                                           .bytes = (uint32_t)p->sent_bytes},
+                       p->mark_prio);
 }
 
 static void mark_send(struct smt_conn *c, uint64_t now)
@@ -62,6 +64,8 @@ static void mark_send(struct smt_conn *c, uint64_t now)
     f->marks[seq % SMT_PACER_MARKS] = (struct smt_pacer_mark){
         .packets = p->sent_packets, .bytes = p->sent_bytes, .at = now};
     f->marked_bytes = p->sent_bytes;
+    p->mark_prio = p->low_prio;
+    p->low_prio = UINT8_MAX;
     mark_tell(c, now, seq);
 }
 
@@ -81,7 +85,7 @@ static bool flight_begin(struct smt_conn *c, uint64_t now)
     return true;
 }
 
-void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len)
+void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio)
 {
     struct smt_pacer *p = &c->pacer;
     bool first = p->flight == NULL;
@@ -89,6 +93,8 @@ void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len)
         return;
     p->sent_bytes += len;
     p->sent_packets++;
+    if (prio < p->low_prio)
+        p->low_prio = prio;
     uint32_t window = (uint32_t)smt_pacer_window(c);
     uint32_t step = window / SMT_PACER_MARKS;
     /* A narrow window is asked about twice: it must not stand still for an answer. */

@@ -52,6 +52,8 @@ struct smt_pacer {
     uint32_t max_window;    /* what the peer can buffer */
     uint32_t seen_ce;
     uint32_t got_packets, got_bytes, got_ce; /* received, for SEEN */
+    uint8_t low_prio;       /* lowest of data since the last mark */
+    uint8_t mark_prio;      /* at which that went */
     uint64_t rtt_last;      /* 0 = not measured */
     uint64_t rtt_peak;      /* largest of late, forgotten by an eighth a sample */
     struct smt_loss lost;
@@ -80,7 +82,7 @@ uint64_t smt_pacer_window(const struct smt_conn *c);
 void smt_pacer_marked(struct smt_conn *c, uint64_t now, uint32_t packets);
 
 /* A DATA packet left. Queues a MARK on the conn when one is due. */
-void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len);
+void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio);
 
 /* SEEN came. True when room was made. */
 bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t packets,

@@ -146,13 +146,17 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     }
     size_t plain_len = head_len + frames_len + piece.len;
     size_t packet_len = SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len;
-    if (!smt_pacer_allows(&c->pacer, smt_pacer_window(c), (uint32_t)packet_len))
+    /* The window may be shut by what stands in the queue of a low level: a message of one packet
+     * does not wait for that. */
+    bool alone = piece.len == t->len && !piece.again;
+    if (!alone && !smt_pacer_allows(&c->pacer, smt_pacer_window(c), (uint32_t)packet_len))
         return SMT_SENT_BLOCKED;
     if (SMT_UNLIKELY(t->seal >= SMT_SEAL_LIMIT)) {
         smt_rpc_fail(r, SMT_EKEYLIMIT);
         return SMT_SENT_FAILED;
     }
-    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, prio_of(c, t, &piece));
+    uint8_t prio = prio_of(c, t, &piece);
+    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, prio);
     if (pkt == NULL)
         return SMT_SENT_FULL;
     int rc = packet_make(r, &piece, frames_len, plain_len, pkt);
@@ -175,7 +179,9 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     st->bytes_sent += packet_len;
     st->resent_records += piece.again;
     smt_msg_tx_sent(t, &piece);
-    smt_pacer_sent(c, now, (uint32_t)packet_len);
+    if (prio < t->low_prio)
+        t->low_prio = prio;
+    smt_pacer_sent(c, now, (uint32_t)packet_len, prio);
     smt_srpt_charge(&c->e->srpt, r, (uint32_t)packet_len);
     r->heard = now;
     c->data_at = now;

@@ -402,7 +402,9 @@ static void ask(struct smt_rpc *r)
             break;
         }
         c->e->stats.need_acks_sent++;
-        smt_ctl_add_id(c, SMT_FRAME_NEED_ACK, smt_rpc_frame_id(r));
+        smt_ctl_add_behind(
+            c, &(struct smt_frame){.type = SMT_FRAME_NEED_ACK, .id = smt_rpc_frame_id(r)},
+            r->tx.low_prio);
         break;
     case SMT_RPC_AWAIT_GONE:
         smt_rpc_abort_send(r, r->error);
