@@ -3,7 +3,7 @@ import pathlib
 import time
 
 SHOWN = 60     # lines of a failed check's log, and of the console of a guest that died
-BOOT_S = 240   # until the guest is ready: 3 s when the host has nothing else to do
+BOOT_S = 180   # until the guest is ready: 3 s when the host has nothing else to do
 SILENCE_S = 90  # beyond a check's own time, until the guest counts as hung
 
 

@@ -178,7 +178,7 @@ const struct frame_kind frame_kinds[] = {
     {"imm-other-port", FRAME_ARRIVES, imm_other_port, NULL},
     {"spoofed-source", FRAME_ARRIVES, spoofed_source, NULL},
     {"spoofed-as-itself", FRAME_ARRIVES, spoofed_loopback, NULL},
-    {"too-long", FRAME_ARRIVES, too_long, NULL},
+    {"too-long", FRAME_BREAKS, too_long, NULL},
     {"wrong-qkey", FRAME_DIES, wrong_qkey, NULL},
     {"privileged-qkey", FRAME_DIES, privileged_qkey, NULL},
     {"wrong-qpn", FRAME_DIES, wrong_qpn, NULL},

@@ -8,6 +8,7 @@
 enum frame_fate {
     FRAME_GOOD,    /* arrives, as good as one of the kernel's */
     FRAME_ARRIVES, /* comes through the queue pair; what is above has to refuse it */
+    FRAME_BREAKS,  /* arrives, and stops a queue pair whose receive buffers it does not fit */
     FRAME_DIES,    /* in the kernel: wrong by what RoCE v2 demands */
 };
 

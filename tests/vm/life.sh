@@ -116,6 +116,21 @@ link()
     end_server
 }
 
+gone()
+{
+    ! kill -0 "$1"
+}
+
+# remove DEVICE USER: Soft-RoCE cannot take a device from a process, so the command sleeps, deaf to
+# signals, until its user has noticed and closed it.
+remove()
+{
+    rdma link delete "$1" &
+    DELETE=$!
+    wait_until 60 gone "$2"
+    wait_until 60 gone $DELETE
+}
+
 # The server's device goes: the server ends with a clear word, the caller goes on with the next
 # server on a new device of the same name.
 removed_there()
@@ -123,7 +138,7 @@ removed_there()
     server_begin
     caller_begin
     progress 60
-    timeout 60 rdma link delete rxe0 || fail "rdma link delete"
+    remove rxe0 $SERVER
     wait $SERVER
     [ $? = 4 ] || fail "the server's exit code is not that of a lost device"
     grep -q '^event DEVICE_LOST' server.log || fail "the server has not said DEVICE_LOST"
@@ -140,7 +155,7 @@ removed_here()
     server_begin
     caller_begin
     progress 60
-    timeout 60 rdma link delete rxe1 || fail "rdma link delete"
+    remove rxe1 $CALLER
     wait $CALLER
     [ $? = 4 ] || fail "the caller's exit code is not that of a lost device"
     grep -q '^event DEVICE_LOST' caller.log || fail "the caller has not said DEVICE_LOST"

@@ -1,5 +1,5 @@
-/* Hand-made frames against a plain queue pair on rxe0: the positive control of roce_smt. A good
- * frame arrives byte by byte, so the way of making and sending them works; and which of the bad ones
+/* Hand-made frames against a plain queue pair on rxe0: the positive control of frames.sh. A good
+ * frame arrives byte by byte, so the way of making and sending them works; which of the bad ones
  * the kernel stops is known, not assumed. */
 #include "frames.h"
 

@@ -1,12 +1,14 @@
 /* An echo server and a caller that never gives up, in processes of their own: for checks that kill
  * peers, take links down and remove devices. Both say on stdout what happens to them, a line each:
  *
- *   port N             the server is ready
+ *   port N             the endpoint is open
  *   event NAME ERROR   of the session or the device
  *   calls succeed      the first success, and the first after a failure
  *   calls fail: ERROR  the first failure after a success
  *   counter NAME N     on SIGUSR1, ending with "counters end"
  *   total OK FAILED    at the end, on SIGTERM or after N-CALLS
+ *
+ * SIGUSR2 keeps the caller from calling, and the next one lets it go on.
  *
  * usage: vm_echo serve DEVICE HOST PORT
  *        vm_echo call DEVICE HOST PEER [N-SESSIONS [N-CALLS]]
@@ -35,7 +37,7 @@ struct slot {
 
 static struct smt_ctx *ctx;
 static struct smt_ep *ep;
-static volatile sig_atomic_t stop, tell;
+static volatile sig_atomic_t stop, tell, is_paused;
 static struct slot *slots;
 static unsigned n_slots, n_up, n_calling, next_slot;
 static uint64_t n_ok, n_failed, n_wanted;
@@ -45,8 +47,10 @@ static void on_signal(int sig)
 {
     if (sig == SIGTERM)
         stop = 1;
-    else
+    else if (sig == SIGUSR1)
         tell = 1;
+    else
+        is_paused = !is_paused;
     if (ep != NULL)
         smt_wakeup(ep);
 }
@@ -90,6 +94,7 @@ static void ep_open(const char *device, const char *host, int port, bool accept)
     ep_config.peer_timeout_ns = 20 * second;
     if (smt_ep_open(ctx, &ep_config, &ep) < 0)
         die("smt_ep_open");
+    printf("port %u\n", smt_ep_port(ep));
 }
 
 static void tell_counters(void)
@@ -231,7 +236,8 @@ static void handle(const struct smt_event *ev, const char *peer)
     } else if (ev->type == SMT_EV_SESSION_DOWN) {
         n_up -= s->is_up;
         s->is_up = false;
-        connect_slot(s, peer);
+        if (ev->error != SMT_EDEVICE) /* else DEVICE_LOST follows */
+            connect_slot(s, peer);
     }
 }
 
@@ -254,7 +260,6 @@ static void turn(const char *peer)
 static int serve(const char *device, const char *host, int port)
 {
     ep_open(device, host, port, true);
-    printf("port %u\n", smt_ep_port(ep));
     while (!stop)
         turn(NULL);
     return 0;
@@ -281,7 +286,8 @@ static int caller(const char *device, const char *host, const char *peer)
         turn(peer);
     printf("up %u after %.1f s\n", n_up, (double)(now_ns() - begin) / 1e9);
     while (!stop && (n_wanted == 0 || n_ok + n_failed < n_wanted)) {
-        calls_go_on();
+        if (!is_paused)
+            calls_go_on();
         turn(peer);
     }
     return n_wanted != 0 && n_failed > 0;
@@ -292,6 +298,7 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGTERM, on_signal);
     signal(SIGUSR1, on_signal);
+    signal(SIGUSR2, on_signal);
     int r;
     if (argc == 5 && strcmp(argv[1], "serve") == 0) {
         r = serve(argv[2], argv[3], atoi(argv[4]));
