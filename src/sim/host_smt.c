@@ -143,6 +143,18 @@ static void send_waiting(struct smt_host *h, unsigned peer)
     }
 }
 
+/* First uses of sessions are not the traffic that cutoffs are to be made of: many hosts give many
+ * messages of one byte, and levels cut by those would put all others into the lowest. */
+static void forget_length(struct smt_host *h, uint32_t len)
+{
+    struct smt_cutoffs *c = &h->engine->cutoffs;
+    uint32_t *count = &c->count[smt_cutoffs_class(len)];
+    if (c->n_seen > 0 && *count > 0) {
+        c->n_seen--;
+        (*count)--;
+    }
+}
+
 /* A request or one-way message is whole. */
 static void message_came(struct smt_host *h, const struct smt_engine_event *ev)
 {
@@ -151,6 +163,7 @@ static void message_came(struct smt_host *h, const struct smt_engine_event *ev)
         smt_map_del(&h->all->ids, key_of(c->peer, h->net_host->number, ev->rpc->id));
     if (m == NULL || m->failed) {
         /* One of the first uses of a session, or its sender has died meanwhile. */
+        forget_length(h, (uint32_t)ev->len);
         if (ev->type == SMT_EE_REQUEST && smt_rpc_reject(ev->rpc) < 0)
             smt_net_fatal("a request cannot be refused");
         smt_rpc_release(ev->rpc);
