@@ -89,6 +89,13 @@ struct smt_conn {
     uint8_t n_doubts;    /* questions without answer since then */
 };
 
+/* Bytes that may be in flight to the peer now. */
+static inline uint64_t smt_conn_window(const struct smt_conn *c)
+{
+    return SMT_LIKELY(c->tx_share.is == SMT_SHARE_ALL) ? c->pacer.max_window
+                                                       : smt_pacer_window_narrow(c);
+}
+
 SMT_MUST_CHECK int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr,
                                 bool initiator, struct smt_conn **out);
 void smt_conn_free(struct smt_conn *c);

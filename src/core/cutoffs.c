@@ -7,16 +7,16 @@
  * levels they get, at least one and all but one at most. The bytes are cut into one part more than
  * that: what has most left shares the highest of the scheduled levels, which the best granted
  * message uses only when many are active. With few levels this is what keeps the short messages
- * apart from the heads of long ones; tried against equal parts of the unscheduled levels alone, it
- * halved the tail of W3 with two levels.
+ * apart from the heads of long ones. Control packets are not counted: they go first anyway, and
+ * with long messages they would leave nothing else in the highest level.
  *
  * Integer arithmetic only: the same traffic gives the same cutoffs everywhere. */
 #include "core/cutoffs.h"
 
 #include <string.h>
 
-/* Headers, trailers and gap of a data packet; a whole GRANT packet. As on Ethernet under UDP. */
-enum { PACKET_EXTRA = 155, GRANT_WIRE = 141, FIRST_LOOK = 64, MAX_STEPS = 64 };
+/* Headers, trailers and gap of a data packet, as on Ethernet under UDP. */
+enum { PACKET_EXTRA = 155, FIRST_LOOK = 64, MAX_STEPS = 64 };
 
 const uint32_t smt_cutoffs_default[SMT_CUTOFFS_LEVELS] = {UINT32_MAX, 0, 0, 0,
                                                           1000000, 15000, 2800, 200};
@@ -79,9 +79,6 @@ static void weigh_message(struct weights *w, uint32_t len, uint64_t n, uint32_t 
     uint32_t tail = len - at < most_tail ? len - at : most_tail;
     uint64_t n_middle = (len - at - tail) / packet;
     w->sched += n_middle * (packet + PACKET_EXTRA) * n;
-    uint64_t grants = (n_middle + tail / packet + 1) * GRANT_WIRE / 2 * n;
-    w->of[0] += grants;
-    w->sum += grants;
     at = len - tail;
     for (unsigned i = 0; i < MAX_STEPS && at < len; i++) {
         uint32_t data = len - at < packet ? len - at : packet;

@@ -241,10 +241,12 @@ static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct
 }
 
 /* What a batch of packets says of the traffic. */
-static void traffic_look(struct smt_engine *e, uint64_t bytes, unsigned n)
+static inline void traffic_look(struct smt_engine *e, uint64_t bytes, unsigned n)
 {
     const struct smt_tune *t = &e->config.tune;
-    smt_path_total(e, e->now, bytes);
+    e->total_bytes += bytes;
+    if (SMT_UNLIKELY(e->total_bytes >= SMT_PATH_TOTAL_STEP))
+        smt_path_total(e, e->now);
     if (n > 1 || e->grants.batch > 0)
         smt_grants_batch(&e->grants, n, bytes);
     if (SMT_LIKELY(!smt_cutoffs_is_due(&e->cutoffs)))
@@ -380,7 +382,8 @@ unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_s
                       st->retries_sent + st->no_session_sent + st->versions_sent;
     if (e->stateless.n == 0 || smt_stateless_send(e, sink)) {
         /* MARKs arise while data leave, so control goes once more behind them. */
-        if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_data(e, now, sink) && tx_ctl(e, sink))
+        if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_data(e, now, sink) && tx_ctl(e, sink) &&
+            !smt_list_is_empty(&e->acks_due))
             (void)smt_acks_send(e, sink);
     }
     return (unsigned)(st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +

@@ -24,7 +24,7 @@ void smt_grants_fini(struct smt_grants *g);
  * brings it back). */
 SMT_MUST_CHECK int smt_grants_add(struct smt_engine *e, struct smt_rpc *r);
 
-/* It is whole, over, or lost its memory. */
+/* It is whole, over, or lost its memory. Harmless when it is not in the book. */
 void smt_grants_remove(struct smt_engine *e, struct smt_rpc *r);
 
 /* Data of a message came that is not whole, or it was announced how much will come. */

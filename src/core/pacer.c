@@ -26,15 +26,19 @@ static const uint64_t mark_patience_max = 100 * SMT_MSEC;
 
 void smt_pacer_init(struct smt_pacer *p)
 {
-    *p = (struct smt_pacer){.max_window = WINDOW_FIRST, .low_prio = UINT8_MAX};
+    *p = (struct smt_pacer){.max_window = WINDOW_FIRST,
+                             .max_step = MARK_MIN_BYTES,
+                             .low_prio = UINT8_MAX};
 }
 
 void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window)
 {
     p->max_window = rx_window > WINDOW_FIRST ? rx_window : WINDOW_FIRST;
+    uint32_t part = p->max_window / SMT_PACER_MARKS;
+    p->max_step = part > MARK_MIN_BYTES ? part : MARK_MIN_BYTES;
 }
 
-uint64_t smt_pacer_window(const struct smt_conn *c)
+uint64_t smt_pacer_window_narrow(const struct smt_conn *c)
 {
     uint64_t window = smt_share_of(&c->tx_share, c->pacer.max_window);
     uint64_t least = (uint64_t)WINDOW_PACKETS * c->mtu.now;
@@ -85,6 +89,16 @@ static bool flight_begin(struct smt_conn *c, uint64_t now)
     return true;
 }
 
+/* A narrow window is asked about twice: it must not stand still for an answer. */
+static uint32_t step_narrow(const struct smt_conn *c)
+{
+    uint32_t window = (uint32_t)smt_pacer_window_narrow(c);
+    uint32_t step = window / SMT_PACER_MARKS;
+    if (step < MARK_MIN_BYTES)
+        step = window < 2 * MARK_MIN_BYTES ? window / 2 : MARK_MIN_BYTES;
+    return step;
+}
+
 void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio)
 {
     struct smt_pacer *p = &c->pacer;
@@ -95,11 +109,9 @@ void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio
     p->sent_packets++;
     if (prio < p->low_prio)
         p->low_prio = prio;
-    uint32_t window = (uint32_t)smt_pacer_window(c);
-    uint32_t step = window / SMT_PACER_MARKS;
-    /* A narrow window is asked about twice: it must not stand still for an answer. */
-    if (step < MARK_MIN_BYTES)
-        step = window < 2 * MARK_MIN_BYTES ? window / 2 : MARK_MIN_BYTES;
+    uint32_t step = p->max_step;
+    if (SMT_UNLIKELY(c->tx_share.is < SMT_SHARE_ALL))
+        step = step_narrow(c);
     /* The first packet is marked for its RTT. */
     if (p->sent_bytes - p->flight->marked_bytes >= step || SMT_UNLIKELY(first))
         mark_send(c, now);

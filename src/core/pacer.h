@@ -50,6 +50,7 @@ struct smt_pacer {
     uint32_t sent_packets;
     uint32_t next_seq;
     uint32_t max_window;    /* what the peer can buffer */
+    uint32_t max_step;      /* bytes between two MARKs when all of it may be used */
     uint32_t seen_ce;
     uint32_t got_packets, got_bytes, got_ce; /* received, for SEEN */
     uint8_t low_prio;       /* lowest of data since the last mark */
@@ -76,7 +77,7 @@ static inline bool smt_pacer_allows(const struct smt_pacer *p, uint64_t window, 
 }
 
 /* Bytes that may be in flight to the peer now. */
-uint64_t smt_pacer_window(const struct smt_conn *c);
+uint64_t smt_pacer_window_narrow(const struct smt_conn *c);
 
 /* The peer's totals of packets sent, with his MARK: what of it has not come, what the path does. */
 void smt_pacer_marked(struct smt_conn *c, uint64_t now, uint32_t packets);

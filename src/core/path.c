@@ -6,7 +6,7 @@
 #include "core/state.h"
 
 /* Until somebody was measured by data, packets are this long. */
-enum { PACKET_FIRST = 1500, TOTAL_STEP = 64 * 1024 };
+enum { PACKET_FIRST = 1500 };
 
 static uint64_t rate_most(const struct smt_engine *e)
 {
@@ -42,11 +42,10 @@ void smt_path_rate(struct smt_conn *c, uint64_t bytes, uint64_t span, bool full)
     fill_again(c);
 }
 
-void smt_path_total(struct smt_engine *e, uint64_t now, uint64_t bytes)
+void smt_path_total(struct smt_engine *e, uint64_t now)
 {
-    e->total_bytes += bytes;
     /* What comes at one go says nothing of the way it came. */
-    if (SMT_LIKELY(e->total_bytes < TOTAL_STEP) || now < e->total_at + smt_rtt_least(&e->path))
+    if (now < e->total_at + smt_rtt_least(&e->path))
         return;
     smt_rtt_rate_sample(&e->path, e->total_bytes, now - e->total_at, rate_most(e));
     e->fill = smt_rtt_fill(&e->path, PACKET_FIRST);

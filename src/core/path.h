@@ -30,7 +30,8 @@ uint32_t smt_path_tail(const struct smt_conn *c);
 uint64_t smt_path_unsched_of(const struct smt_tune *t, uint64_t fill);
 uint64_t smt_path_tail_of(const struct smt_tune *t, uint64_t fill);
 
-/* `bytes` came in from all peers together. */
-void smt_path_total(struct smt_engine *e, uint64_t now, uint64_t bytes);
+/* The engine's total_bytes came in from all peers together: call when it is a step or more. */
+enum { SMT_PATH_TOTAL_STEP = 64 * 1024 };
+void smt_path_total(struct smt_engine *e, uint64_t now);
 
 #endif

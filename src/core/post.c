@@ -14,6 +14,10 @@ static uint64_t iov_total(const struct smt_post_iov *iov, unsigned n_iov)
 /* What of a message goes without a grant. */
 static uint32_t unsched_of(const struct smt_conn *c, uint64_t len)
 {
+    /* Nothing measured makes this less. */
+    if (SMT_LIKELY(len <= c->e->config.tune.unsched_first && len <= c->unsched_limit &&
+                   c->tx_share.is == SMT_SHARE_ALL))
+        return (uint32_t)len;
     uint32_t limit = smt_path_unsched(c);
     return len < limit ? (uint32_t)len : limit;
 }

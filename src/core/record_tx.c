@@ -149,7 +149,7 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     /* The window may be shut by what stands in the queue of a low level: a message of one packet
      * does not wait for that. */
     bool alone = piece.len == t->len && !piece.again;
-    if (!alone && !smt_pacer_allows(&c->pacer, smt_pacer_window(c), (uint32_t)packet_len))
+    if (!alone && !smt_pacer_allows(&c->pacer, smt_conn_window(c), (uint32_t)packet_len))
         return SMT_SENT_BLOCKED;
     if (SMT_UNLIKELY(t->seal >= SMT_SEAL_LIMIT)) {
         smt_rpc_fail(r, SMT_EKEYLIMIT);
@@ -182,7 +182,8 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     if (prio < t->low_prio)
         t->low_prio = prio;
     smt_pacer_sent(c, now, (uint32_t)packet_len, prio);
-    smt_srpt_charge(&c->e->srpt, r, (uint32_t)packet_len);
+    if (t->len > SMT_SRPT_SHORT_LEN)
+        smt_srpt_charge(&c->e->srpt, r, (uint32_t)packet_len);
     r->heard = now;
     c->data_at = now;
     return SMT_SENT_ONE;

@@ -89,7 +89,8 @@ void smt_rpc_rx_give_back(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
     uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
-    smt_grants_remove(c->e, r);
+    if (r->rx.incoming > 0 || r->rx.entry.listed)
+        smt_grants_remove(c->e, r);
     smt_msg_rx_fini(&r->rx, &c->e->bufs);
     if (had > 0)
         smt_conn_let_go(c, had);
@@ -112,7 +113,8 @@ static void unlink_wire(struct smt_rpc *r)
     smt_wheel_disarm(&c->e->wheel, &r->timer.t);
     smt_list_remove(&r->wait_link);
     tx_give_back(r);
-    smt_grants_remove(c->e, r);
+    if (r->rx.incoming > 0 || r->rx.entry.listed)
+        smt_grants_remove(c->e, r);
     if (smt_rpc_is_server(r)) {
         c->served--;
     } else if (r->counted) {
@@ -274,7 +276,8 @@ int smt_rpc_take_buffer(struct smt_rpc *r)
 void smt_rpc_got_all(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    smt_grants_remove(c->e, r);
+    if (r->rx.incoming > 0 || r->rx.entry.listed)
+        smt_grants_remove(c->e, r);
     if (!smt_rpc_is_server(r)) {
         c->e->stats.responses_received++;
         /* Beyond the bitmap the mark does not tell, and the server would have to ask. */

@@ -67,6 +67,9 @@ int smt_srpt_put(struct smt_srpt *s, struct smt_rpc *r)
 void smt_srpt_remove(struct smt_srpt *s, struct smt_rpc *r)
 {
     struct smt_msg_tx *t = &r->tx;
+    /* All that is queued is in a list. */
+    if (smt_list_is_empty(&t->ready))
+        return;
     smt_list_remove(&t->ready);
     if (smt_heap_has(&t->srpt)) {
         smt_heap_remove(&s->heap, &t->srpt);
@@ -96,8 +99,6 @@ struct smt_rpc *smt_srpt_first(const struct smt_srpt *s)
 
 void smt_srpt_charge(struct smt_srpt *s, const struct smt_rpc *r, uint32_t len)
 {
-    if (r->tx.len <= SMT_SRPT_SHORT_LEN)
-        return;
     if (s->owed >= FIFO_PRICE && smt_list_first(&s->waited) == &r->tx.ready) {
         uint64_t price = (uint64_t)len * 1000;
         s->owed -= price < s->owed ? price : s->owed;

@@ -31,7 +31,7 @@ void smt_srpt_remove(struct smt_srpt *s, struct smt_rpc *r);
 /* The one to send from now; it stays queued. NULL when there is none. */
 struct smt_rpc *smt_srpt_first(const struct smt_srpt *s);
 
-/* `len` bytes of `r` have left. */
+/* `len` bytes of a message that is not short have left. */
 void smt_srpt_charge(struct smt_srpt *s, const struct smt_rpc *r, uint32_t len);
 
 static inline bool smt_srpt_is_empty(const struct smt_srpt *s)

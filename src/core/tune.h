@@ -7,8 +7,7 @@
 
 /* X(name, default, least, most, unit and meaning) */
 #define SMT_TUNE_TABLE(X)                                                                          \
-    X(link_mbps, 0, 0, 4000000, "Mb/s of the device: an upper bound and its pace; 0 = unknown")    \
-    X(link_backlog_ns, 2000, 0, 10000000, "ns of data that may wait in a paced device")            \
+    X(link_mbps, 0, 0, 4000000, "Mb/s of the device, an upper bound of rates; 0 = unknown")        \
     X(n_prios, 8, 1, 8, "priority levels of the network, used from 0 up")                          \
     X(overcommit, 8, 1, 16, "incoming messages granted at once")                                   \
     X(unsched_first, 10000, 1, 1 << 30, "bytes without a grant to a peer never measured")          \
@@ -16,16 +15,15 @@
     X(unsched_pct, 150, 10, 10000, "unscheduled bytes, percent of RTT x rate")                     \
     X(window_first, 20000, 1, 1 << 30, "grant window before anything was measured, bytes")         \
     X(window_pct, 250, 10, 10000, "grant window, percent of RTT x rate")                           \
-    X(window_next_pct, 40, 0, 100, "window of all active messages but the best, percent of its")  \
-    X(credit_pct, 400, 10, 100000, "all on its way but the best message's, same unit")              \
+    X(window_next_pct, 40, 0, 100, "window of all active messages but the best, percent of its")   \
+    X(credit_pct, 400, 10, 100000, "all on its way but the best message's, same unit")             \
     X(grant_fifo_permille, 50, 0, 500, "share of granted bytes that the oldest message gets")      \
     X(grant_fifo_bytes, 20000, 1, 1 << 30, "bytes of one such grant")                              \
     X(send_fifo_permille, 50, 0, 500, "share of sent bytes that the oldest message gets")          \
     X(silent_rtts, 4, 1, 1000, "round trips after which a granted sender counts as silent")        \
     X(silent_floor_ns, 20000, 0, 1000000000, "ns, and not before")                                 \
-    X(cutoffs_every, 1024, 16, 1 << 20, "messages between two looks at the traffic seen")          \
+    X(cutoffs_every, 4096, 16, 1 << 20, "messages between two looks at the traffic seen")          \
     X(cutoffs_drift_pct, 30, 0, 1000, "percent of change in a level's share that moves cutoffs")   \
-    X(incast_bytes, 1 << 20, 1000, 1 << 30, "unscheduled bytes that may be on their way to us")    \
     X(resend_floor_ns, 500000, 10000, 1000000000, "ns beyond the RTT before anything is missed")   \
     X(resend_first_ns, 10000000, 10000, 1000000000, "ns, the same before an RTT was measured")     \
     X(resend_most_ns, 128000000, 10000, 4000000000, "ns, the longest silence between two asks")    \
