@@ -80,6 +80,7 @@ static void end_open(struct net_end *end, const char *name, bool accept, bool wi
     ep.bind_host = "127.0.0.1";
     ep.accept = accept;
     assert_int_equal(smt_ep_open(end->ctx, &ep, &end->ep), 0);
+    end->host = ep.bind_host;
     end->n = 0;
 }
 
@@ -273,6 +274,7 @@ static void test_psk_renewed(void **state)
     assert_int_equal(smt_ctx_open(&config, &pair.client.ctx), 0);
     assert_int_equal(smt_ep_open(pair.server.ctx, &ep, &pair.server.ep), 0);
     assert_int_equal(smt_ep_open(pair.client.ctx, &ep, &pair.client.ep), 0);
+    pair.server.host = pair.client.host = ep.bind_host;
     assert_int_equal(session_try(&s), 0);
     test_dir_write(&dir, "psk", "me:ff112233445566778899aabbccddeeff\n");
     assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
