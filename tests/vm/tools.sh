@@ -11,10 +11,10 @@
 
 device=$1 tool=$2 mode=$3 loss=${4:-0}
 sizes="--min 64 --max 1048576" n_sizes=15
-events= depth= n=10
+events= depth= n=5
 [ "$mode" != events ] || events=-e
 [ "$tool" = smt_lat ] || depth="-t 4"
-[ "$loss" = 0 ] || { n=4; lab_loss "$loss"; }
+[ "$loss" = 0 ] || { n=3; lab_loss "$loss"; }
 
 traffic_begin
 serve "$device" $(paced "$mode") "$tool" $events --once
