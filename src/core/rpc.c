@@ -448,7 +448,8 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         }
         r->heard = now;
         /* What stands in a queue need not be sent again; but not for ever. */
-        if (r->n_quiet > BEHIND_ROUNDS || !smt_grants_is_behind(c->e, r)) {
+        bool ours = smt_ctl_is_backed_up(&c->ctl);
+        if (!ours && (r->n_quiet > BEHIND_ROUNDS || !smt_grants_is_behind(c->e, r))) {
             smt_grants_yield(c->e, r);
             smt_mtu_suspect(c, now);
             ask(r);
