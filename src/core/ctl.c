@@ -5,6 +5,9 @@
 
 #include "core/state.h"
 
+/* Of all conns, beyond which none gets a second for asking again. */
+enum { MANY_BUFS = 512 };
+
 void smt_ctl_init(struct smt_ctl *t)
 {
     t->buf = NULL;
@@ -73,6 +76,16 @@ void smt_ctl_add_behind(struct smt_conn *c, const struct smt_frame *f, uint8_t p
         return;
     }
     b->len += (uint16_t)smt_frame_encode(f, b->bytes + b->len, SMT_CTL_BUF_LEN - b->len);
+}
+
+bool smt_ctl_is_backed_up(const struct smt_conn *c)
+{
+    const struct smt_ctl *t = &c->ctl;
+    if (t->buf == NULL)
+        return false;
+    if (SMT_LIKELY(smt_pool_n_live(&c->e->ctl_bufs) <= MANY_BUFS))
+        return t->n_bufs > SMT_CTL_MAX_BUFS / 2;
+    return t->n_bufs > 1 || t->buf->len > SMT_CTL_BUF_LEN / 2;
 }
 
 void smt_ctl_add_id(struct smt_conn *c, uint8_t type, uint64_t id)

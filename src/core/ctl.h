@@ -50,11 +50,9 @@ static inline bool smt_ctl_is_waiting(const struct smt_ctl *t)
     return t->buf != NULL;
 }
 
-/* So much waits to be sent that asking once more would tell the peer nothing sooner. */
-static inline bool smt_ctl_is_backed_up(const struct smt_ctl *t)
-{
-    return t->buf != NULL && (t->n_bufs > 1 || t->buf->len > SMT_CTL_BUF_LEN / 2);
-}
+/* So much waits to be sent, on this conn or on all, that asking once more would tell the peer
+ * nothing sooner. */
+bool smt_ctl_is_backed_up(const struct smt_conn *c);
 
 /* Sends what waits as one CTRL packet. False when the sink is full (it waits on). */
 bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink);

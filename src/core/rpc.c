@@ -435,20 +435,20 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         }
         if (r->n_quiet < MAX_ROUNDS)
             r->n_quiet++;
-        /* Given up when the client is silent about it, not when it waits its turn or for a
-         * grant. */
-        if (r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r) &&
+        /* Given up when the client is silent about it, not when it waits its turn or for a grant,
+         * nor while it has not been asked. */
+        bool ours = smt_ctl_is_backed_up(c);
+        if (!ours && r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r) &&
             !smt_msg_tx_sendable(&r->tx) && ++r->n_need_ack > MAX_NEED_ACKS) {
             smt_rpc_fail(r, SMT_EUNREACHABLE);
             return;
         }
-        if (r->state == SMT_RPC_AWAIT_DONE && ++r->n_need_ack > MAX_NEED_ACKS) {
+        if (!ours && r->state == SMT_RPC_AWAIT_DONE && ++r->n_need_ack > MAX_NEED_ACKS) {
             smt_rpc_retire(r);
             return;
         }
         r->heard = now;
         /* What stands in a queue need not be sent again; but not for ever. */
-        bool ours = smt_ctl_is_backed_up(&c->ctl);
         if (!ours && (r->n_quiet > BEHIND_ROUNDS || !smt_grants_is_behind(c->e, r))) {
             smt_grants_yield(c->e, r);
             smt_mtu_suspect(c, now);

@@ -9,7 +9,8 @@
 
 #include "base/mem.h"
 
-enum { MAX_SESSIONS = 1000, SLACK = 1 << 20 };
+/* The next chunks of pools that a busy machine fills; a call or session lost would be more. */
+enum { MAX_SESSIONS = 1000, SLACK = 4 << 20 };
 
 static struct net_pair pair;
 static struct smt_session *sessions[MAX_SESSIONS];
