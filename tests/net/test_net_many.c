@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 
-/* The next chunks of pools that a busy machine fills; a call or session lost would be more. */
+/* The next chunks of pools that a busy machine fills; what all calls of a round leak is more. */
 enum { MAX_SESSIONS = 1000, SLACK = 4 << 20 };
 
 static struct net_pair pair;
