@@ -125,7 +125,7 @@ size_t roce_build(const struct roce_frame *f, uint8_t out[ROCE_MAX_FRAME])
     return end + ROCE_ICRC_LEN;
 }
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
     perror(what);
     exit(1);
