@@ -18,25 +18,15 @@
 
 static const struct ud_rig_flavour *flavour;
 
-static struct smt_mem_stats memory_before;
-
 static int set_up(void **state)
 {
-    ud_rig_model(flavour);
-    memory_before = smt_mem_live();
-    static struct ud_rig rig;
-    rig = (struct ud_rig){0};
-    *state = &rig;
+    *state = ud_rig_begin(flavour);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    ud_rig_close(*state);
-    assert_int_equal(verbs_model_n_live(), 0);
-    struct smt_mem_stats now = smt_mem_live();
-    assert_true(now.n_live == memory_before.n_live);
-    assert_true(now.bytes_live == memory_before.bytes_live);
+    ud_rig_end(*state);
     return 0;
 }
 

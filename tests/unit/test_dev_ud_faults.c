@@ -26,7 +26,6 @@ int __real_clock_gettime(clockid_t id, struct timespec *ts);
 int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
 
 static const struct ud_rig_flavour *flavour;
-static struct smt_mem_stats memory_before;
 static unsigned clock_ahead_s;
 static uint64_t memlock_allowed;
 
@@ -47,23 +46,15 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
 
 static int set_up(void **state)
 {
-    ud_rig_model(flavour);
-    memory_before = smt_mem_live();
     clock_ahead_s = 0;
     memlock_allowed = UINT64_MAX;
-    static struct ud_rig rig;
-    rig = (struct ud_rig){0};
-    *state = &rig;
+    *state = ud_rig_begin(flavour);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    ud_rig_close(*state);
-    assert_int_equal(verbs_model_n_live(), 0);
-    struct smt_mem_stats now = smt_mem_live();
-    assert_true(now.n_live == memory_before.n_live);
-    assert_true(now.bytes_live == memory_before.bytes_live);
+    ud_rig_end(*state);
     return 0;
 }
 
@@ -533,7 +524,7 @@ static void test_every_refusal(void **state)
         else
             assert_true(strlen(text) > 20);
         assert_int_equal(verbs_model_n_live(), 0);
-        assert_true(smt_mem_live().n_live == memory_before.n_live);
+        assert_true(smt_mem_live().n_live == ud_rig_n_live_before());
     }
     assert_true(n > 30);
 }
@@ -553,7 +544,7 @@ static void test_no_memory(void **state)
         if (r == 0)
             dev->ops->close(dev);
         assert_int_equal(verbs_model_n_live(), 0);
-        assert_true(smt_mem_live().n_live == memory_before.n_live);
+        assert_true(smt_mem_live().n_live == ud_rig_n_live_before());
     }
 }
 

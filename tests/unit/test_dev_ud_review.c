@@ -29,18 +29,14 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *ts)
 
 static int set_up(void **state)
 {
-    ud_rig_model(flavour);
     clock_ahead_s = 0;
-    static struct ud_rig rig;
-    rig = (struct ud_rig){0};
-    *state = &rig;
+    *state = ud_rig_begin(flavour);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    ud_rig_close(*state);
-    assert_int_equal(verbs_model_n_live(), 0);
+    ud_rig_end(*state);
     return 0;
 }
 

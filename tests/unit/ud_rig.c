@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/mem.h"
 #include "ud_rig.h"
 
 const struct ud_rig_flavour ud_rig_flavours[] = {
@@ -53,6 +54,31 @@ void ud_rig_open_one(struct ud_rig *rig, const char *spec, const char *bind_host
     uint16_t port = rig->dev[i]->ops->port(rig->dev[i]);
     assert_int_equal(smt_dev_resolve(host, port, &rig->addr[i], 1), 1);
     rig->n++;
+}
+
+static struct smt_mem_stats memory_before;
+
+struct ud_rig *ud_rig_begin(const struct ud_rig_flavour *flavour)
+{
+    static struct ud_rig rig;
+    ud_rig_model(flavour);
+    memory_before = smt_mem_live();
+    rig = (struct ud_rig){0};
+    return &rig;
+}
+
+void ud_rig_end(struct ud_rig *rig)
+{
+    ud_rig_close(rig);
+    assert_int_equal(verbs_model_n_live(), 0);
+    struct smt_mem_stats now = smt_mem_live();
+    assert_true(now.n_live == memory_before.n_live);
+    assert_true(now.bytes_live == memory_before.bytes_live);
+}
+
+uint64_t ud_rig_n_live_before(void)
+{
+    return memory_before.n_live;
 }
 
 void ud_rig_open(struct ud_rig *rig, const char *spec, unsigned n)

@@ -33,6 +33,14 @@ struct ud_rig {
 /* Resets the model to this flavour. */
 void ud_rig_model(const struct ud_rig_flavour *flavour);
 
+/* For cmocka's set-up and tear-down: a rig over a fresh model; at the end its devices are closed
+ * and nothing of theirs is left, in the model or in memory. */
+struct ud_rig *ud_rig_begin(const struct ud_rig_flavour *flavour);
+void ud_rig_end(struct ud_rig *rig);
+
+/* What was allocated when it began. */
+uint64_t ud_rig_n_live_before(void);
+
 /* Opens `n` devices; the model is as the caller made it. */
 void ud_rig_open(struct ud_rig *rig, const char *spec, unsigned n);
 void ud_rig_open_one(struct ud_rig *rig, const char *spec, const char *bind_host);
