@@ -41,7 +41,7 @@ struct smt_ctx {
     enum smt_aead_alg algs[SMT_API_N_ALGS];
     const struct smt_aead *aeads[SMT_API_N_ALGS]; /* by alg; NULL = not chosen */
     bool has_ssl_ctx;
-    struct smt_ctx_config kept; /* of it, copies of what names credentials */
+    struct smt_ctx_config kept; /* copies of the names of credential files, for reading again */
     struct smt_log log;
     uint64_t serial;      /* names the context in the threads' error texts */
     char *device, *tap;   /* copies; tap may be NULL */

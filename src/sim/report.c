@@ -18,6 +18,18 @@ static void decile_bounds(const struct smt_report *r, unsigned d, int64_t *above
     *upto = (int64_t)smt_workload_decile(w, d);
 }
 
+/* Bin of tenth d, or of everything when d is SMT_DECILES; *upto is for a tenth only. */
+static struct smt_run_bin decile_bin(const struct smt_report *r, unsigned d, int64_t *upto)
+{
+    int64_t above = -1;
+    struct smt_run_bin b;
+    *upto = INT64_MAX;
+    if (d < SMT_DECILES)
+        decile_bounds(r, d, &above, upto);
+    smt_run_bin(r->result, above, *upto, &b);
+    return b;
+}
+
 static double per(double a, double b)
 {
     return b > 0 ? a / b : 0;
@@ -38,11 +50,8 @@ static void text_deciles(const struct smt_report *r, FILE *out)
 {
     fprintf(out, "%12s %10s %9s %9s %9s %9s\n", "up to", "messages", "mean", "p50", "p99", "p99.9");
     for (unsigned d = 0; d <= SMT_DECILES; d++) {
-        int64_t above = -1, upto = INT64_MAX;
-        struct smt_run_bin b;
-        if (d < SMT_DECILES)
-            decile_bounds(r, d, &above, &upto);
-        smt_run_bin(r->result, above, upto, &b);
+        int64_t upto;
+        struct smt_run_bin b = decile_bin(r, d, &upto);
         if (d < SMT_DECILES)
             fprintf(out, "%12" PRId64, upto);
         else
@@ -224,11 +233,8 @@ void smt_report_csv(const struct smt_report *r, FILE *out)
     const struct smt_run_config *c = r->config;
     fprintf(out, "policy,workload,load,hosts,seed,levels,decile,upper_bytes,n,mean,p50,p99,p999\n");
     for (unsigned d = 0; d <= SMT_DECILES; d++) {
-        int64_t above = -1, upto = INT64_MAX;
-        struct smt_run_bin b;
-        if (d < SMT_DECILES)
-            decile_bounds(r, d, &above, &upto);
-        smt_run_bin(r->result, above, upto, &b);
+        int64_t upto;
+        struct smt_run_bin b = decile_bin(r, d, &upto);
         fprintf(out, "%s,%s,%g,%u,%" PRIu64 ",%u,", c->policy->name, c->workload->name, c->load,
                 c->net.n_tors * c->net.hosts_per_tor, c->seed, c->policy_config.levels);
         if (d < SMT_DECILES)
