@@ -58,12 +58,12 @@ static int socket_configure(int fd, int family, bool is_dual)
     int r = 0;
     if (family == AF_INET || is_dual) {
         r |= option_set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
-        r |= option_set(fd, IPPROTO_IP, IP_TOS, SMT_UDP_TOS_ECT0);
+        r |= option_set(fd, IPPROTO_IP, IP_TOS, SMT_TOS_ECT0);
         r |= option_set(fd, IPPROTO_IP, IP_RECVTOS, 1);
     }
     if (family == AF_INET6) {
         r |= option_set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
-        r |= option_set(fd, IPPROTO_IPV6, IPV6_TCLASS, SMT_UDP_TOS_ECT0);
+        r |= option_set(fd, IPPROTO_IPV6, IPV6_TCLASS, SMT_TOS_ECT0);
         r |= option_set(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
     }
     return r;
@@ -240,7 +240,7 @@ static int udp_open(const struct smt_dev_config *config, struct smt_dev **out)
         goto err_close;
     }
     d->port = local.port;
-    d->mem_len = (size_t)(SMT_UDP_TX_FRAMES + SMT_UDP_RX_FRAMES) * SMT_UDP_SLOT;
+    d->mem_len = (size_t)(SMT_SUPER_FRAMES + SMT_UDP_RX_FRAMES) * SMT_UDP_SLOT;
     d->mem = smt_mem_map(d->mem_len);
     if (d->mem == NULL) {
         r = smt_dev_fail(config->error_text, config->error_text_len, SMT_ENOMEM,
@@ -248,7 +248,7 @@ static int udp_open(const struct smt_dev_config *config, struct smt_dev **out)
         goto err_close;
     }
     smt_udp_tx_init(d, d->mem, gso_is_known(d->fd));
-    smt_udp_rx_init(d, d->mem + (size_t)SMT_UDP_TX_FRAMES * SMT_UDP_SLOT);
+    smt_udp_rx_init(d, d->mem + (size_t)SMT_SUPER_FRAMES * SMT_UDP_SLOT);
     *out = &d->base;
     return 0;
 
@@ -301,7 +301,7 @@ static int udp_arm(struct smt_dev *dev)
     if (smt_udp_rx_has_rest(d))
         return SMT_EBUSY;
     d->n_unarmed = 0;
-    uint32_t wanted = EPOLLIN | (d->tx.n > 0 ? EPOLLOUT : 0);
+    uint32_t wanted = EPOLLIN | (d->tx.super.n > 0 ? EPOLLOUT : 0);
     if (wanted != d->watched) {
         struct epoll_event ev = {.events = wanted};
         int op = d->watched == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
@@ -336,6 +336,7 @@ static void udp_stats(struct smt_dev *dev, struct smt_dev_stats *out)
 {
     const struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
     *out = d->stats;
+    out->pad_bytes = d->tx.super.pad_bytes;
     uint32_t info[SK_MEMINFO_VARS];
     socklen_t len = sizeof(info);
     if (getsockopt(d->fd, SOL_SOCKET, SO_MEMINFO, info, &len) == 0 &&

@@ -6,14 +6,9 @@
 #include <sys/socket.h>
 
 #include "dev/dev_impl.h"
+#include "dev/super.h"
 
 enum {
-    SMT_UDP_TX_FRAMES = 32, /* a power of two */
-    SMT_UDP_TX_OPEN = 8,
-    SMT_UDP_TX_SEGMENTS = 64,
-    SMT_UDP_TX_SUPER_LEN = 65000,
-    SMT_UDP_TX_BATCH_LEN =
-        768 << 10, /* together with what is received inside an L2 cache of 2 MB */
     SMT_UDP_RX_FRAMES = 24,
     SMT_UDP_PATHS = 64,
     /* A whole datagram and some lines, so that the slots do not begin in the same set of the L1. */
@@ -22,39 +17,20 @@ enum {
     SMT_UDP_RX_CONTROL = 128,
 };
 
-/* ECT(0): our packets may be marked instead of dropped (docs/wire.md 1). */
-enum { SMT_UDP_TOS_ECT0 = 2 };
-
-/* A super-frame being laid out: n_segs segments of seg_len bytes, the last of last_len. */
 struct smt_udp_frame {
-    _Alignas(64) struct smt_addr to;
-    uint8_t tos;
-    bool is_split; /* goes segment by segment; done_segs have gone */
-    uint32_t seg_len, last_len, n_segs, done_segs;
-    uint8_t *data;
+    struct smt_super_frame super; /* is_fixed: goes segment by segment; done_segs have gone */
+    uint32_t done_segs;
     struct sockaddr_storage name;
     socklen_t name_len;
 };
 
-/* Frames queue in the order in which they were begun. Slots come from a stack, so that few are in
- * use and those are warm. `open` are the queued frames that take more: at most one for each
- * destination and priority. */
 struct smt_udp_tx {
-    struct smt_udp_frame *queue[SMT_UDP_TX_FRAMES];
-    struct smt_udp_frame *spare[SMT_UDP_TX_FRAMES];
-    struct smt_udp_frame *open[SMT_UDP_TX_OPEN];
-    uint32_t head, n, n_open, next_victim;
-    struct smt_udp_frame *last;
-    uint32_t max_segs; /* 1 without segmentation offload */
-    size_t batch_len;  /* bytes queued */
-    struct {
-        struct smt_udp_frame *frame; /* NULL: nothing to take back */
-        uint32_t last_len, seg_len, pad;
-    } undo;
+    struct smt_super super;
+    struct smt_udp_frame *spare[SMT_SUPER_FRAMES];
     uint8_t socket_tos; /* what goes out without a control message */
     uint8_t want_tos;   /* what goes out with one lately, `n_want` frames in a row */
     uint32_t n_want;
-    struct smt_udp_frame frames[SMT_UDP_TX_FRAMES];
+    struct smt_udp_frame frames[SMT_SUPER_FRAMES];
 };
 
 struct smt_udp_rx {
@@ -93,7 +69,7 @@ struct smt_udp {
     struct smt_udp_path paths[SMT_UDP_PATHS];
 };
 
-/* `slots` are SMT_UDP_TX_FRAMES and SMT_UDP_RX_FRAMES of SMT_UDP_SLOT bytes. */
+/* `slots` are SMT_SUPER_FRAMES and SMT_UDP_RX_FRAMES of SMT_UDP_SLOT bytes. */
 void smt_udp_tx_init(struct smt_udp *d, uint8_t *slots, bool has_gso);
 void smt_udp_rx_init(struct smt_udp *d, uint8_t *slots);
 
