@@ -1,4 +1,5 @@
 /* The peer played by hand of hand.h. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -72,6 +73,7 @@ struct hand *hand_new(bool hand_is_initiator)
     assert_non_null(h->pkts);
     h->now = SMT_SEC;
     h->polite = true;
+    h->room = UINT_MAX;
     h->initiator = hand_is_initiator;
     h->id = 0x0700000000000077;
     h->addr =
@@ -188,6 +190,9 @@ static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, u
     take_pending(h);
     assert_true(len > 0 && len <= HAND_MTU);
     assert_true(smt_addr_equal(to, &h->addr));
+    if (h->room == 0)
+        return NULL;
+    h->room -= h->room != UINT_MAX;
     h->pending = malloc(len);
     assert_non_null(h->pending);
     h->pending_len = len;
@@ -201,6 +206,7 @@ static void sink_unreserve(void *arg)
     assert_non_null(h->pending);
     free(h->pending);
     h->pending = NULL;
+    h->room += h->room != UINT_MAX;
 }
 
 static uint32_t sink_mtu(void *arg, const struct smt_addr *to)

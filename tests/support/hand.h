@@ -44,6 +44,7 @@ struct hand {
     uint8_t *pending;
     size_t pending_len;
     bool polite; /* MARK, PROBE and PING are answered: the default */
+    unsigned room; /* packets that the device still takes; UINT_MAX: any number */
     uint32_t got_packets, got_bytes;
     unsigned n_answered;
     struct hand_pkt *pkts; /* what the engine sent since hand_clear */
