@@ -18,7 +18,7 @@ enum smt_homa_type {
     SMT_HOMA_UNKNOWN = 0x13,
     SMT_HOMA_BUSY = 0x14,
     SMT_HOMA_CUTOFFS = 0x15,
-    SMT_HOMA_FREEZE = 0x16,  /* ignore it, whoever sends it */
+    SMT_HOMA_FREEZE = 0x16, /* ignore it, whoever sends it */
     SMT_HOMA_NEED_ACK = 0x17,
     SMT_HOMA_ACK = 0x18,
     SMT_HOMA_N_TYPES = SMT_HOMA_ACK - SMT_HOMA_DATA + 1,
@@ -30,7 +30,7 @@ enum {
     SMT_HOMA_N_PRIOS = 8,
     SMT_HOMA_MAX_ACKS = 5,
     SMT_HOMA_MIN_CLIENT_PORT = 0x8000, /* below: ports that servers bind */
-    SMT_HOMA_RESEND_FIRST = 100,    /* length of RESEND that formats without "all" use for it */
+    SMT_HOMA_RESEND_FIRST = 100,       /* length of RESEND that formats without "all" use for it */
 };
 
 /* RESEND.length: all that was sent so far. Only formats with `resend_all` know it. */
@@ -67,10 +67,10 @@ struct smt_homa_pkt {
     bool resend_all;
     bool long_grant;
     /* DATA, not smt1. */
-    uint8_t place;        /* enum smt_homa_place */
+    uint8_t place; /* enum smt_homa_place */
     /* DATA of smt1: added to the IPv4 identification gives the packet's number in its record. */
     uint8_t index;
-    uint8_t n_acks;       /* DATA (not smt1): 0 or 1; ACK: 0 … 5 besides sender_id's own */
+    uint8_t n_acks; /* DATA (not smt1): 0 or 1; ACK: 0 … 5 besides sender_id's own */
 
     /* DATA: version of the receiver's cutoffs that the sender holds, 0: none. When it is not the
      * receiver's own, it sends CUTOFFS, at most once a peer and millisecond. CUTOFFS: theirs. */
@@ -109,14 +109,16 @@ struct smt_homa_format {
     const char *name;                  /* of the profile */
     const struct smt_homa_kind *kinds; /* by type - SMT_HOMA_DATA */
     uint8_t ip_protocol;
-    uint8_t data_hdr_len;    /* clear bytes before the payload of DATA */
-    uint8_t data_overhead;   /* all bytes of a packet that are not the message's: 56 or 60 */
+    uint8_t data_hdr_len;  /* clear bytes before the payload of DATA */
+    uint8_t data_overhead; /* all bytes of a packet that are not the message's: 56 or 60 */
     uint8_t ack_len;
     uint8_t ipv6_class_shift; /* traffic class = priority << this; IPv4's TOS: << 5 */
-    bool tcp_like;           /* type stands at 11, flags and urgent mark it, TCP hijack is known */
-    bool resend_all;         /* RESEND with length −1 is understood */
-    bool knows_client_port;  /* RPCs and acks are named with it */
-    bool records;            /* the payload of DATA is a slice of a TLS record */
+    uint8_t control_doff;     /* what control packets say of their length; nobody reads it */
+    bool long_grants;         /* GRANT may have the byte of 6.10.6 */
+    bool tcp_like;            /* type stands at 11, flags and urgent mark it, TCP hijack is known */
+    bool resend_all;          /* RESEND with length −1 is understood */
+    bool knows_client_port;   /* RPCs and acks are named with it */
+    bool records;             /* the payload of DATA is a slice of a TLS record */
     bool ipv6;
 };
 

@@ -14,12 +14,12 @@
 #include "wire/homa.h"
 
 enum {
-    SMT_SMT1_HDR_LEN = 40,        /* clear header of every packet */
-    SMT_SMT1_SEGMENT_LEN = 20,    /* before the data of each packet, sealed */
-    SMT_SMT1_OVERHEAD = 13 + 16,  /* head and tag of a record */
+    SMT_SMT1_HDR_LEN = 40,       /* clear header of every packet */
+    SMT_SMT1_SEGMENT_LEN = 20,   /* before the data of each packet, sealed */
+    SMT_SMT1_OVERHEAD = 13 + 16, /* head and tag of a record */
     SMT_SMT1_TAG_LEN = 16,
     SMT_SMT1_MAX_RECORD = 5 + 65535, /* a kernel with large GSO goes beyond TLS's 16 KiB */
-    SMT_SMT1_DEFAULT_GSO = 10000, /* the kernel's max_gso_size */
+    SMT_SMT1_DEFAULT_GSO = 10000,    /* the kernel's max_gso_size */
 };
 
 /* What MTU and the largest burst make of all messages. */
