@@ -9,14 +9,11 @@
 #include "core/record.h"
 
 #include "core/frames.h"
+#include "core/incoming.h"
 #include "core/state.h"
 
-/* Of one conn, messages included that the user has not released: their bytes are limited elsewhere,
- * but a message of one byte costs a thousand. */
-enum { MAX_RPCS = 65536 };
-
 /* One packet on its way through the checks. */
-struct incoming {
+struct arriving {
     struct smt_conn *c;
     const struct smt_hdr *hdr;
     const uint8_t *record;
@@ -30,7 +27,7 @@ struct incoming {
     bool ce;
 };
 
-static int open_into(const struct incoming *in, const struct smt_aead_out *out, unsigned n_out)
+static int open_into(const struct arriving *in, const struct smt_aead_out *out, unsigned n_out)
 {
     struct smt_engine *e = in->c->e;
     uint32_t epoch = in->c->keys.now.number;
@@ -55,7 +52,7 @@ static int open_into(const struct incoming *in, const struct smt_aead_out *out, 
 }
 
 /* Does the sealed head say what the clear one said? */
-static bool head_agrees(const struct incoming *in, const struct smt_inner *inner, size_t head_len)
+static bool head_agrees(const struct arriving *in, const struct smt_inner *inner, size_t head_len)
 {
     const struct smt_hdr *h = in->hdr;
     if (inner->offset != h->offset || inner->message_len != h->message_len ||
@@ -74,7 +71,7 @@ static bool head_agrees(const struct incoming *in, const struct smt_inner *inner
 
 /* The mark of a record whose head agrees. It only ever rises, so it may be heard before it is known
  * whether the record counts, and makes the room that the record may need. */
-static void mark_hear(const struct incoming *in, const struct smt_inner *inner)
+static void mark_hear(const struct arriving *in, const struct smt_inner *inner)
 {
     if (!(inner->flags & SMT_INNER_EXT))
         return;
@@ -84,58 +81,33 @@ static void mark_hear(const struct incoming *in, const struct smt_inner *inner)
 }
 
 /* Frames of a record that counted, behind everything else: they may end the rpc and the conn. */
-static void frames_hear(const struct incoming *in, const struct smt_inner *inner,
+static void frames_hear(const struct arriving *in, const struct smt_inner *inner,
                         const uint8_t *frames)
 {
     if (inner->frames_len > 0)
         smt_frames_hear(in->c, in->now, frames, inner->frames_len, in->packet_len);
 }
 
-/* A server rpc for a request or message whose first record has been opened. NULL: not to be had. */
-static struct smt_rpc *server_rpc_new(const struct incoming *in, const struct smt_inner *inner)
+/* Bytes that come without a grant, where the head says. */
+static uint32_t unsched_of(const struct smt_inner *inner)
 {
-    struct smt_conn *c = in->c;
-    struct smt_engine *e = c->e;
-    uint64_t id = in->id & SMT_ID_MASK;
-    /* Its own extension may just have finished it. */
-    if (!smt_frames_id_is_new(c, id)) {
-        e->stats.drop_finished++;
+    return inner->flags & SMT_INNER_EXT ? inner->unsched : 0;
+}
+
+/* A server rpc for a request or message whose first record has been opened. NULL: not to be had,
+ * for its own extension may just have finished it. */
+static struct smt_rpc *server_rpc_new(const struct arriving *in, const struct smt_inner *inner)
+{
+    struct smt_rpc *r = smt_incoming_new(in->c, in->id);
+    if (r == NULL)
         return NULL;
-    }
-    if (c->served >= e->config.max_open_rpcs || c->n_rpcs >= MAX_RPCS) {
-        e->stats.drop_over_credit++;
-        return NULL;
-    }
-    struct smt_rpc *r = smt_rpc_new(c, in->id);
-    if (r == NULL) {
-        e->stats.drop_no_memory++;
-        return NULL;
-    }
-    c->served++;
     r->one_way = inner->what != SMT_WHAT_REQUEST;
     r->idempotent = (inner->flags & SMT_INNER_IDEMPOTENT) != 0;
     return r;
 }
 
-static void server_rpc_drop(struct smt_rpc *r)
-{
-    smt_evlink_drop(&r->ev);
-    r->holds_handle = false;
-    smt_rpc_retire(r);
-}
-
-/* The id counts as accepted from now on. Without memory for that the rpc must not start. */
-static bool id_accept(struct smt_conn *c, struct smt_rpc *r)
-{
-    uint64_t id = r->id & SMT_ID_MASK;
-    if (smt_ranges_add(&c->accepted, id, id + 1) == 0)
-        return true;
-    c->e->stats.drop_no_memory++;
-    return false;
-}
-
 /* A test record: acknowledged, never delivered. */
-static bool test_record(const struct incoming *in)
+static bool test_record(const struct arriving *in)
 {
     struct smt_conn *c = in->c;
     uint64_t id = in->id & SMT_ID_MASK;
@@ -146,87 +118,8 @@ static bool test_record(const struct incoming *in)
     return true;
 }
 
-static void too_long(struct smt_rpc *r)
-{
-    struct smt_conn *c = r->conn;
-    c->e->stats.drop_too_long++;
-    if (!smt_rpc_is_server(r)) {
-        smt_rpc_abandon(r, SMT_EMSGSIZE);
-        return;
-    }
-    smt_rpc_abort_send(r, SMT_EMSGSIZE);
-    smt_rpc_set_state(r, SMT_RPC_AWAIT_DONE);
-    smt_rpc_arm(r, c->e->now);
-}
-
-/* The first record of a message that counts: state, limits, memory. False: the record is not
- * taken. */
-static bool message_begin(struct smt_rpc *r, const struct smt_inner *inner, bool need_buffer)
-{
-    struct smt_conn *c = r->conn;
-    struct smt_engine *e = c->e;
-    struct smt_msg_rx *m = &r->rx;
-    bool server = smt_rpc_is_server(r);
-    m->len = inner->message_len;
-    m->known = true;
-    smt_cutoffs_note(&e->cutoffs, m->len);
-    bool fits_user = r->resp_buf != NULL && m->len <= r->resp_cap;
-    if (m->len > e->config.max_msg_len || (r->resp_buf != NULL && !fits_user)) {
-        if (server)
-            smt_rpc_set_state(r, SMT_RPC_AWAIT_REQUEST);
-        too_long(r);
-        return false;
-    }
-    if (m->len > e->config.accept_len && !fits_user) {
-        /* So that accept knows what to ask for again. */
-        m->granted = inner->unsched < m->len ? inner->unsched : m->len;
-        smt_rpc_set_state(r, SMT_RPC_AWAIT_ACCEPT);
-        r->holds_handle = true;
-        smt_evlink_raise(&e->events, &r->ev, SMT_EE_INCOMING);
-        smt_rpc_arm(r, e->now);
-        e->stats.drop_await_accept++;
-        return false;
-    }
-    if (need_buffer && smt_rpc_take_buffer(r) < 0) {
-        m->known = false;
-        e->stats.drop_no_memory++;
-        return false;
-    }
-    smt_rpc_set_state(r, server ? SMT_RPC_AWAIT_REQUEST : SMT_RPC_AWAIT_REST);
-    return true;
-}
-
-/* Bytes [offset, offset + len) are in place: takes note, grants, finishes. False: the record does
- * not count after all. */
-static bool data_accepted(struct smt_rpc *r, const struct smt_inner *inner, uint32_t len,
-                          uint64_t now)
-{
-    struct smt_conn *c = r->conn;
-    struct smt_msg_rx *m = &r->rx;
-    if (smt_msg_rx_accept(m, inner->offset, len) < 0) {
-        c->e->stats.drop_no_memory++;
-        return false;
-    }
-    r->heard = now;
-    r->n_quiet = 0;
-    if (inner->flags & SMT_INNER_EXT) {
-        uint32_t unsched = inner->unsched < m->len ? inner->unsched : m->len;
-        if (unsched > m->granted)
-            m->granted = unsched;
-    }
-    if (m->whole) {
-        smt_rpc_got_all(r);
-        return true;
-    }
-    if (m->entry.listed || m->incoming > 0)
-        smt_grants_data_came(c->e, r);
-    else if (m->granted < m->len && smt_grants_add(c->e, r) < 0)
-        c->e->stats.drop_no_memory++;
-    return true;
-}
-
 /* A record that is its whole message, into a buffer of its own. */
-static void receive_whole(struct incoming *in)
+static void receive_whole(struct arriving *in)
 {
     struct smt_conn *c = in->c;
     struct smt_engine *e = c->e;
@@ -260,18 +153,18 @@ static void receive_whole(struct incoming *in)
     if (r == NULL)
         goto err_put;
     bool fresh = in->r == NULL;
-    if (fresh && !id_accept(c, r)) {
-        server_rpc_drop(r);
+    if (fresh && !smt_incoming_id_accept(r)) {
+        smt_incoming_drop(r);
         goto err_put;
     }
-    if (!message_begin(r, &inner, false))
+    if (!smt_incoming_begin(r, inner.message_len, inner.unsched, false))
         goto err_put;
     r->rx.store = buf;
     r->rx.store_len = buf_len;
     r->rx.data = buf + head_len + inner.frames_len;
     smt_conn_hold(c, buf_len);
     /* The frames stay readable: the event that was raised has not been taken. */
-    if (data_accepted(r, &inner, inner.message_len, in->now))
+    if (smt_incoming_data(r, inner.offset, inner.message_len, unsched_of(&inner), in->now))
         frames_hear(in, &inner, buf + head_len);
     return;
 err_put:
@@ -279,7 +172,7 @@ err_put:
 }
 
 /* Straight into a message that has memory. True when dealt with; false: take the detour. */
-static bool receive_direct(const struct incoming *in)
+static bool receive_direct(const struct arriving *in)
 {
     struct smt_rpc *r = in->r;
     struct smt_msg_rx *m = &r->rx;
@@ -316,13 +209,13 @@ static bool receive_direct(const struct incoming *in)
     }
     mark_hear(in, &inner);
     r = smt_rpc_find(in->c, in->id);
-    if (r != NULL && data_accepted(r, &inner, len, in->now))
+    if (r != NULL && smt_incoming_data(r, inner.offset, len, unsched_of(&inner), in->now))
         frames_hear(in, &inner, frames);
     return true;
 }
 
 /* By the scratch buffer. */
-static void receive_detour(struct incoming *in)
+static void receive_detour(struct arriving *in)
 {
     struct smt_conn *c = in->c;
     struct smt_engine *e = c->e;
@@ -353,16 +246,16 @@ static void receive_detour(struct incoming *in)
         return;
     if (!r->rx.known) {
         bool fresh = in->r == NULL;
-        if (!message_begin(r, &inner, true)) {
+        if (!smt_incoming_begin(r, inner.message_len, inner.unsched, true)) {
             /* Waiting for the user, refused, or no memory: only the last leaves nothing behind. */
             if (fresh && (r = smt_rpc_find(c, in->id)) != NULL) {
-                if (r->state == SMT_RPC_FREE || !id_accept(c, r))
-                    server_rpc_drop(r);
+                if (r->state == SMT_RPC_FREE || !smt_incoming_id_accept(r))
+                    smt_incoming_drop(r);
             }
             return;
         }
-        if (fresh && !id_accept(c, r)) {
-            server_rpc_drop(r);
+        if (fresh && !smt_incoming_id_accept(r)) {
+            smt_incoming_drop(r);
             return;
         }
         smt_rpc_arm(r, in->now);
@@ -373,7 +266,7 @@ static void receive_detour(struct incoming *in)
     }
     if (data_len > 0)
         memcpy(r->rx.data + inner.offset, s + head_len + inner.frames_len, data_len);
-    if (data_accepted(r, &inner, data_len, in->now))
+    if (smt_incoming_data(r, inner.offset, data_len, unsched_of(&inner), in->now))
         frames_hear(in, &inner, s + head_len);
 }
 
@@ -401,7 +294,7 @@ static bool rpc_takes(struct smt_rpc *r, const struct smt_hdr *hdr)
 }
 
 /* What can be said of a packet without its keys. False: dropped, and counted. */
-static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct incoming *in)
+static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct arriving *in)
 {
     struct smt_conn *c = in->c;
     const struct smt_hdr *hdr = in->hdr;
@@ -445,7 +338,7 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
                           NULL);
         return;
     }
-    struct incoming in = {
+    struct arriving in = {
         .c = c, .hdr = hdr, .now = now, .packet_len = pkt->len, .ce = pkt->ecn == 3};
     if (!packet_check(e, pkt, &in))
         return;

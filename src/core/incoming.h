@@ -1,0 +1,30 @@
+/* A message that comes in, whatever carried it: how it begins, what each piece of it does, how it
+ * becomes whole. For the files that take packets; what they hand over has passed all checks that
+ * the packets themselves allow. */
+#ifndef SMT_CORE_INCOMING_H
+#define SMT_CORE_INCOMING_H
+
+#include "core/rpc.h"
+
+/* A server rpc for a request or message (`id` with role) that the conn has not seen yet. NULL, and
+ * counted: its id is used up, too many are open, or no memory. */
+struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id);
+
+/* Takes a server rpc back as if it had never been: its first packet did not count after all. */
+void smt_incoming_drop(struct smt_rpc *r);
+
+/* The id of a server rpc counts as used up from now on. Without memory for that (false) it must not
+ * start. */
+bool smt_incoming_id_accept(struct smt_rpc *r);
+
+/* The first piece of a message that counts: state, limits, and memory if need_buffer. `unsched`:
+ * bytes that come without a grant. False: the piece is not taken. */
+bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t unsched,
+                        bool need_buffer);
+
+/* Bytes [offset, offset + len) are in place and authentic: takes note, grants, finishes. False: the
+ * piece does not count after all. The rpc may be over afterwards. */
+bool smt_incoming_data(struct smt_rpc *r, uint32_t offset, uint32_t len, uint32_t unsched,
+                       uint64_t now);
+
+#endif
