@@ -7,6 +7,7 @@
 #include "core/conn.h"
 
 #include "base/mem.h"
+#include "core/profile.h"
 #include "core/state.h"
 
 static const uint64_t tell_delay = 400 * SMT_USEC;
@@ -18,7 +19,8 @@ enum { ACCEPTED_SLACK = 64, MAX_DOUBTS = 3 };
 
 /* Only assertions look at it. */
 __attribute__((unused)) static const uint16_t arrows[SMT_CONN_N_STATES] = {
-    [SMT_CONN_FREE] = 1u << SMT_CONN_AWAIT_KEYS,
+    [SMT_CONN_FREE] = 1u << SMT_CONN_AWAIT_KEYS | 1u << SMT_CONN_AWAIT_CONFIRM |
+                      1u << SMT_CONN_UP,
     [SMT_CONN_AWAIT_KEYS] = 1u << SMT_CONN_AWAIT_CONFIRM | 1u << SMT_CONN_UP |
                             1u << SMT_CONN_CLOSED,
     [SMT_CONN_AWAIT_CONFIRM] = 1u << SMT_CONN_UP | 1u << SMT_CONN_CLOSED,
@@ -71,8 +73,6 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     c->id = fresh_id(e);
     if (smt_map_put(&e->conn_map, (struct smt_map_key){c->id, 0}, c) < 0)
         goto err_put;
-    if (smt_hs_stream_new(&e->ranges, initiator, &c->hs) < 0)
-        goto err_unmap;
     smt_evlink_init(&c->ev, SMT_EV_OF_CONN);
     c->timer.owner = SMT_EV_OF_CONN;
     c->addr = *addr;
@@ -97,13 +97,16 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     smt_list_init(&c->rpcs);
     smt_list_init(&c->blocked);
     smt_list_init(&c->hs_link);
+    int rc = e->config.profile->conn_begin(c);
+    if (rc < 0) {
+        (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
+        smt_pool_put(&e->conns, c);
+        return rc;
+    }
     smt_list_push_tail(&e->live, &c->all_link);
-    smt_conn_set_state(c, SMT_CONN_AWAIT_KEYS);
     smt_conn_arm(c, now);
     *out = c;
     return 0;
-err_unmap:
-    (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
 err_put:
     smt_pool_put(&e->conns, c);
     return SMT_ENOMEM;
@@ -119,6 +122,7 @@ static void unlink_wire(struct smt_conn *c)
                           (struct smt_map_key){c->peer_id, smt_engine_addr_hash(&c->addr)});
     c->in_hs_map = false;
     smt_wheel_disarm(&e->wheel, &c->timer.t);
+    e->config.profile->conn_end(c);
 }
 
 void smt_conn_free(struct smt_conn *c)
@@ -605,6 +609,8 @@ int smt_conn_rekey(struct smt_conn *c)
 {
     if (!smt_keys_ready(&c->keys) || c->state == SMT_CONN_CLOSED)
         return SMT_ESTATE;
+    if (c->keys.env == NULL)
+        return SMT_EUNSUPPORTED;
     c->keys.want_next = true;
     /* Something must leave under the next keys for the peer to follow. */
     smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});

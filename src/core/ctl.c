@@ -3,6 +3,7 @@
  * retransmission: whoever needs an answer asks again by his own timer. */
 #include "core/ctl.h"
 
+#include "core/profile.h"
 #include "core/state.h"
 
 /* Of all conns, beyond which none gets a second for asking again. */
@@ -16,7 +17,7 @@ void smt_ctl_init(struct smt_ctl *t)
     smt_list_init(&t->link);
 }
 
-static void buf_pop(struct smt_conn *c)
+void smt_ctl_pop(struct smt_conn *c)
 {
     struct smt_ctl *t = &c->ctl;
     struct smt_ctl_buf *b = t->buf;
@@ -32,7 +33,7 @@ static void buf_pop(struct smt_conn *c)
 void smt_ctl_fini(struct smt_conn *c)
 {
     while (c->ctl.buf != NULL)
-        buf_pop(c);
+        smt_ctl_pop(c);
 }
 
 static struct smt_ctl_buf *buf_push(struct smt_conn *c, uint8_t prio)
@@ -68,13 +69,24 @@ void smt_ctl_add_behind(struct smt_conn *c, const struct smt_frame *f, uint8_t p
         return;
     if (prio > smt_engine_top_prio(c->e))
         prio = smt_engine_top_prio(c->e);
+    c->e->config.profile->ctl_add(c, f, prio);
+}
+
+struct smt_ctl_buf *smt_ctl_room(struct smt_conn *c, uint8_t prio, size_t len)
+{
     struct smt_ctl_buf *b = c->ctl.last;
-    if (b == NULL || b->prio != prio || SMT_CTL_BUF_LEN - b->len < SMT_FRAME_MAX_LEN)
+    if (b == NULL || b->prio != prio || (size_t)SMT_CTL_BUF_LEN - b->len < len)
         b = buf_push(c, prio);
-    if (b == NULL) {
+    if (b == NULL)
         c->e->stats.frames_lost++;
+    return b;
+}
+
+void smt_frames_queue(struct smt_conn *c, const struct smt_frame *f, uint8_t prio)
+{
+    struct smt_ctl_buf *b = smt_ctl_room(c, prio, SMT_FRAME_MAX_LEN);
+    if (b == NULL)
         return;
-    }
     b->len += (uint16_t)smt_frame_encode(f, b->bytes + b->len, SMT_CTL_BUF_LEN - b->len);
 }
 
@@ -133,6 +145,16 @@ static bool packet_seal(struct smt_conn *c, uint8_t *pkt, size_t plain_len)
 
 bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink)
 {
+    return c->e->config.profile->ctl_send(c, sink);
+}
+
+bool smt_ctl_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink)
+{
+    return c->e->config.profile->acks_send(c, sink);
+}
+
+bool smt_frames_send(struct smt_conn *c, const struct smt_tx_sink *sink)
+{
     struct smt_ctl *t = &c->ctl;
     if (SMT_UNLIKELY(smt_keys_step(&c->keys, c->e->now))) {
         c->e->stats.rekeys++;
@@ -152,12 +174,12 @@ bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink)
             sink->unreserve(sink->arg);
             c->e->stats.frames_lost++;
         }
-        buf_pop(c);
+        smt_ctl_pop(c);
     }
     return true;
 }
 
-bool smt_ctl_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink)
+bool smt_frames_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink)
 {
     uint8_t frames[SMT_ACKS_MAX * SMT_ACK_LEN];
     size_t plain_len = c->acks.n * (size_t)SMT_ACK_LEN;

@@ -54,12 +54,21 @@ static inline bool smt_ctl_is_waiting(const struct smt_ctl *t)
  * nothing sooner. */
 bool smt_ctl_is_backed_up(const struct smt_conn *c);
 
-/* Sends what waits as one CTRL packet. False when the sink is full (it waits on). */
+/* Sends what waits. False when the sink is full (it waits on). */
 bool smt_ctl_send(struct smt_conn *c, const struct smt_tx_sink *sink);
 
-/* A CTRL packet of its own with ACKs that wait, at the lowest priority. False when the sink is
- * full. */
+/* Sends ACKs that wait by themselves, at the lowest priority. False when the sink is full. */
 bool smt_ctl_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink);
+
+/* For profiles: a buffer with room for `len` bytes that leave at `prio`, to be filled at its end.
+ * NULL, and counted: there is none. And the end of the first buffer, all of which was sent. */
+struct smt_ctl_buf *smt_ctl_room(struct smt_conn *c, uint8_t prio, size_t len);
+void smt_ctl_pop(struct smt_conn *c);
+
+/* What smt2 does with the above: frames, as many to a sealed CTRL packet as fit. */
+void smt_frames_queue(struct smt_conn *c, const struct smt_frame *f, uint8_t prio);
+bool smt_frames_send(struct smt_conn *c, const struct smt_tx_sink *sink);
+bool smt_frames_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink);
 
 /* A CTRL packet of its own with one frame, padded with PAD frames to packet_len bytes (a probe). */
 bool smt_ctl_send_probe(struct smt_conn *c, const struct smt_tx_sink *sink,

@@ -4,8 +4,7 @@
 #include "core/engine.h"
 
 #include "base/mem.h"
-#include "core/handshake.h"
-#include "core/record.h"
+#include "core/profile.h"
 #include "core/state.h"
 
 enum {
@@ -72,6 +71,8 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
     if (e == NULL)
         return SMT_ENOMEM;
     e->config = *config;
+    if (config->profile == NULL)
+        e->config.profile = &smt_profile_smt2;
     smt_tune_clamp(&e->config.tune);
     if (e->config.cached_keys < SMT_KEYRING_MIN_SLOTS)
         e->config.cached_keys = SMT_KEYRING_MIN_SLOTS;
@@ -97,6 +98,8 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
         e->scratch = smt_mem_alloc(SMT_RECORD_MAX_PLAIN);
         rc = e->scratch != NULL ? 0 : SMT_ENOMEM;
     }
+    if (rc == 0)
+        rc = e->config.profile->begin(e);
     if (rc < 0) {
         smt_engine_free(e);
         return rc;
@@ -128,6 +131,7 @@ void smt_engine_free(struct smt_engine *e)
         list_free_conns(&e->live);
         list_free_conns(&e->dead);
         list_free_conns(&e->over);
+        e->config.profile->end(e);
     }
     for (unsigned i = 0; i < SMT_ENGINE_MAX_CIPHERS; i++)
         smt_keys_env_fini(&e->keys_envs[i]);
@@ -205,41 +209,6 @@ static void enter(struct smt_engine *e, uint64_t now)
 
 /* ---- in ---- */
 
-typedef void (*receive_fn)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
-                           const struct smt_hdr *hdr);
-
-static void receive_other(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
-                          const struct smt_hdr *hdr)
-{
-    static const struct {
-        uint8_t kind;
-        receive_fn fn;
-    } rows[] = {
-        {SMT_KIND_CTRL, smt_ctrl_receive},          {SMT_KIND_HANDSHAKE, smt_handshake_receive},
-        {SMT_KIND_RETRY, smt_retry_receive},        {SMT_KIND_NO_SESSION, smt_no_session_receive},
-        {SMT_KIND_VERSION, smt_version_receive},
-    };
-    for (unsigned i = 0; i < SMT_ARRAY_LEN(rows); i++) {
-        if (rows[i].kind == hdr->kind) {
-            rows[i].fn(e, now, pkt, hdr);
-            return;
-        }
-    }
-    e->stats.drop_early++; /* 0-RTT data: not taken */
-}
-
-static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
-                                const struct smt_hdr *hdr, int rc)
-{
-    if (rc != SMT_EVERSION) {
-        e->stats.drop_malformed++;
-        return;
-    }
-    e->stats.drop_version++;
-    if (hdr->kind == SMT_KIND_HANDSHAKE && e->config.accept && pkt->len >= SMT_HS_MIN_FIRST_LEN)
-        smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_VERSION, hdr->source_id, NULL);
-}
-
 /* What a batch of packets says of the traffic. */
 static inline void traffic_look(struct smt_engine *e, uint64_t bytes, unsigned n)
 {
@@ -264,25 +233,12 @@ void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt
 {
     enter(e, now);
     uint64_t before = e->stats.bytes_rcvd;
+    void (*receive)(struct smt_engine *, uint64_t, const struct smt_pkt *) =
+        e->config.profile->receive;
     for (unsigned i = 0; i < n; i++) {
         const struct smt_pkt *pkt = &pkts[i];
-        struct smt_hdr hdr;
         e->stats.bytes_rcvd += pkt->len;
-        int rc = smt_hdr_decode(pkt->data, pkt->len, &hdr);
-        if (SMT_UNLIKELY(rc < 0)) {
-            receive_undecodable(e, now, pkt, &hdr, rc);
-            continue;
-        }
-        if (SMT_UNLIKELY(hdr.dport != e->config.port)) {
-            e->stats.drop_port++;
-            continue;
-        }
-        if (SMT_LIKELY(hdr.kind == SMT_KIND_DATA)) {
-            e->stats.packets_rcvd_data++;
-            smt_record_receive(e, now, pkt, &hdr);
-        } else {
-            receive_other(e, now, pkt, &hdr);
-        }
+        receive(e, now, pkt);
     }
     traffic_look(e, e->stats.bytes_rcvd - before, n);
     smt_grants_run(e);
@@ -353,7 +309,7 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
         struct smt_conn *c = r->conn;
         enum smt_sent sent = SMT_SENT_ONE;
         for (unsigned i = 0; i < BURST_PACKETS && sent == SMT_SENT_ONE; i++)
-            sent = smt_record_send(r, now, sink);
+            sent = e->config.profile->send(r, now, sink);
         if (sent == SMT_SENT_ONE || sent == SMT_SENT_FULL) {
             if (smt_srpt_put(&e->srpt, r) < 0)
                 e->stats.drop_no_memory++;
@@ -380,7 +336,7 @@ unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_s
     const struct smt_stats *st = &e->stats;
     uint64_t before = st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
                       st->retries_sent + st->no_session_sent + st->versions_sent;
-    if (e->stateless.n == 0 || smt_stateless_send(e, sink)) {
+    if (e->stateless.n == 0 || e->config.profile->answers_send(e, sink)) {
         /* MARKs arise while data leave, so control goes once more behind them. */
         if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_data(e, now, sink) && tx_ctl(e, sink) &&
             !smt_list_is_empty(&e->acks_due))

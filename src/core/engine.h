@@ -19,7 +19,10 @@ struct smt_engine;
 struct smt_conn;
 struct smt_rpc;
 
+struct smt_profile;
+
 struct smt_engine_config {
+    const struct smt_profile *profile; /* the wire format (profile.h); NULL = smt2. Static */
     uint16_t port;            /* goes into headers */
     uint8_t number;           /* top byte of session ids */
     bool accept;              /* answer handshakes of strangers */

@@ -117,7 +117,7 @@ int smt_keys_install(struct smt_keys *k, struct smt_keys_env *env,
                      const uint8_t secret[SMT_SECRET_LEN], bool initiator)
 {
     assert(!smt_keys_ready(k));
-    struct smt_keys made = {.env = env, .initiator = initiator};
+    struct smt_keys made = {.env = env, .ready = true, .initiator = initiator};
     int rc = epoch_make(&made, secret, 1, &made.now);
     if (rc < 0)
         return rc;
@@ -127,7 +127,7 @@ int smt_keys_install(struct smt_keys *k, struct smt_keys_env *env,
 
 void smt_keys_fini(struct smt_keys *k)
 {
-    if (!smt_keys_ready(k))
+    if (k->env == NULL)
         return;
     epoch_fini(k, &k->now);
     epoch_free(k, &k->prev);
@@ -372,7 +372,7 @@ void smt_keys_age(struct smt_keys *k, uint64_t now)
 
 void smt_keys_rest(struct smt_keys *k)
 {
-    if (!smt_keys_ready(k) || k->now.replay == NULL)
+    if (k->env == NULL || k->now.replay == NULL)
         return;
     smt_pool_put(k->env->replays, k->now.replay);
     k->now.replay = NULL;

@@ -53,7 +53,8 @@ SMT_MUST_CHECK int smt_keys_env_init(struct smt_keys_env *env, const struct smt_
 void smt_keys_env_fini(struct smt_keys_env *env);
 
 struct smt_keys {
-    struct smt_keys_env *env; /* NULL: no keys yet */
+    struct smt_keys_env *env; /* NULL: none of ours, now or ever */
+    bool ready;               /* packets may be sent: keys are in, or the profile has none */
     bool initiator;
     bool confirmed;           /* the peer has sent authentic packets of the current epoch */
     bool want_next;           /* rekey asked for */
@@ -65,7 +66,7 @@ struct smt_keys {
 
 static inline bool smt_keys_ready(const struct smt_keys *k)
 {
-    return k->env != NULL;
+    return k->ready;
 }
 
 SMT_MUST_CHECK int smt_keys_install(struct smt_keys *k, struct smt_keys_env *env,

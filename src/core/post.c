@@ -1,6 +1,7 @@
 /* What the application does with messages: post, cancel, reply, refuse, accept, release (engine.h).
  * Each checks limits and changes nothing when it fails. Time comes with the next engine call: what
  * is posted waits in the engine's list until then. */
+#include "core/profile.h"
 #include "core/state.h"
 
 static uint64_t iov_total(const struct smt_post_iov *iov, unsigned n_iov)
@@ -32,6 +33,12 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     uint64_t len = iov_total(post->iov, post->n_iov);
     if (len > c->peer_max_message)
         return SMT_EMSGSIZE;
+    const struct smt_profile *p = e->config.profile;
+    if (SMT_UNLIKELY((post->one_way && p->no_one_way) || (len == 0 && p->no_empty)))
+        return SMT_EUNSUPPORTED;
+    int rc = p->may_call(c);
+    if (SMT_UNLIKELY(rc < 0))
+        return rc;
     if (c->open_calls >= c->peer_open ||
         (c->out_bytes > 0 && c->out_bytes + len > c->peer_bytes)) {
         c->want_writable = true;
@@ -42,8 +49,8 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     struct smt_rpc *r = smt_rpc_new(c, c->next_id);
     if (r == NULL)
         return SMT_ENOMEM;
-    int rc = smt_msg_tx_init(&r->tx, post->iov, post->n_iov, (uint32_t)len, &e->iov_blocks,
-                             &e->ranges);
+    rc = smt_msg_tx_init(&r->tx, post->iov, post->n_iov, (uint32_t)len, &e->iov_blocks,
+                         &e->ranges);
     smt_rpc_set_state(r, post->one_way ? SMT_RPC_AWAIT_ACK : SMT_RPC_AWAIT_RESPONSE);
     if (rc < 0) {
         smt_rpc_retire(r);
@@ -73,7 +80,7 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
 
 int smt_conn_cancel(struct smt_conn *c, uint64_t id)
 {
-    if ((id & ~SMT_ID_MASK) != 0)
+    if ((id & SMT_ID_ROLE) != 0)
         return SMT_EINVAL;
     struct smt_rpc *r = smt_rpc_find(c, id);
     if (r == NULL || r->state == SMT_RPC_AWAIT_GONE)
@@ -101,6 +108,8 @@ int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_
         return SMT_ESTATE;
     if (len > c->peer_max_message)
         return SMT_EMSGSIZE;
+    if (SMT_UNLIKELY(len == 0 && e->config.profile->no_empty))
+        return SMT_EUNSUPPORTED;
     int rc = smt_msg_tx_init(&r->tx, iov, n_iov, (uint32_t)len, &e->iov_blocks, &e->ranges);
     if (rc < 0) {
         r->tx.active = false;
@@ -127,6 +136,10 @@ int smt_rpc_reject(struct smt_rpc *r)
     }
     if (!smt_rpc_is_server(r)) {
         smt_rpc_abandon(r, SMT_EREFUSED);
+        return 0;
+    }
+    if (r->conn->e->config.profile->no_farewell) {
+        smt_rpc_retire(r);
         return 0;
     }
     smt_rpc_abort_send(r, SMT_EREFUSED);

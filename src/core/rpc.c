@@ -7,6 +7,7 @@
  * again (docs/wire.md 8). */
 #include "core/rpc.h"
 
+#include "core/profile.h"
 #include "core/state.h"
 
 enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24, BEHIND_ROUNDS = 3 };
@@ -91,6 +92,7 @@ void smt_rpc_rx_give_back(struct smt_rpc *r)
     uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
     if (r->rx.incoming > 0 || r->rx.entry.listed)
         smt_grants_remove(c->e, r);
+    c->e->config.profile->rx_end(r);
     smt_msg_rx_fini(&r->rx, &c->e->bufs);
     if (had > 0)
         smt_conn_let_go(c, had);
@@ -99,6 +101,7 @@ void smt_rpc_rx_give_back(struct smt_rpc *r)
 static void tx_give_back(struct smt_rpc *r)
 {
     smt_srpt_remove(&r->conn->e->srpt, r);
+    r->conn->e->config.profile->tx_end(r);
     smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
 }
 
@@ -179,8 +182,9 @@ void smt_rpc_abandon(struct smt_rpc *r, int error)
 {
     assert(!smt_rpc_is_server(r));
     struct smt_conn *c = r->conn;
-    if (!smt_keys_ready(&c->keys) || (r->tx.seal == 0 && !r->tx.empty_due)) {
-        /* Nothing of it ever left: the peer need not know. */
+    bool untold = c->e->config.profile->no_farewell;
+    if (untold || !smt_keys_ready(&c->keys) || (r->tx.seal == 0 && !r->tx.empty_due)) {
+        /* Nothing of it ever left, or nothing can be said: the peer need not know. */
         smt_rpc_fail(r, error);
         return;
     }
@@ -280,10 +284,7 @@ void smt_rpc_got_all(struct smt_rpc *r)
         smt_grants_remove(c->e, r);
     if (!smt_rpc_is_server(r)) {
         c->e->stats.responses_received++;
-        /* Beyond the bitmap the mark does not tell, and the server would have to ask. */
-        if (!smt_finished_is_near(&c->finished, r->id)) {
-            smt_acks_add(c, smt_rpc_frame_id(r));
-        }
+        c->e->config.profile->response_came(r);
         r->holds_bytes = r->rx.store != NULL;
         raise_event(r, SMT_EE_RESPONSE);
         smt_rpc_retire(r);

@@ -1,0 +1,68 @@
+/* What differs between the wire formats an engine may speak: one const row each. Everything else of
+ * the engine — conns, rpcs, order of sending, grants, cutoffs, timers, buffers — is the same for
+ * all. Core asks the row, never which row it is.
+ *
+ * Control *intentions* (GRANT, RESEND, UNKNOWN, BUSY, NEED_ACK, ACK, CUTOFFS, ABORT, DONE, CREDIT,
+ * MARK …) arise as struct smt_frame whatever the format; the row turns them into packets, or drops
+ * those its format has no word for. */
+#ifndef SMT_CORE_PROFILE_H
+#define SMT_CORE_PROFILE_H
+
+#include "core/engine.h"
+#include "core/record.h"
+#include "wire/wire.h"
+
+struct smt_profile {
+    const char *name;
+    uint32_t max_message;    /* bytes; at least 1 when `no_empty` */
+    uint32_t unsched, window; /* tunables unsched_first and window_first; 0: their defaults */
+    bool no_empty;           /* a message of no bytes cannot be sent */
+    bool no_one_way;         /* there are only calls */
+    bool no_farewell;        /* the peer cannot be told that a call is over: it is forgotten */
+
+    /* An engine begins: what the format needs of its own (e->kernel). end: gives it back. */
+    int (*begin)(struct smt_engine *e);
+    void (*end)(struct smt_engine *e);
+
+    /* A conn begins (state FREE, all else is set): as far as the format can bring it at once. end:
+     * nothing from the wire shall reach it any more. */
+    int (*conn_begin)(struct smt_conn *c);
+    void (*conn_end)(struct smt_conn *c);
+
+    /* May a call be posted on the conn? 0 or the code that refuses it. */
+    int (*may_call)(struct smt_conn *c);
+
+    /* Takes one packet, borrowed. */
+    void (*receive)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt);
+
+    /* Sends the next packet of an rpc's outgoing message (record.h). */
+    enum smt_sent (*send)(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
+
+    /* Queues a control intention; sends what is queued on a conn; sends its ACKs alone; sends what
+     * is owed to peers without a conn. The latter three: false when the sink is full. */
+    void (*ctl_add)(struct smt_conn *c, const struct smt_frame *f, uint8_t prio);
+    bool (*ctl_send)(struct smt_conn *c, const struct smt_tx_sink *sink);
+    bool (*acks_send)(struct smt_conn *c, const struct smt_tx_sink *sink);
+    bool (*answers_send)(struct smt_engine *e, const struct smt_tx_sink *sink);
+
+    /* All of a response is here: tells the server, now or later. */
+    void (*response_came)(struct smt_rpc *r);
+
+    /* What the format keeps of an rpc's directions goes back: with the bytes that were sent, with
+     * the bytes that were received. */
+    void (*tx_end)(struct smt_rpc *r);
+    void (*rx_end)(struct smt_rpc *r);
+};
+
+extern const struct smt_profile smt_profile_smt2;
+extern const struct smt_profile smt_profile_homa_main;
+extern const struct smt_profile smt_profile_homa_6_1;
+extern const struct smt_profile smt_profile_smt1;
+
+/* By name; NULL: there is none. */
+const struct smt_profile *smt_profile_find(const char *name);
+
+/* The i-th; NULL after the last. */
+const struct smt_profile *smt_profile_at(unsigned i);
+
+#endif
