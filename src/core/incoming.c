@@ -7,9 +7,9 @@
 #include "core/state.h"
 #include "wire/wire.h"
 
-/* Of one conn, messages included that the user has not released: their bytes are limited elsewhere,
- * but a message of one byte costs a thousand. */
-enum { MAX_RPCS = 65536 };
+/* Messages of one conn that are over but for the user, who has not released them: their bytes are
+ * limited elsewhere, but a message of one byte costs a thousand. Open ones the credit limits. */
+enum { MAX_KEPT = 65536 };
 
 struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id)
 {
@@ -18,7 +18,8 @@ struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id)
         e->stats.drop_finished++;
         return NULL;
     }
-    if (c->served >= e->config.max_open_rpcs || c->n_rpcs >= MAX_RPCS) {
+    uint32_t kept = c->n_rpcs - c->served - c->open_calls;
+    if (c->served >= e->config.max_open_rpcs || kept >= MAX_KEPT) {
         e->stats.drop_over_credit++;
         return NULL;
     }

@@ -326,7 +326,8 @@ int smt_keys_open_ctrl(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
     struct smt_epoch *e = ref == SMT_EPOCH_PREV ? k->prev : &k->now;
     if (ref != SMT_EPOCH_NEXT && replay_seen(e, record_no))
         return SMT_EAGAIN;
-    if (SMT_UNLIKELY(e->n_failed >= max_failed))
+    /* No honest peer counts so far, and the window's own count must not come round. */
+    if (SMT_UNLIKELY(e->n_failed >= max_failed || record_no >= max_sealed))
         return SMT_EAUTH;
     const struct smt_aead_out out = {record + SMT_RECORD_HEAD_LEN, plain_len};
     int rc;

@@ -47,7 +47,6 @@ static int open_into(const struct arriving *in, const struct smt_aead_out *out, 
         smt_conn_arm(in->c, in->now);
     }
     e->stats.records_opened++;
-    smt_conn_heard(in->c, in->now);
     return 0;
 }
 
@@ -69,10 +68,12 @@ static bool head_agrees(const struct arriving *in, const struct smt_inner *inner
            (data_len > 0 || inner->message_len == 0);
 }
 
-/* The mark of a record whose head agrees. It only ever rises, so it may be heard before it is known
- * whether the record counts, and makes the room that the record may need. */
-static void mark_hear(const struct arriving *in, const struct smt_inner *inner)
+/* A record whose head agrees: the peer lives. One whose head does not may be an old one under an
+ * id that shares its number, sent again by anybody. Its mark only ever rises, so it may be heard
+ * before it is known whether the record counts, and makes the room that the record may need. */
+static void head_hear(const struct arriving *in, const struct smt_inner *inner)
 {
+    smt_conn_heard(in->c, in->now);
     if (!(inner->flags & SMT_INNER_EXT))
         return;
     smt_frames_peer_finished(in->c, inner->low_water, inner->done);
@@ -143,7 +144,7 @@ static void receive_whole(struct arriving *in)
         goto err_put;
     }
     /* The mark may end the very rpc: look it up again behind it. */
-    mark_hear(in, &inner);
+    head_hear(in, &inner);
     if (inner.what == SMT_WHAT_TEST) {
         if (test_record(in))
             frames_hear(in, &inner, buf + head_len);
@@ -207,7 +208,7 @@ static bool receive_direct(const struct arriving *in)
         in->c->e->stats.drop_hint++;
         return true;
     }
-    mark_hear(in, &inner);
+    head_hear(in, &inner);
     r = smt_rpc_find(in->c, in->id);
     if (r != NULL && smt_incoming_data(r, inner.offset, len, unsched_of(&inner), in->now))
         frames_hear(in, &inner, frames);
@@ -240,7 +241,7 @@ static void receive_detour(struct arriving *in)
         e->stats.drop_duplicate++;
         return;
     }
-    mark_hear(in, &inner);
+    head_hear(in, &inner);
     r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
     if (r == NULL)
         return;

@@ -182,9 +182,12 @@ void smt_rpc_abandon(struct smt_rpc *r, int error)
 {
     assert(!smt_rpc_is_server(r));
     struct smt_conn *c = r->conn;
-    bool untold = c->e->config.profile->no_farewell;
-    if (untold || !smt_keys_ready(&c->keys) || (r->tx.seal == 0 && !r->tx.empty_due)) {
-        /* Nothing of it ever left, or nothing can be said: the peer need not know. */
+    bool untold = c->e->config.profile->no_farewell || !smt_keys_ready(&c->keys);
+    bool left = r->tx.seal > 0 || r->tx.empty_due;
+    /* Nothing of it ever left, and the mark or its bitmap will tell; or nothing can be said. Beyond
+     * the bitmap the peer must be told, or its set of accepted ids has a gap for each until the
+     * oldest call is over. */
+    if (untold || (!left && smt_finished_is_near(&c->finished, r->id))) {
         smt_rpc_fail(r, error);
         return;
     }

@@ -1,0 +1,456 @@
+/* DATA packets of somebody who has no keys: genuine records under other headers, cut, from another
+ * direction, role, session or epoch; ids that share a record number. Nothing of it is delivered,
+ * and the message it aims at arrives whole all the same. */
+#include "attack.h"
+
+#include "base/mem.h"
+#include "../sim/pair.h"
+
+static struct attack_pkt genuine(struct hand *h, struct hand_data d)
+{
+    struct attack_pkt p;
+    p.len = hand_data_encode(h, d, p.bytes);
+    return p;
+}
+
+static void put_id(struct attack_pkt *p, uint64_t id)
+{
+    smt_put_be64(p->bytes + 28, id);
+}
+
+/* The record number that a header announces, in the record's own head too: the tag is what must
+ * stop it. */
+static void number_fit(struct attack_pkt *p)
+{
+    uint64_t no = smt_data_record_no(smt_get_be64(p->bytes + 28), smt_get_be32(p->bytes + 36));
+    smt_put_be64(p->bytes + SMT_DATA_HDR_LEN + 5, no);
+}
+
+static void in_vain(struct hand *h, const struct attack_pkt *p, const char *what)
+{
+    attack_in_vain(h, p->bytes, p->len, 0, what);
+}
+
+static const struct hand_data part_of_50000 = {
+    .what = SMT_WHAT_REQUEST, .id = 3, .offset = 1000, .len = 1000, .message_len = 50000};
+
+/* Records under the header of another place, another message, another length; then the genuine
+ * ones. */
+static void spliced_records(void **state)
+{
+    (void)state;
+    struct attack_scene s = attack_scene_new();
+    struct hand *h = s.h;
+    const struct attack_pkt good = genuine(h, part_of_50000);
+    struct attack_pkt p;
+
+    static const uint32_t offsets[] = {0, 2000, 999, 1001, 49000, 50000, 0x80000000};
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(offsets); i++) {
+        p = good;
+        smt_put_be32(p.bytes + 4, offsets[i]);
+        in_vain(h, &p, "another offset");
+    }
+    static const uint32_t lens[] = {0, 1, 1999, 2000, 49999, 50001, 1 << 30, 0xffffffff};
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(lens); i++) {
+        p = good;
+        smt_put_be32(p.bytes + 8, lens[i]);
+        in_vain(h, &p, "another message length");
+    }
+    for (uint64_t id = 1; id < 10; id++) {
+        if (id == s.partial)
+            continue;
+        p = good;
+        put_id(&p, id);
+        in_vain(h, &p, "another id");
+        number_fit(&p);
+        in_vain(h, &p, "another id and number");
+    }
+    for (unsigned bit = 0; bit < 32; bit++) {
+        p = good;
+        smt_put_be32(p.bytes + 36, smt_get_be32(p.bytes + 36) ^ 1u << bit);
+        in_vain(h, &p, "another seal");
+        number_fit(&p);
+        in_vain(h, &p, "another seal and number");
+    }
+    in_vain(h, &p, "still another");
+    hand_rx(h, good.bytes, good.len);
+    assert_true(smt_ranges_contains(&smt_rpc_find(h->conn, s.partial | SMT_ID_ROLE)->rx.got, 1500));
+    attack_scene_free(&s);
+}
+
+/* A message that ends early: packets cut at every length, a header that says less, and the last
+ * record withheld. Nothing is delivered before all of it is there. */
+static void truncated_messages(void **state)
+{
+    (void)state;
+    struct attack_scene s = attack_scene_new();
+    struct hand *h = s.h;
+    const struct attack_pkt good = genuine(h, part_of_50000);
+    for (size_t len = 0; len < good.len; len++)
+        attack_in_vain(h, good.bytes, len, 0, "a packet cut short");
+    for (uint16_t cut = 1; cut < 200; cut++) {
+        struct attack_pkt p = good;
+        uint16_t len = (uint16_t)(smt_get_be16(p.bytes + 40) - cut);
+        smt_put_be16(p.bytes + 40, len);
+        smt_put_be16(p.bytes + 42, len);
+        smt_put_be16(p.bytes + SMT_DATA_HDR_LEN + 3, (uint16_t)(len - 5));
+        p.len -= cut;
+        in_vain(h, &p, "a shorter record");
+    }
+    uint32_t at = 1000;
+    for (; at + 1000 < 50000; at += 1000) {
+        struct hand_data d = part_of_50000;
+        d.offset = at;
+        hand_data(h, d);
+    }
+    /* All but the last thousand. The attacker drops that and pretends that this was all. */
+    struct hand_data last = part_of_50000;
+    last.offset = at;
+    struct attack_pkt p = genuine(h, last);
+    smt_put_be32(p.bytes + 8, at);
+    in_vain(h, &p, "a shorter message");
+    hand_sleep(h, 500 * SMT_MSEC);
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 0);
+    hand_data(h, last);
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 1);
+    assert_int_equal(hand_event_n(h, SMT_EE_REQUEST, 0)->len, 50000);
+    smt_rpc_release(hand_event_n(h, SMT_EE_REQUEST, 0)->rpc);
+    attack_scene_free(&s);
+}
+
+/* What the engine itself sealed, sent back to it in each disguise. */
+static void swapped_directions(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    hand_connect(h);
+    uint64_t id = hand_post(h, 500, false);
+    const struct hand_pkt *sent = hand_pkt_n(h, id, 0);
+    assert_non_null(sent);
+    const struct attack_pkt own = {.len = sent->len};
+    memcpy((void *)(uintptr_t)own.bytes, sent->raw, sent->len);
+    for (unsigned turn = 0; turn < 4; turn++) {
+        struct attack_pkt p = own;
+        smt_put_be16(p.bytes, h->addr.port);
+        smt_put_be16(p.bytes + 2, h->config.port);
+        smt_put_be64(p.bytes + 20, smt_conn_id(h->conn));
+        if (turn & 1)
+            put_id(&p, id ^ SMT_ID_ROLE);
+        if (turn & 2)
+            number_fit(&p);
+        in_vain(h, &p, "its own record");
+    }
+    assert_true(hand_counter(h, "drop_auth") >= 2);
+    hand_free(h);
+}
+
+/* A request as a response and the reverse, for ids that both sides have in use. */
+static void swapped_roles(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    hand_connect(h);
+    uint64_t id = hand_post(h, 100, false);
+    assert_int_equal(id, 1);
+    struct attack_pkt request = genuine(
+        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 100, .message_len = 100});
+    struct attack_pkt response = genuine(
+        h, (struct hand_data){
+               .what = SMT_WHAT_RESPONSE, .id = 1 | SMT_ID_ROLE, .len = 100, .message_len = 100});
+    struct attack_pkt *both[] = {&request, &response};
+    for (unsigned i = 0; i < 2; i++) {
+        struct attack_pkt p = *both[i];
+        p.bytes[28] ^= 0x80;
+        in_vain(h, &p, "the other role");
+        number_fit(&p);
+        in_vain(h, &p, "the other role and number");
+    }
+    /* The peer himself, with keys: what the record says it is must fit the role of its id. */
+    struct attack_pkt lie = genuine(
+        h, (struct hand_data){
+               .what = SMT_WHAT_REQUEST, .id = 1 | SMT_ID_ROLE, .len = 100, .message_len = 100});
+    hand_rx(h, lie.bytes, lie.len);
+    lie = genuine(
+        h, (struct hand_data){.what = SMT_WHAT_RESPONSE, .id = 9, .len = 100, .message_len = 100});
+    hand_rx(h, lie.bytes, lie.len);
+    assert_int_equal(h->n_events, 0);
+    assert_int_equal(hand_counter(h, "drop_hint"), 4);
+
+    hand_rx(h, response.bytes, response.len);
+    assert_int_equal(hand_n_events(h, SMT_EE_RESPONSE), 1);
+    hand_rx(h, request.bytes, request.len);
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 1);
+    smt_rpc_release(hand_event_n(h, SMT_EE_RESPONSE, 0)->rpc);
+    hand_free(h);
+}
+
+/* One genuine record, under every id that differs from its own in one bit. From bit 33 on the
+ * record number is the same, so that the tag passes: the sealed head is what tells. */
+static void id_plus_2_to_the_k(void **state)
+{
+    (void)state;
+    for (unsigned order = 0; order < 2; order++) {
+        struct hand *h = hand_new(true);
+        hand_connect(h);
+        const struct attack_pkt good = genuine(
+            h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 5, .len = 64, .message_len = 64});
+        if (order == 1)
+            hand_rx(h, good.bytes, good.len);
+        for (unsigned k = 0; k < 64; k++) {
+            struct attack_pkt p = good;
+            put_id(&p, 5 ^ 1ull << k);
+            in_vain(h, &p, "another id");
+            number_fit(&p);
+            in_vain(h, &p, "another id and number");
+        }
+        assert_true(hand_counter(h, "drop_hint") >= 29);
+        if (order == 0)
+            hand_rx(h, good.bytes, good.len);
+        assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 1);
+        /* Once is all it ever runs. */
+        hand_rx(h, good.bytes, good.len);
+        assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 1);
+        hand_free(h);
+    }
+}
+
+/* A forged record in front of the genuine one, at every place a message begins or goes on: costs
+ * the attacker a packet and us nothing. */
+static void a_forged_record_before_the_genuine_one(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    hand_connect(h);
+    uint32_t len = 20000, piece = 1000;
+    for (uint32_t at = 0; at < len; at += piece) {
+        struct attack_pkt good = genuine(h, (struct hand_data){.what = SMT_WHAT_REQUEST,
+                                                               .id = 1,
+                                                               .offset = at,
+                                                               .len = piece,
+                                                               .message_len = len,
+                                                               .unsched = len});
+        struct attack_pkt bad = good;
+        bad.bytes[bad.len - 1] ^= 1;
+        in_vain(h, &bad, "a wrong tag");
+        bad = good;
+        bad.bytes[SMT_DATA_HDR_LEN + SMT_RECORD_HEAD_LEN + 60] ^= 1;
+        in_vain(h, &bad, "a changed byte");
+        hand_rx(h, good.bytes, good.len);
+        in_vain(h, &bad, "a changed byte behind the genuine record");
+    }
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 1);
+    const struct smt_engine_event *ev = hand_event_n(h, SMT_EE_REQUEST, 0);
+    assert_int_equal(ev->len, len);
+    for (uint32_t i = 0; i < len; i++)
+        assert_int_equal(((const uint8_t *)ev->data)[i], hand_byte(1, i));
+    smt_rpc_release(ev->rpc);
+    hand_free(h);
+}
+
+/* A million forgeries cost no memory and leave no mark but counters; the call they fell upon ends
+ * well. */
+static void a_flood_of_forged_records(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    hand_connect(h);
+    struct attack_pkt good = genuine(
+        h,
+        (struct hand_data){
+            .what = SMT_WHAT_REQUEST, .id = 1, .len = 1000, .message_len = 500000, .unsched = 1});
+    good.bytes[good.len - 1] ^= 1;
+    uint64_t memory = smt_engine_memory(h->e), live = smt_mem_live().n_live;
+    for (unsigned i = 0; i < sim_scaled(1000000); i++) {
+        put_id(&good, 1 + i % 4000);
+        smt_put_be32(good.bytes + 4, i % 499 * 1000);
+        number_fit(&good);
+        const struct smt_pkt pkt = {
+            .data = good.bytes, .len = (uint32_t)good.len, .from = &h->addr};
+        smt_engine_rx(h->e, h->now, &pkt, 1);
+        h->now += 100;
+    }
+    hand_run(h);
+    assert_int_equal(h->n_events, 0);
+    assert_int_equal(smt_engine_memory(h->e), memory);
+    assert_true(smt_mem_live().n_live <= live + 2);
+    hand_data(
+        h, (struct hand_data){.what = SMT_WHAT_REQUEST, .id = 1, .len = 100, .message_len = 100});
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 1);
+    hand_free(h);
+}
+
+/* ---- over the network ---- */
+
+struct tape {
+    struct sim_packet *all;
+    size_t n, cap;
+};
+
+static enum sim_verdict tape_record(void *arg, struct simnet *net, struct sim_packet *pkt)
+{
+    struct tape *t = arg;
+    (void)net;
+    if (t->n == t->cap) {
+        t->cap = t->cap > 0 ? 2 * t->cap : 1024;
+        t->all = realloc(t->all, t->cap * sizeof(*t->all));
+        assert_non_null(t->all);
+    }
+    struct sim_packet *p = &t->all[t->n++];
+    *p = *pkt;
+    p->data = malloc(pkt->len + 1u);
+    assert_non_null(p->data);
+    memcpy(p->data, pkt->data, pkt->len);
+    return SIM_PASS;
+}
+
+static void tape_play(struct tape *t, struct simnet *net, uint64_t gap)
+{
+    for (size_t i = 0; i < t->n; i++)
+        simnet_inject(net, &t->all[i].source, t->all[i].to, t->all[i].data, t->all[i].len,
+                      1 + i * gap);
+    simnet_sleep(net, t->n * gap + 100 * SMT_MSEC);
+}
+
+static void tape_free(struct tape *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        free(t->all[i].data);
+    free(t->all);
+}
+
+static void count_events(void *arg, struct sim_host *host, const struct smt_engine_event *ev)
+{
+    (void)host;
+    (void)ev;
+    ++*(uint64_t *)arg;
+}
+
+static const struct sim_load_config some_calls = {
+    .n_calls = 200, .window = 16, .max_len = 1 << 14, .max_resp = 1 << 14, .one_way = 25};
+
+/* All packets of one session under the ids of another, of the same and of other ends. */
+static void swapped_sessions(void **state)
+{
+    (void)state;
+    struct pair p = pair_new(sim_seed(201), &clean_link, CHECKING_FAST);
+    struct tape tape = {0};
+    uint64_t n_events = 0;
+    pair_start(&p);
+    struct smt_conn *conn[2], *back[2];
+    for (unsigned i = 0; i < 2; i++)
+        conn[i] = pair_connect(&p, &back[i]);
+    p.net->hook = tape_record;
+    p.net->hook_arg = &tape;
+    sim_app_load_on(p.app, p.a, conn[0], &some_calls);
+    sim_app_finish(p.app, p.net->now + 10 * SMT_SEC);
+    p.net->hook = NULL;
+    simnet_settle(p.net, p.net->now + 10 * SMT_SEC);
+    sim_app_set_watch(p.app, count_events, &n_events);
+    const uint64_t ids[2][2] = {{smt_conn_id(conn[0]), smt_conn_id(back[0])},
+                                {smt_conn_id(conn[1]), smt_conn_id(back[1])}};
+    for (size_t i = 0; i < tape.n; i++) {
+        if (smt_get_be64(tape.all[i].data + 20) == ids[0][tape.all[i].to])
+            smt_put_be64(tape.all[i].data + 20, ids[1][tape.all[i].to]);
+    }
+    uint64_t auth = sim_counter(p.b->engine, "drop_auth");
+    tape_play(&tape, p.net, 1000);
+    SIM_CHECK(p.net, n_events == 0, "%llu events", (unsigned long long)n_events);
+    SIM_CHECK(p.net, sim_counter(p.b->engine, "drop_auth") >= auth + tape.n / 4, "not tried");
+    sim_app_load_on(p.app, p.a, conn[1], &some_calls);
+    sim_app_load_on(p.app, p.b, back[1], &some_calls);
+    sim_app_finish(p.app, p.net->now + 10 * SMT_SEC);
+    SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 0, "failures");
+    tape_free(&tape);
+    pair_free(&p);
+}
+
+/* Packets of epochs that are over: the one before lives two seconds, no earlier one at all. */
+static void stale_epochs(void **state)
+{
+    (void)state;
+    struct pair p = pair_new(sim_seed(202), &clean_link, CHECKING_FAST);
+    struct tape tape = {0};
+    uint64_t n_events = 0;
+    pair_start(&p);
+    struct smt_conn *back;
+    struct smt_conn *conn = pair_connect(&p, &back);
+    p.net->hook = tape_record;
+    p.net->hook_arg = &tape;
+    sim_app_load_on(p.app, p.a, conn, &some_calls);
+    sim_app_finish(p.app, p.net->now + 10 * SMT_SEC);
+    p.net->hook = NULL;
+    for (unsigned epoch = 2; epoch < 5; epoch++) {
+        assert_int_equal(smt_conn_rekey(conn), 0);
+        simnet_poke(p.a);
+        simnet_sleep(p.net, 10 * SMT_MSEC);
+        struct smt_conn_stats stats;
+        smt_conn_stats(back, &stats);
+        SIM_CHECK(p.net, stats.epoch == epoch, "epoch %u", stats.epoch);
+        sim_app_set_watch(p.app, count_events, &n_events);
+        tape_play(&tape, p.net, 1000);
+        SIM_CHECK(p.net, n_events == 0, "%llu events", (unsigned long long)n_events);
+        if (epoch > 2)
+            SIM_CHECK(p.net, sim_counter(p.b->engine, "drop_epoch") > 0, "not tried");
+        simnet_sleep(p.net, 3 * SMT_SEC);
+        SIM_CHECK(p.net, conn->keys.prev == NULL && back->keys.prev == NULL, "keys of before");
+        tape_play(&tape, p.net, 1000);
+        SIM_CHECK(p.net, n_events == 0, "%llu events", (unsigned long long)n_events);
+        sim_app_set_watch(p.app, NULL, NULL);
+        sim_app_load_on(p.app, p.a, conn, &some_calls);
+        sim_app_finish(p.app, p.net->now + 10 * SMT_SEC);
+    }
+    SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 0, "failures");
+    tape_free(&tape);
+    pair_free(&p);
+}
+
+static enum sim_verdict reflect(void *arg, struct simnet *net, struct sim_packet *pkt)
+{
+    struct smt_conn **ends = arg;
+    uint8_t copy[SIM_MAX_PACKET];
+    memcpy(copy, pkt->data, pkt->len);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        simnet_inject(net, &net->hosts[pkt->to].addr, pkt->from, copy, pkt->len, 5 * SMT_USEC);
+        memcpy(copy, pkt->data + 2, 2);
+        memcpy(copy + 2, pkt->data, 2);
+        smt_put_be64(copy + 20, smt_conn_id(ends[pkt->from]));
+    }
+    return SIM_PASS;
+}
+
+/* Every packet goes back to its sender too, as it is and made to fit. */
+static void reflected_packets(void **state)
+{
+    (void)state;
+    struct pair p = pair_new(sim_seed(203), &clean_link, CHECKING_FAST);
+    pair_start(&p);
+    struct smt_conn *ends[2];
+    ends[0] = pair_connect(&p, &ends[1]);
+    p.net->hook = reflect;
+    p.net->hook_arg = ends;
+    struct sim_load_config config = some_calls;
+    config.n_calls = (uint32_t)sim_scaled(1000);
+    sim_app_load_on(p.app, p.a, ends[0], &config);
+    sim_app_load_on(p.app, p.b, ends[1], &config);
+    sim_app_finish(p.app, p.net->now + 60 * SMT_SEC);
+    SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 0, "failures");
+    SIM_CHECK(p.net, sim_counter(p.a->engine, "drop_auth") > 100, "not tried");
+    pair_free(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(spliced_records),
+        cmocka_unit_test(truncated_messages),
+        cmocka_unit_test(swapped_directions),
+        cmocka_unit_test(swapped_roles),
+        cmocka_unit_test(id_plus_2_to_the_k),
+        cmocka_unit_test(a_forged_record_before_the_genuine_one),
+        cmocka_unit_test(a_flood_of_forged_records),
+        cmocka_unit_test(swapped_sessions),
+        cmocka_unit_test(stale_epochs),
+        cmocka_unit_test(reflected_packets),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
