@@ -76,6 +76,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     smt_evlink_init(&c->ev, SMT_EV_OF_CONN);
     c->timer.owner = SMT_EV_OF_CONN;
     c->addr = *addr;
+    c->peer_port = addr->port;
     c->slot = smt_pool_index(&e->conns, c);
     c->initiator = initiator;
     c->next_id = 1;
@@ -139,6 +140,7 @@ void smt_conn_free(struct smt_conn *c)
     smt_pacer_rest(c);
     smt_book_peer_fini(&c->book);
     smt_mem_free(c->own_cutoffs);
+    smt_moved_fini(c);
     smt_keys_fini(&c->keys);
     smt_hs_stream_free(c->hs);
     smt_finished_fini(&c->finished);
@@ -180,6 +182,22 @@ void smt_conn_heard(struct smt_conn *c, uint64_t now)
         c->hs = NULL;
         smt_conn_arm(c, now);
     }
+}
+
+int smt_conn_move(struct smt_conn *c, const struct smt_addr *to)
+{
+    struct smt_engine *e = c->e;
+    const struct smt_map_key was = {c->peer_id, smt_engine_addr_hash(&c->addr)};
+    const struct smt_map_key is = {c->peer_id, smt_engine_addr_hash(to)};
+    if (c->in_hs_map) {
+        if (smt_map_put(&e->peer_map, is, c) < 0)
+            return SMT_ENOMEM;
+        (void)smt_map_del(&e->peer_map, was);
+    }
+    c->addr = *to;
+    smt_mtu_init(&c->mtu);
+    smt_share_init(&c->tx_share);
+    return 0;
 }
 
 uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
@@ -330,6 +348,7 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now)
     at = earliest(at, c->rest_at);
     at = earliest(at, smt_pacer_deadline(c));
     at = earliest(at, smt_mtu_deadline(&c->mtu));
+    at = earliest(at, smt_moved_deadline(c));
     if (c->keys.prev != NULL)
         at = earliest(at, c->keys.prev_until);
     at = earliest(at, idle_deadline(c));
@@ -437,6 +456,7 @@ void smt_conn_timer_fired(struct smt_conn *c, uint64_t now)
     }
     smt_pacer_tick(c, now);
     smt_mtu_tick(c, now);
+    smt_moved_tick(c, now);
     smt_keys_age(&c->keys, now);
     if (now >= c->rest_at)
         rest(c, now);

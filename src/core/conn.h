@@ -10,6 +10,7 @@
 #include "core/finished.h"
 #include "core/hs_stream.h"
 #include "core/keys.h"
+#include "core/moved.h"
 #include "core/mtu.h"
 #include "core/pacer.h"
 #include "core/path.h"
@@ -30,6 +31,7 @@ struct smt_conn {
     void *user;
     uint64_t id, peer_id;
     struct smt_addr addr;
+    uint16_t peer_port;  /* of its endpoint, as it says: a translator may make addr's another */
     uint32_t slot;
     enum smt_conn_state state;
     bool initiator;
@@ -71,6 +73,8 @@ struct smt_conn {
     uint64_t cutoffs_told_at;       /* when our CUTOFFS were last sent */
     uint16_t told_cutoffs;          /* their version; 0 = none */
     struct smt_mtu mtu;
+    struct smt_moved *moved;        /* its address is being checked; NULL = no */
+    uint64_t move_again;            /* no further check before */
     struct smt_hs_stream *hs;       /* NULL once both sides have everything */
 
     struct smt_list rpcs;           /* all, by conn_link */
@@ -111,6 +115,18 @@ void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to);
 
 /* An authentic packet came. */
 void smt_conn_heard(struct smt_conn *c, uint64_t now);
+
+/* And where it came from: one comparison unless that is news. Before its frames are heard. */
+static inline void smt_conn_heard_from(struct smt_conn *c, uint64_t now,
+                                       const struct smt_addr *from, uint32_t len)
+{
+    if (SMT_UNLIKELY(c->moved != NULL || !smt_addr_equal(&c->addr, from)))
+        smt_moved_heard(c, now, from, len);
+}
+
+/* It has moved: packets go to `to` from now on, whose path nothing is known of. SMT_ENOMEM: it
+ * stays. */
+SMT_MUST_CHECK int smt_conn_move(struct smt_conn *c, const struct smt_addr *to);
 
 /* A hint says that the peer does not know us. He is asked; only his silence to that, three times,
  * makes it an event. */

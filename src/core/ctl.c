@@ -132,7 +132,7 @@ static bool packet_seal(struct smt_conn *c, uint8_t *pkt, size_t plain_len)
         .version = SMT_WIRE_VERSION,
         .epoch = (uint8_t)c->keys.now.number,
         .sport = c->e->config.port,
-        .dport = c->addr.port,
+        .dport = c->peer_port,
         .session_id = c->peer_id,
     };
     smt_hdr_encode(&hdr, pkt);
@@ -196,10 +196,10 @@ bool smt_frames_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink)
     return true;
 }
 
-bool smt_ctl_send_probe(struct smt_conn *c, const struct smt_tx_sink *sink,
-                        const struct smt_frame *f, size_t packet_len)
+bool smt_ctl_send_alone(struct smt_conn *c, const struct smt_tx_sink *sink,
+                        const struct smt_addr *to, const struct smt_frame *f, size_t packet_len)
 {
-    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, 0);
+    uint8_t *pkt = sink->reserve(sink->arg, to, packet_len, 0);
     if (pkt == NULL)
         return false;
     size_t plain_len = packet_len - SMT_CTRL_HDR_LEN - SMT_RECORD_OVERHEAD;

@@ -2,6 +2,7 @@
 #ifndef SMT_CORE_CTL_H
 #define SMT_CORE_CTL_H
 
+#include "base/addr.h"
 #include "base/list.h"
 #include "wire/wire.h"
 
@@ -70,8 +71,9 @@ void smt_frames_queue(struct smt_conn *c, const struct smt_frame *f, uint8_t pri
 bool smt_frames_send(struct smt_conn *c, const struct smt_tx_sink *sink);
 bool smt_frames_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink);
 
-/* A CTRL packet of its own with one frame, padded with PAD frames to packet_len bytes (a probe). */
-bool smt_ctl_send_probe(struct smt_conn *c, const struct smt_tx_sink *sink,
-                        const struct smt_frame *f, size_t packet_len);
+/* A CTRL packet of its own with one frame, padded with PAD frames to packet_len bytes: a probe, or
+ * a challenge to another address than the conn's. False when the sink is full. */
+bool smt_ctl_send_alone(struct smt_conn *c, const struct smt_tx_sink *sink,
+                        const struct smt_addr *to, const struct smt_frame *f, size_t packet_len);
 
 #endif

@@ -294,6 +294,8 @@ static bool tx_hs(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *
         struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, hs_link);
         if (c->hs != NULL && !smt_hs_stream_send(c, now, sink))
             return false;
+        if (!smt_moved_send(c, now, sink))
+            return false;
         if (smt_keys_ready(&c->keys) && smt_mtu_is_due(&c->mtu) && !smt_mtu_send(c, now, sink))
             return false;
         smt_list_remove(&c->hs_link);

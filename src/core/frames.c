@@ -111,6 +111,11 @@ static void on_path_challenge(const struct heard *h)
     smt_ctl_add(h->c, &(struct smt_frame){.type = SMT_FRAME_PATH_RESPONSE, .token = h->f->token});
 }
 
+static void on_path_response(const struct heard *h)
+{
+    smt_moved_answered(h->c, h->now, h->f->token);
+}
+
 static void on_grant(const struct heard *h)
 {
     struct smt_rpc *r = h->r;
@@ -344,7 +349,7 @@ static const frame_fn handlers[] = {
     [SMT_FRAME_PROBE] = on_probe,
     [SMT_FRAME_PROBE_ACK] = on_probe_ack,
     [SMT_FRAME_PATH_CHALLENGE] = on_path_challenge,
-    [SMT_FRAME_PATH_RESPONSE] = on_nothing,
+    [SMT_FRAME_PATH_RESPONSE] = on_path_response,
     [SMT_FRAME_GRANT] = on_grant,
     [SMT_FRAME_RESEND] = on_resend,
     [SMT_FRAME_UNKNOWN] = on_unknown,

@@ -41,6 +41,7 @@ static struct smt_conn *stranger_accept(struct smt_engine *e, uint64_t now,
         return NULL;
     }
     c->peer_id = hdr->source_id;
+    c->peer_port = hdr->sport;
     if (smt_map_put(&e->peer_map, peer_key(c->peer_id, &c->addr), c) < 0) {
         e->stats.drop_no_memory++;
         smt_conn_free(c);
@@ -208,5 +209,6 @@ void smt_ctrl_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *
     e->stats.packets_rcvd_ctrl++;
     e->stats.pad_bytes_rcvd += record_len - announced;
     smt_conn_heard(c, now);
+    smt_conn_heard_from(c, now, pkt->from, pkt->len);
     smt_frames_hear(c, now, record + SMT_RECORD_HEAD_LEN, plain_len, pkt->len);
 }

@@ -149,7 +149,7 @@ static bool packet_send(struct smt_conn *c, const struct smt_tx_sink *sink, uint
         .version = SMT_WIRE_VERSION,
         .epoch = c->initiator ? 1 : 0,
         .sport = c->e->config.port,
-        .dport = c->addr.port,
+        .dport = c->peer_port,
         .session_id = c->peer_id,
         .source_id = c->id,
         .offset = offset,

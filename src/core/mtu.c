@@ -159,7 +159,7 @@ bool smt_mtu_send(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *si
     if (m->token == 0 || m->tries == 0)
         m->token = (uint32_t)smt_prng_next64(&c->e->prng) | 1;
     const struct smt_frame f = {.type = SMT_FRAME_PROBE, .token = m->token};
-    if (!smt_ctl_send_probe(c, sink, &f, m->probe))
+    if (!smt_ctl_send_alone(c, sink, &c->addr, &f, m->probe))
         return false;
     c->e->stats.mtu_probes++;
     m->tries++;

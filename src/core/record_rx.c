@@ -23,6 +23,7 @@ struct arriving {
     size_t plain_len;
     uint64_t id;          /* as this side knows it, role included */
     struct smt_rpc *r;    /* NULL: not known yet */
+    const struct smt_addr *from;
     uint32_t packet_len;
     bool ce;
 };
@@ -74,6 +75,7 @@ static bool head_agrees(const struct arriving *in, const struct smt_inner *inner
 static void head_hear(const struct arriving *in, const struct smt_inner *inner)
 {
     smt_conn_heard(in->c, in->now);
+    smt_conn_heard_from(in->c, in->now, in->from, in->packet_len);
     if (!(inner->flags & SMT_INNER_EXT))
         return;
     smt_frames_peer_finished(in->c, inner->low_water, inner->done);
@@ -339,8 +341,12 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
                           NULL);
         return;
     }
-    struct arriving in = {
-        .c = c, .hdr = hdr, .now = now, .packet_len = pkt->len, .ce = pkt->ecn == 3};
+    struct arriving in = {.c = c,
+                          .hdr = hdr,
+                          .now = now,
+                          .from = pkt->from,
+                          .packet_len = pkt->len,
+                          .ce = pkt->ecn == 3};
     if (!packet_check(e, pkt, &in))
         return;
     in.id = hdr->rpc_id ^ SMT_ID_ROLE;

@@ -87,7 +87,7 @@ static int packet_make(struct smt_rpc *r, const struct smt_tx_piece *piece, size
         .version = SMT_WIRE_VERSION,
         .epoch = (uint8_t)c->keys.now.number,
         .sport = c->e->config.port,
-        .dport = c->addr.port,
+        .dport = c->peer_port,
         .session_id = c->peer_id,
         .rpc_id = smt_rpc_tx_id(r),
         .offset = piece->offset,

@@ -46,6 +46,8 @@
     X(cutoffs_sent)                                                                                \
     X(cutoffs_moved)                                                                               \
     X(losses_seen)                                                                                 \
+    X(moves_checked)                                                                               \
+    X(peers_moved)                                                                                 \
     X(rekeys)                                                                                      \
     X(conns_opened)                                                                                \
     X(conns_accepted)                                                                              \
