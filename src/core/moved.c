@@ -1,9 +1,9 @@
 /* Whether a peer has moved to another address. That its packets come from there proves nothing:
  * they may be copies that somebody on the path sends from his own. So the new address gets a
- * challenge, and nothing else, until an authentic answer to it has come from there; never more than
- * three times the bytes that authentic packets brought from it. The address in use is asked as well,
- * and while the peer is reached there we stay: whoever sends copies sooner than the originals arrive
- * wins nothing as long as he does not close the old way too.
+ * challenge, and nothing else, until an authentic answer to it has come from there; never more
+ * than three times the bytes that authentic packets brought from it. The address in use is asked
+ * as well, and while the peer is reached there we stay: whoever sends copies sooner than the
+ * originals arrive wins nothing as long as he does not close the old way too.
  *
  * A peer behind a translator that forgot it does not answer at the old address, and is followed
  * after the time an answer takes. */
