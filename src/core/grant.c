@@ -128,14 +128,6 @@ void smt_grants_data_came(struct smt_engine *e, struct smt_rpc *r)
     g->due = true;
 }
 
-/* Was the way to us so empty since `at`, when we had received `bytes`, that data could have
- * come? */
-static bool way_was_free(const struct smt_engine *e, uint64_t at, uint64_t bytes)
-{
-    uint64_t could = e->path.rate / 1000 * ((e->now - at) / 1000) / 1000;
-    return (e->stats.bytes_rcvd - bytes) * 4 < could * 3;
-}
-
 bool smt_grants_is_behind(const struct smt_engine *e, const struct smt_rpc *r)
 {
     const struct smt_grants *g = &e->grants;
@@ -145,7 +137,7 @@ bool smt_grants_is_behind(const struct smt_engine *e, const struct smt_rpc *r)
     uint64_t key = m->entry.listed ? smt_book_key(&m->entry) : 0;
     bool best = g->book.n_active == 0 || key <= smt_book_key(g->book.active[0]);
     bool granted = m->entry.listed || m->incoming > 0;
-    return !best && granted && !way_was_free(e, m->came_at, m->came_bytes);
+    return !best && granted && !smt_path_was_free(e, m->came_at, m->came_bytes);
 }
 
 void smt_grants_batch(struct smt_grants *g, uint32_t n, uint64_t bytes)
@@ -291,7 +283,8 @@ static void silent_run(struct smt_engine *e)
         if (patience < t->silent_floor_ns)
             patience = t->silent_floor_ns;
         uint64_t until = m->came_at + patience;
-        if (worse_at > until || (e->now > until && way_was_free(e, m->came_at, m->came_bytes))) {
+        bool missed = e->now > until && smt_path_was_free(e, m->came_at, m->came_bytes);
+        if (worse_at > until || missed) {
             smt_grants_yield(e, r);
             return;
         }

@@ -119,5 +119,6 @@ bool smt_incoming_data(struct smt_rpc *r, uint32_t offset, uint32_t len, uint32_
         smt_grants_data_came(c->e, r);
     else if (m->granted < m->len && smt_grants_add(c->e, r) < 0)
         c->e->stats.drop_no_memory++;
+    smt_incast_note(c->e, r);
     return true;
 }

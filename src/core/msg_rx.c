@@ -15,9 +15,11 @@ void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
     m->granted = 0;
     m->known = false;
     m->whole = false;
+    m->counted = false;
     m->grant_prio = 0;
     m->piece = 0;
     m->incoming = 0;
+    m->blind = 0;
     m->got_at = 0;
     m->came_at = 0;
     m->came_bytes = 0;
@@ -27,7 +29,7 @@ void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
 
 void smt_msg_rx_fini(struct smt_msg_rx *m, struct smt_bufpool *bufs)
 {
-    assert(!m->entry.listed && m->incoming == 0);
+    assert(!m->entry.listed && m->incoming == 0 && !m->counted);
     smt_ranges_fini(&m->got);
     if (m->store != NULL) {
         smt_bufpool_put(bufs, m->store, m->store_len);

@@ -16,9 +16,11 @@ struct smt_msg_rx {
     uint32_t granted;     /* bytes the sender may send, as far as we told or know */
     bool known;
     bool whole;           /* all bytes accepted */
+    bool counted;         /* among those that come at once (incast.c) */
     uint8_t grant_prio;
     uint32_t piece;       /* data bytes of its longest record so far */
     uint32_t incoming;    /* what of it counts as on its way (grant.c) */
+    uint32_t blind;       /* the same, sent without a grant (incast.c) */
     uint64_t got_at;      /* when data of it last came */
     uint64_t came_at;     /* the same, or when it was granted anew after all had come */
     uint64_t came_bytes;  /* what the engine had received then */

@@ -87,3 +87,10 @@ uint32_t smt_path_tail(const struct smt_conn *c)
 {
     return (uint32_t)smt_path_tail_of(&c->e->config.tune, smt_path_fill(c));
 }
+
+bool smt_path_was_free(const struct smt_engine *e, uint64_t at, uint64_t bytes)
+{
+    uint64_t could = e->path.rate / 1000 * ((e->now - at) / 1000) / 1000;
+    uint64_t came = e->stats.bytes_rcvd - bytes;
+    return came == 0 || came * 4 < could * 3;
+}

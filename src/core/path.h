@@ -34,4 +34,8 @@ uint64_t smt_path_tail_of(const struct smt_tune *t, uint64_t fill);
 enum { SMT_PATH_TOTAL_STEP = 64 * 1024 };
 void smt_path_total(struct smt_engine *e, uint64_t now);
 
+/* Was the way to us so empty since `at`, when the engine had received `bytes`, that data could have
+ * come? */
+bool smt_path_was_free(const struct smt_engine *e, uint64_t at, uint64_t bytes);
+
 #endif

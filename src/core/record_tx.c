@@ -185,6 +185,9 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
     if (t->len > SMT_SRPT_SHORT_LEN)
         smt_srpt_charge(&c->e->srpt, r, (uint32_t)packet_len);
     r->heard = now;
+    /* From here on its response may be late. */
+    r->rx.came_at = now;
+    r->rx.came_bytes = st->bytes_rcvd;
     c->data_at = now;
     return SMT_SENT_ONE;
 }

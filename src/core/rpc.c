@@ -10,7 +10,8 @@
 #include "core/profile.h"
 #include "core/state.h"
 
-enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24, BEHIND_ROUNDS = 3 };
+enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24, BEHIND_ROUNDS = 3,
+       QUEUE_PATIENCES = 16 };
 
 #define ARROW(to) (1u << SMT_RPC_##to)
 
@@ -86,12 +87,20 @@ static void raise_event(struct smt_rpc *r, enum smt_engine_event_type type)
     smt_evlink_raise(&r->conn->e->events, &r->ev, type);
 }
 
+/* Nothing more of its incoming message is expected. */
+static void rx_leave(struct smt_rpc *r)
+{
+    struct smt_engine *e = r->conn->e;
+    if (r->rx.incoming > 0 || r->rx.entry.listed)
+        smt_grants_remove(e, r);
+    smt_incast_forget(e, &r->rx);
+}
+
 void smt_rpc_rx_give_back(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
     uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
-    if (r->rx.incoming > 0 || r->rx.entry.listed)
-        smt_grants_remove(c->e, r);
+    rx_leave(r);
     c->e->config.profile->rx_end(r);
     smt_msg_rx_fini(&r->rx, &c->e->bufs);
     if (had > 0)
@@ -116,8 +125,7 @@ static void unlink_wire(struct smt_rpc *r)
     smt_wheel_disarm(&c->e->wheel, &r->timer.t);
     smt_list_remove(&r->wait_link);
     tx_give_back(r);
-    if (r->rx.incoming > 0 || r->rx.entry.listed)
-        smt_grants_remove(c->e, r);
+    rx_leave(r);
     if (smt_rpc_is_server(r)) {
         c->served--;
     } else if (r->counted) {
@@ -283,8 +291,7 @@ int smt_rpc_take_buffer(struct smt_rpc *r)
 void smt_rpc_got_all(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    if (r->rx.incoming > 0 || r->rx.entry.listed)
-        smt_grants_remove(c->e, r);
+    rx_leave(r);
     if (!smt_rpc_is_server(r)) {
         c->e->stats.responses_received++;
         c->e->config.profile->response_came(r);
@@ -424,6 +431,38 @@ static void ask(struct smt_rpc *r)
     }
 }
 
+static void arm_at(struct smt_rpc *r, uint64_t now, uint64_t at)
+{
+    struct smt_engine *e = r->conn->e;
+    if (r->deadline < at)
+        at = r->deadline;
+    if (at == SMT_NEVER)
+        smt_wheel_disarm(&e->wheel, &r->timer.t);
+    else
+        smt_wheel_arm(&e->wheel, &r->timer.t, at > now ? at : now);
+}
+
+/* Nothing of it came in its time, but ours is the link that is busy, and has more on its way than
+ * it could carry until now: the data may stand in the queue before it. */
+static bool stands_in_queue(struct smt_rpc *r, uint64_t now)
+{
+    const struct smt_engine *e = r->conn->e;
+    if (r->state != SMT_RPC_AWAIT_RESPONSE && r->state != SMT_RPC_AWAIT_REST &&
+        r->state != SMT_RPC_AWAIT_REQUEST)
+        return false;
+    if (r->conn->pacer.rtt_peak == 0 ||
+        smt_path_was_free(e, r->rx.came_at, r->rx.came_bytes))
+        return false;
+    /* The first look of this silence decides how long. Whoever has received little has seen little
+     * of what our link can do: so there is an end to it. */
+    if (r->late_until < r->heard) {
+        uint64_t busy = smt_incast_busy(e);
+        uint64_t most = QUEUE_PATIENCES * smt_conn_patience(r->conn, 0);
+        r->late_until = now + (busy < most ? busy : most);
+    }
+    return now < r->late_until;
+}
+
 void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
 {
     struct smt_conn *c = r->conn;
@@ -432,7 +471,12 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         smt_rpc_abandon(r, SMT_ETIMEDOUT);
         return;
     }
-    if (smt_keys_ready(&c->keys) && now >= r->heard + smt_conn_patience(c, r->n_quiet)) {
+    bool late = smt_keys_ready(&c->keys) && now >= r->heard + smt_conn_patience(c, r->n_quiet);
+    if (late && stands_in_queue(r, now)) {
+        arm_at(r, now, now + smt_conn_patience(c, 0));
+        return;
+    }
+    if (late) {
         if (smt_conn_is_silent(c, r->since, now)) {
             smt_conn_close(c, now, SMT_EUNREACHABLE, false);
             return;
@@ -455,6 +499,7 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         /* What stands in a queue need not be sent again; but not for ever. */
         if (!ours && (r->n_quiet > BEHIND_ROUNDS || !smt_grants_is_behind(c->e, r))) {
             smt_grants_yield(c->e, r);
+            smt_incast_give_up(c->e, &r->rx);
             smt_mtu_suspect(c, now);
             ask(r);
         }
@@ -480,12 +525,7 @@ void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
     }
     if (!smt_keys_ready(&c->keys))
         at = SMT_NEVER;
-    if (r->deadline < at)
-        at = r->deadline;
-    if (at == SMT_NEVER)
-        smt_wheel_disarm(&c->e->wheel, &r->timer.t);
-    else
-        smt_wheel_arm(&c->e->wheel, &r->timer.t, at > now ? at : now);
+    arm_at(r, now, at);
 }
 
 void smt_rpc_event_taken(struct smt_rpc *r, unsigned type)

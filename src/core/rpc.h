@@ -42,6 +42,7 @@ struct smt_rpc {
     uint32_t asked_for;        /* offset of the last RESEND that came */
     uint64_t deadline;         /* relative until `posted` is taken, then absolute; SMT_NEVER */
     uint64_t heard;            /* when something of it was last received or sent anew */
+    uint64_t late_until;       /* what is late may stand in a queue; before `heard`: not looked */
     uint64_t since;            /* when it came into its state */
     uint64_t out_len;          /* its bytes in the conn's out_bytes */
     void *user;

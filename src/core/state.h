@@ -12,6 +12,7 @@
 #include "core/cutoffs.h"
 #include "core/engine.h"
 #include "core/grant.h"
+#include "core/incast.h"
 #include "core/srpt.h"
 #include "core/stateless.h"
 #include "core/stats.h"
@@ -48,6 +49,7 @@ struct smt_engine {
 
     struct smt_srpt srpt;
     struct smt_grants grants;
+    struct smt_incast incast;
     struct smt_cutoffs cutoffs; /* ours, told to peers */
     struct smt_rtt path;        /* the best of all conns */
     uint64_t fill;

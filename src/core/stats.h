@@ -28,6 +28,7 @@
     X(rpcs_cancelled)                                                                              \
     X(rpc_timeouts)                                                                                \
     X(grants_sent)                                                                                 \
+    X(limits_moved)                                                                                \
     X(grants_silent)                                                                               \
     X(grants_fifo)                                                                                 \
     X(grants_rcvd)                                                                                 \

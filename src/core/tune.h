@@ -13,6 +13,7 @@
     X(unsched_first, 10000, 1, 1 << 30, "bytes without a grant to a peer never measured")          \
     X(unsched_most, 65536, 1, 1 << 30, "bytes a message that peers may send without a grant")      \
     X(unsched_pct, 150, 10, 10000, "unscheduled bytes, percent of RTT x rate")                     \
+    X(incast_first, 64, 1, 1 << 20, "messages at once before the unscheduled limit falls")      \
     X(window_first, 20000, 1, 1 << 30, "grant window before anything was measured, bytes")         \
     X(window_pct, 250, 10, 10000, "grant window, percent of RTT x rate")                           \
     X(window_next_pct, 40, 0, 100, "window of all active messages but the best, percent of its")   \

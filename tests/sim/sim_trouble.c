@@ -87,8 +87,8 @@ static void sim_trouble_loss(void **state)
     smt_run_result_fini(&many);
 }
 
-/* Many at once to one host take hardly longer than its link needs for them. The first round of 300
- * takes longer: nobody has seen a round trip through such a queue. */
+/* Many at once to one host take hardly longer than its link needs for them, the first round too,
+ * when nobody has seen a round trip through such a queue. */
 static void sim_trouble_incast(void **state)
 {
     struct trouble t;
@@ -103,7 +103,7 @@ static void sim_trouble_incast(void **state)
         printf("    %u x 10 KB: %.3f x ideal, worst %.3f, queue %.0f KB\n", counts[i],
                r.round_us_mean / r.round_ideal_us, r.round_us_max / r.round_ideal_us,
                (double)r.queues[SMT_NET_HOST_DOWN].max_bytes / 1e3);
-        assert_true(r.round_us_mean < 1.2 * r.round_ideal_us);
+        assert_true(r.round_us_max < 1.2 * r.round_ideal_us);
         smt_run_result_fini(&r);
     }
 }
