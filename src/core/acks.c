@@ -87,6 +87,17 @@ size_t smt_acks_take(struct smt_conn *c, uint8_t *out, size_t room)
     return len;
 }
 
+bool smt_acks_pop(struct smt_conn *c, uint64_t *id)
+{
+    struct smt_acks *a = &c->acks;
+    if (a->n == 0)
+        return false;
+    *id = a->ids[--a->n];
+    if (a->n == 0)
+        smt_list_remove(&a->due);
+    return true;
+}
+
 bool smt_acks_send(struct smt_engine *e, const struct smt_tx_sink *sink)
 {
     struct smt_list *l;

@@ -25,6 +25,9 @@ void smt_acks_add(struct smt_conn *c, uint64_t id);
 /* Writes up to `room` bytes of ACK frames, which are then no longer due; how many bytes. */
 size_t smt_acks_take(struct smt_conn *c, uint8_t *out, size_t room);
 
+/* Takes the one added last; false when there is none. */
+bool smt_acks_pop(struct smt_conn *c, uint64_t *id);
+
 /* Sends those that are due in packets of their own. False when the sink is full. */
 bool smt_acks_send(struct smt_engine *e, const struct smt_tx_sink *sink);
 

@@ -46,6 +46,8 @@ struct smt_conn {
     uint32_t peer_mtu;           /* largest packet it takes, at least SMT_BASE_PACKET */
     uint64_t peer_bytes;
     uint16_t cutoffs_version;
+    uint64_t id_base;            /* kernel.h: of our ids on the wire */
+    uint32_t peer_cut;           /* kernel.h: message bytes in full packets of its records */
     const uint32_t *cutoffs;     /* eight; the peer's own once it told some */
     uint32_t *own_cutoffs;
 

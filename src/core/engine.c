@@ -395,6 +395,11 @@ static void rpc_event(struct smt_rpc *r, unsigned type, struct smt_engine_event 
     }
 }
 
+bool smt_engine_has_handshake(const struct smt_engine *e)
+{
+    return !e->config.profile->no_handshake;
+}
+
 bool smt_engine_has_event(const struct smt_engine *e)
 {
     return !smt_list_is_empty(&e->events);

@@ -21,8 +21,17 @@ struct smt_rpc;
 
 struct smt_profile;
 
+/* Of profile smt1: the keys of both directions, AES-128-GCM. */
+struct smt_record_keys {
+    const struct smt_aead *aead; /* static */
+    struct {
+        uint8_t key[16], salt[4];
+    } end[2]; /* what the client seals with, what the server does */
+};
+
 struct smt_engine_config {
     const struct smt_profile *profile; /* the wire format (profile.h); NULL = smt2. Static */
+    const struct smt_record_keys *record_keys; /* profile smt1; borrowed by smt_engine_new */
     uint16_t port;            /* goes into headers */
     uint8_t number;           /* top byte of session ids */
     bool accept;              /* answer handshakes of strangers */
@@ -134,6 +143,10 @@ bool smt_engine_has_event(const struct smt_engine *e);
 /* Begins a conn to `to` as initiator. The caller drives the handshake: hs_send / hs_peek. */
 SMT_MUST_CHECK int smt_conn_open(struct smt_engine *e, uint64_t now, const struct smt_addr *to,
                                  struct smt_conn **out);
+
+/* False when its profile knows none: conns are up when they are made, also those of strangers, of
+ * whom the first thing heard is UP. */
+bool smt_engine_has_handshake(const struct smt_engine *e);
 
 /* Ours; its id is what our parameters announce. peer_id is 0 until a packet told it. */
 uint64_t smt_conn_id(const struct smt_conn *c);

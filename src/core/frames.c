@@ -364,6 +364,13 @@ static const frame_fn handlers[] = {
     [SMT_FRAME_REKEY] = on_rekey,
 };
 
+void smt_frames_act(struct smt_conn *c, uint64_t now, const struct smt_frame *f, struct smt_rpc *r)
+{
+    frame_fn fn = f->type < SMT_ARRAY_LEN(handlers) ? handlers[f->type] : NULL;
+    if (fn != NULL && c->state != SMT_CONN_CLOSED)
+        fn(&(struct heard){.c = c, .f = f, .r = r, .now = now});
+}
+
 void smt_frames_hear(struct smt_conn *c, uint64_t now, const uint8_t *in, size_t len,
                      uint32_t packet_len)
 {

@@ -5,11 +5,16 @@
 #include "base/defs.h"
 
 struct smt_conn;
+struct smt_frame;
+struct smt_rpc;
 
 /* Hears a run of authentic frames that came in a packet of packet_len bytes. The conn may be closed
  * afterwards. */
 void smt_frames_hear(struct smt_conn *c, uint64_t now, const uint8_t *in, size_t len,
                      uint32_t packet_len);
+
+/* One that has been decoded, of whatever profile, about `r` (NULL: of no rpc that is known). */
+void smt_frames_act(struct smt_conn *c, uint64_t now, const struct smt_frame *f, struct smt_rpc *r);
 
 /* The peer told which of his own rpcs are finished. */
 void smt_frames_peer_finished(struct smt_conn *c, uint64_t low_water, uint64_t done);

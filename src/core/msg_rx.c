@@ -23,6 +23,8 @@ void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
     m->got_at = 0;
     m->came_at = 0;
     m->came_bytes = 0;
+    m->opened = 0;
+    smt_list_init(&m->held);
     smt_ranges_init(&m->got, ranges, MAX_GOT_RANGES);
     m->entry = (struct smt_book_entry){.listed = false};
 }

@@ -24,6 +24,8 @@ struct smt_msg_rx {
     uint64_t got_at;      /* when data of it last came */
     uint64_t came_at;     /* the same, or when it was granted anew after all had come */
     uint64_t came_bytes;  /* what the engine had received then */
+    uint32_t opened;      /* kernel.h: bytes that came out of records */
+    struct smt_list held; /* kernel.h: packets of records that are not whole */
     struct smt_ranges got;
     struct smt_book_entry entry; /* in the grant book */
 };

@@ -31,6 +31,9 @@ int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsign
     t->granted = 0;
     t->unsched = 0;
     t->seal = 0;
+    t->cut = 0;
+    t->sealed = NULL;
+    t->sealed_len = t->n_sealed = 0;
     t->prio = 0;
     t->low_prio = UINT8_MAX;
     t->again_prio = 0;

@@ -29,6 +29,9 @@ struct smt_msg_tx {
     uint8_t again_prio;          /* of bytes asked for again, at least */
     bool active;                 /* there is something to send this way */
     bool empty_due;              /* length 0: its one record waits to be sent */
+    uint32_t cut;                /* kernel.h: bytes in each packet but the last; 0: not set yet */
+    uint8_t *sealed;             /* kernel.h: its records as they were sealed, or NULL */
+    uint32_t sealed_len, n_sealed;
     struct smt_ranges lost;      /* to be sent again, all below `sent` */
     struct smt_list ready;       /* in one of the send queues (srpt.h) */
     struct smt_heap_node srpt;

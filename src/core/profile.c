@@ -5,6 +5,9 @@
 
 static const struct smt_profile *const rows[] = {
     &smt_profile_smt2,
+    &smt_profile_homa_main,
+    &smt_profile_homa_6_1,
+    &smt_profile_smt1,
 };
 
 const struct smt_profile *smt_profile_at(unsigned i)

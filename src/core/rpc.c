@@ -66,6 +66,7 @@ struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
     /* A tx that sends nothing until there is something to send. */
     r->tx.active = false;
     r->tx.block = NULL;
+    r->tx.sealed = NULL;
     r->tx.empty_due = false;
     r->tx.len = r->tx.sent = r->tx.granted = r->tx.seal = r->tx.n_iov = 0;
     smt_ranges_init(&r->tx.lost, &e->ranges, 1);

@@ -55,6 +55,7 @@ struct smt_engine {
     uint64_t fill;
     uint64_t total_bytes, total_at; /* received since then */
     struct smt_stateless stateless;
+    struct smt_kernel *kernel; /* of the kernel's profiles; NULL natively */
 
     uint8_t *scratch;          /* one record's plaintext, for the rare detour */
 };

@@ -73,6 +73,8 @@
     X(drop_finished)                                                                               \
     X(drop_over_credit)                                                                            \
     X(drop_no_memory)                                                                              \
+    X(drop_other_peer)                                                                             \
+    X(drop_role)                                                                                   \
     X(drop_await_accept)                                                                           \
     X(drop_too_long)                                                                               \
     X(drop_cookie)                                                                                 \

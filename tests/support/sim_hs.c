@@ -185,7 +185,8 @@ struct smt_conn *simnet_connect(struct sim_host *h, const struct sim_host *to)
     SIM_CHECK(h->net, err == 0, "smt_conn_open: %d", err);
     struct sim_conn *r = record_of(h, c);
     r->initiator = true;
-    say_params(h, c, MSG_HELLO);
+    if (smt_engine_has_handshake(h->engine))
+        say_params(h, c, MSG_HELLO);
     simnet_poke(h);
     return c;
 }

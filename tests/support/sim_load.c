@@ -175,6 +175,10 @@ static void call_plan(struct sim_load *load, struct sim_call *call)
     }
     if (c->fixed_len > 0)
         call->len = c->fixed_len;
+    if (call->len < c->min_len)
+        call->len = c->min_len;
+    if (call->resp_len < c->min_len)
+        call->resp_len = c->min_len;
     call->one_way = percent(app, c->one_way);
     if (call->len < TAG_LEN)
         call->resp_len = tiny_resp_len(call->len);

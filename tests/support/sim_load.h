@@ -20,6 +20,7 @@ struct sim_load_config {
     uint32_t window;     /* calls in flight at once */
     uint32_t max_len;    /* requests: log-uniform 0 … max_len (a power of two) */
     uint32_t max_resp;   /* responses: the same; half of the time the two change places */
+    uint32_t min_len;    /* of requests and responses */
     uint32_t fixed_len;  /* not 0: every request has this length */
     unsigned one_way;    /* percent of calls */
     unsigned own_buffer; /* percent of requests with a response buffer of their own */
