@@ -62,14 +62,18 @@ static void mark_send(struct smt_conn *c, uint64_t now)
 {
     struct smt_pacer *p = &c->pacer;
     struct smt_pacer_flight *f = p->flight;
+    /* While the path is narrow its window must hold for all levels together: a mark does not
+     * overtake what an earlier one still waits behind. */
+    bool narrow = c->tx_share.is < SMT_SHARE_ALL && p->next_seq != f->oldest_seq;
+    if (!narrow || p->low_prio < p->mark_prio)
+        p->mark_prio = p->low_prio;
+    p->low_prio = UINT8_MAX;
     if (p->next_seq - f->oldest_seq >= SMT_PACER_MARKS)
         f->oldest_seq++;
     uint32_t seq = p->next_seq++;
     f->marks[seq % SMT_PACER_MARKS] = (struct smt_pacer_mark){
         .packets = p->sent_packets, .bytes = p->sent_bytes, .at = now};
     f->marked_bytes = p->sent_bytes;
-    p->mark_prio = p->low_prio;
-    p->low_prio = UINT8_MAX;
     mark_tell(c, now, seq);
 }
 
