@@ -220,9 +220,10 @@ SMT_API int smt_reject(struct smt_msg *request);
 
 /* Accepts a message announced by SMT_EV_INCOMING into `buf` (lent until its REQUEST, MESSAGE or
  * RESPONSE event, or FAILED with `data` = buf) of at least the announced length, or into library
- * memory when buf is NULL. SMT_ECLOSED: its sender has gone, and with it the handle. The handle of
- * an announced RESPONSE ends with its call: not after SMT_EV_FAILED (deadline, cancel, session
- * lost). */
+ * memory when buf is NULL; while memory is short the message waits for some and comes later
+ * (SMT_ENOMEM: it is longer than all that the endpoint may have). SMT_ECLOSED: its sender has gone,
+ * and with it the handle. The handle of an announced RESPONSE ends with its call: not after
+ * SMT_EV_FAILED (deadline, cancel, session lost). */
 SMT_API int smt_accept(struct smt_msg *incoming, void *buf, size_t cap);
 
 /* Gives a message back. For a request not yet replied to, only its bytes: the handle stays valid

@@ -73,6 +73,9 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     c->id = fresh_id(e);
     if (smt_map_put(&e->conn_map, (struct smt_map_key){c->id, 0}, c) < 0)
         goto err_put;
+    c->host = smt_memory_host_get(&e->memory, addr);
+    if (c->host == NULL)
+        goto err_unmap;
     smt_evlink_init(&c->ev, SMT_EV_OF_CONN);
     c->timer.owner = SMT_EV_OF_CONN;
     c->addr = *addr;
@@ -108,6 +111,8 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     smt_conn_arm(c, now);
     *out = c;
     return 0;
+err_unmap:
+    (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
 err_put:
     smt_pool_put(&e->conns, c);
     return SMT_ENOMEM;
@@ -145,6 +150,7 @@ void smt_conn_free(struct smt_conn *c)
     smt_hs_stream_free(c->hs);
     smt_finished_fini(&c->finished);
     smt_ranges_fini(&c->accepted);
+    smt_memory_host_drop(&e->memory, c->host);
     smt_wipe(c, sizeof(*c));
     smt_pool_put(&e->conns, c);
 }
@@ -195,6 +201,7 @@ int smt_conn_move(struct smt_conn *c, const struct smt_addr *to)
         (void)smt_map_del(&e->peer_map, was);
     }
     c->addr = *to;
+    smt_memory_move(c);
     smt_mtu_init(&c->mtu);
     smt_share_init(&c->tx_share);
     return 0;
@@ -274,21 +281,20 @@ bool smt_conn_may_hold(const struct smt_conn *c, uint32_t len)
 {
     const struct smt_engine *e = c->e;
     bool over_conn = c->held_bytes > 0 && c->held_bytes + len > e->config.max_conn_bytes;
-    bool over_all = e->held_bytes > 0 && e->held_bytes + len > e->config.max_bytes;
-    return !over_conn && !over_all;
+    return !over_conn && smt_memory_fits(&e->memory, c->host, len);
 }
 
 void smt_conn_hold(struct smt_conn *c, uint32_t len)
 {
     c->held_bytes += len;
-    c->e->held_bytes += len;
+    smt_memory_take(&c->e->memory, c->host, len);
     held_changed(c);
 }
 
 void smt_conn_let_go(struct smt_conn *c, uint32_t len)
 {
     c->held_bytes -= len;
-    c->e->held_bytes -= len;
+    smt_memory_give(&c->e->memory, c->host, len);
     held_changed(c);
 }
 

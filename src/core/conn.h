@@ -10,6 +10,7 @@
 #include "core/finished.h"
 #include "core/hs_stream.h"
 #include "core/keys.h"
+#include "core/memory.h"
 #include "core/moved.h"
 #include "core/mtu.h"
 #include "core/pacer.h"
@@ -60,6 +61,7 @@ struct smt_conn {
     struct smt_ranges accepted;     /* the peer's ids that have been accepted */
     uint32_t served;                /* server rpcs not retired */
 
+    struct smt_memory_host *host;   /* where it is */
     uint64_t held_bytes;            /* received memory not yet released */
     uint64_t told_bytes;            /* the credit of bytes told last */
 
@@ -147,7 +149,8 @@ void smt_conn_credit_ask(struct smt_conn *c);
 /* A post may succeed again: WRITABLE if one is owed. */
 void smt_conn_room_made(struct smt_conn *c);
 
-/* May `len` more bytes of received memory be held? One message always may. */
+/* May `len` more bytes of received memory be held, by its own limit and its host's share? One
+ * message always may. */
 bool smt_conn_may_hold(const struct smt_conn *c, uint32_t len);
 
 /* Received memory was taken or given back: counted, and the peer is told its credit when it moved

@@ -61,6 +61,8 @@ static int maps_init(struct smt_engine *e)
         rc = smt_map_init(&e->peer_map, seed, 64);
     if (rc == 0)
         rc = smt_map_init(&e->rpc_map, seed, 1024);
+    if (rc == 0)
+        rc = smt_memory_init(&e->memory, seed, e->config.max_bytes);
     return rc;
 }
 
@@ -138,6 +140,7 @@ void smt_engine_free(struct smt_engine *e)
     smt_mem_free(e->scratch);
     smt_grants_fini(&e->grants);
     smt_srpt_fini(&e->srpt);
+    smt_memory_fini(&e->memory);
     smt_map_fini(&e->rpc_map);
     smt_map_fini(&e->peer_map);
     smt_map_fini(&e->conn_map);
@@ -205,6 +208,8 @@ static void enter(struct smt_engine *e, uint64_t now)
         reap(e);
     if (!smt_list_is_empty(&e->posted))
         posted_take(e, now);
+    if (SMT_UNLIKELY(e->memory.due))
+        smt_memory_run(e);
 }
 
 /* ---- in ---- */
@@ -260,7 +265,7 @@ void smt_engine_tick(struct smt_engine *e, uint64_t now)
 
 uint64_t smt_engine_deadline(const struct smt_engine *e)
 {
-    if (!smt_list_is_empty(&e->posted))
+    if (!smt_list_is_empty(&e->posted) || e->memory.due)
         return e->now;
     return smt_wheel_next(&e->wheel);
 }
@@ -272,7 +277,7 @@ bool smt_engine_tx_pending(const struct smt_engine *e)
     return !smt_srpt_is_empty(&e->srpt) || !smt_list_is_empty(&e->posted) ||
            !smt_list_is_empty(&e->ctl_ready) || !smt_list_is_empty(&e->acks_due) ||
            !smt_list_is_empty(&e->hs_ready) ||
-           e->stateless.n > 0;
+           e->stateless.n > 0 || e->memory.due;
 }
 
 static bool tx_ctl(struct smt_engine *e, const struct smt_tx_sink *sink)
@@ -451,7 +456,7 @@ bool smt_engine_is_at_rest(const struct smt_engine *e)
 {
     if (smt_pool_n_live(&e->rpcs) > 0 || smt_pool_n_live(&e->iov_blocks) > 0 ||
         smt_pool_n_live(&e->ctl_bufs) > 0 || smt_bufpool_live(&e->bufs) > 0 ||
-        e->held_bytes > 0 || !smt_srpt_is_empty(&e->srpt) ||
+        e->memory.held > 0 || smt_memory_is_short(&e->memory) || !smt_srpt_is_empty(&e->srpt) ||
         !smt_list_is_empty(&e->grants.book.old) || e->grants.incoming > 0)
         return false;
     return smt_list_is_empty(&e->posted) && smt_list_is_empty(&e->dead) &&

@@ -222,7 +222,8 @@ SMT_MUST_CHECK int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *i
                                  void *user);
 SMT_MUST_CHECK int smt_rpc_reject(struct smt_rpc *r);
 /* After INCOMING. SMT_ECLOSED: the sender has gone, and with it the handle. A response's handle
- * ends when FAILED of its call is taken. */
+ * ends when FAILED of its call is taken. Without a buffer and while memory is short the message
+ * waits for some (memory.h); SMT_ENOMEM: it is longer than all there is. */
 SMT_MUST_CHECK int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap);
 void smt_rpc_release(struct smt_rpc *r);
 

@@ -275,11 +275,15 @@ static void on_need_ack(const struct heard *h)
         break;
     case SMT_RPC_AWAIT_REST:
     case SMT_RPC_AWAIT_REQUEST:
+        if (smt_rpc_awaits_memory(r)) {
+            busy_send(r);
+            break;
+        }
         /* What stands in a queue need not be sent again. */
         behind = smt_grants_is_behind(c->e, r);
         if (!behind)
             smt_rpc_ask_missing(r);
-        if (r->rx.data != NULL && (behind || !smt_msg_rx_missing(&r->rx, 0, &start, &end)))
+        if (behind || !smt_msg_rx_missing(&r->rx, 0, &start, &end))
             smt_grants_tell(r);
         break;
     case SMT_RPC_AWAIT_DONE:

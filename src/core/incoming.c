@@ -62,8 +62,7 @@ static void too_long(struct smt_rpc *r)
     smt_rpc_arm(r, c->e->now);
 }
 
-bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t unsched,
-                        bool need_buffer)
+bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t sent, bool need_buffer)
 {
     struct smt_conn *c = r->conn;
     struct smt_engine *e = c->e;
@@ -81,7 +80,7 @@ bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t unsche
     }
     if (m->len > e->config.accept_len && !fits_user) {
         /* So that accept knows what to ask for again. */
-        m->granted = unsched < m->len ? unsched : m->len;
+        m->granted = sent < m->len ? sent : m->len;
         smt_rpc_set_state(r, SMT_RPC_AWAIT_ACCEPT);
         r->holds_handle = true;
         smt_evlink_raise(&e->events, &r->ev, SMT_EE_INCOMING);
@@ -89,12 +88,14 @@ bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t unsche
         e->stats.drop_await_accept++;
         return false;
     }
+    smt_rpc_set_state(r, server ? SMT_RPC_AWAIT_REQUEST : SMT_RPC_AWAIT_REST);
     if (need_buffer && smt_rpc_take_buffer(r) < 0) {
-        m->known = false;
+        m->granted = sent < m->len ? sent : m->len;
+        smt_memory_wait(r);
+        smt_rpc_arm(r, e->now);
         e->stats.drop_no_memory++;
         return false;
     }
-    smt_rpc_set_state(r, server ? SMT_RPC_AWAIT_REQUEST : SMT_RPC_AWAIT_REST);
     return true;
 }
 

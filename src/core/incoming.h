@@ -17,10 +17,10 @@ void smt_incoming_drop(struct smt_rpc *r);
  * start. */
 bool smt_incoming_id_accept(struct smt_rpc *r);
 
-/* The first piece of a message that counts: state, limits, and memory if need_buffer. `unsched`:
- * bytes that come without a grant. False: the piece is not taken. */
-bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t unsched,
-                        bool need_buffer);
+/* The first piece of a message that counts: state, limits, and memory if need_buffer. `sent`: bytes
+ * that come without a grant or have come, to be asked for again when the message has to wait for
+ * the user or for memory. False: the piece is not taken. */
+bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t sent, bool need_buffer);
 
 /* Bytes [offset, offset + len) are in place and authentic: takes note, grants, finishes. False: the
  * piece does not count after all. The rpc may be over afterwards. */

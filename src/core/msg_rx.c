@@ -27,6 +27,7 @@ void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
     smt_list_init(&m->held);
     smt_ranges_init(&m->got, ranges, MAX_GOT_RANGES);
     m->entry = (struct smt_book_entry){.listed = false};
+    m->waits.pos = 0;
 }
 
 void smt_msg_rx_fini(struct smt_msg_rx *m, struct smt_bufpool *bufs)

@@ -28,6 +28,7 @@ struct smt_msg_rx {
     struct smt_list held; /* kernel.h: packets of records that are not whole */
     struct smt_ranges got;
     struct smt_book_entry entry; /* in the grant book */
+    struct smt_heap_node waits;  /* for memory (memory.c) */
 };
 
 void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges);

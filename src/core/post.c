@@ -162,19 +162,23 @@ int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap)
     if (buf != NULL && cap < r->rx.len)
         return SMT_EMSGSIZE;
     r->resp_buf = buf;
-    int rc = smt_rpc_take_buffer(r);
-    if (rc == 0 && r->rx.granted < r->rx.len)
-        rc = smt_grants_add(r->conn->e, r);
-    if (rc < 0) {
-        r->resp_buf = NULL;
-        return rc;
-    }
+    struct smt_engine *e = r->conn->e;
+    /* What can never be had; all else comes, sooner or later. */
+    if (buf == NULL && smt_bufpool_cost(r->rx.len) > e->bufs.max_bytes)
+        return SMT_ENOMEM;
     r->holds_handle = false;
     smt_rpc_set_state(r, smt_rpc_is_server(r) ? SMT_RPC_AWAIT_REQUEST : SMT_RPC_AWAIT_REST);
-    r->heard = r->conn->e->now;
+    r->heard = e->now;
     r->n_quiet = 0;
-    smt_rpc_ask_missing(r);
-    smt_grants_run(r->conn->e);
+    if (smt_rpc_take_buffer(r) < 0) {
+        smt_memory_wait(r);
+    } else {
+        /* Without memory for that its timer brings it back. */
+        if (r->rx.granted < r->rx.len && smt_grants_add(e, r) < 0)
+            e->stats.drop_no_memory++;
+        smt_rpc_ask_missing(r);
+        smt_grants_run(e);
+    }
     smt_rpc_arm(r, r->heard);
     return 0;
 }

@@ -121,6 +121,63 @@ static bool test_record(const struct arriving *in)
     return true;
 }
 
+/* By the scratch buffer. */
+static void receive_detour(struct arriving *in)
+{
+    struct smt_conn *c = in->c;
+    struct smt_engine *e = c->e;
+    uint8_t *s = e->scratch;
+    struct smt_inner inner;
+    const struct smt_aead_out out = {s, in->plain_len};
+    if (open_into(in, &out, 1) < 0)
+        return;
+    int head_len = smt_inner_decode(s, in->plain_len, &inner);
+    if (head_len < 0 || !head_agrees(in, &inner, (size_t)head_len) ||
+        inner.what == SMT_WHAT_TEST) {
+        e->stats.drop_hint++;
+        return;
+    }
+    uint32_t data_len = (uint32_t)(in->plain_len - (size_t)head_len - inner.frames_len);
+    struct smt_rpc *r = in->r;
+    if (r != NULL && r->rx.known && inner.message_len != r->rx.len) {
+        e->stats.drop_hint++;
+        return;
+    }
+    if (r != NULL && r->rx.known && !smt_msg_rx_wants(&r->rx, inner.offset, data_len)) {
+        e->stats.drop_duplicate++;
+        return;
+    }
+    head_hear(in, &inner);
+    r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
+    if (r == NULL)
+        return;
+    if (!r->rx.known) {
+        bool fresh = in->r == NULL;
+        uint32_t sent = inner.offset + data_len;
+        if (sent < unsched_of(&inner))
+            sent = unsched_of(&inner);
+        if (!smt_incoming_begin(r, inner.message_len, sent, true)) {
+            /* Refused, or it waits for the user or for memory. */
+            if (fresh && (r = smt_rpc_find(c, in->id)) != NULL && !smt_incoming_id_accept(r))
+                smt_incoming_drop(r);
+            return;
+        }
+        if (fresh && !smt_incoming_id_accept(r)) {
+            smt_incoming_drop(r);
+            return;
+        }
+        smt_rpc_arm(r, in->now);
+    }
+    if (r->rx.data == NULL) {
+        e->stats.drop_await_accept++;
+        return;
+    }
+    if (data_len > 0)
+        memcpy(r->rx.data + inner.offset, s + head_len + inner.frames_len, data_len);
+    if (smt_incoming_data(r, inner.offset, data_len, unsched_of(&inner), in->now))
+        frames_hear(in, &inner, s + head_len);
+}
+
 /* A record that is its whole message, into a buffer of its own. */
 static void receive_whole(struct arriving *in)
 {
@@ -128,8 +185,8 @@ static void receive_whole(struct arriving *in)
     struct smt_engine *e = c->e;
     uint32_t buf_len = (uint32_t)in->plain_len;
     uint8_t *buf = smt_conn_may_hold(c, buf_len) ? smt_bufpool_get(&e->bufs, buf_len) : NULL;
-    if (buf == NULL) {
-        e->stats.drop_no_memory++;
+    if (SMT_UNLIKELY(buf == NULL)) {
+        receive_detour(in);
         return;
     }
     struct smt_inner inner;
@@ -160,7 +217,7 @@ static void receive_whole(struct arriving *in)
         smt_incoming_drop(r);
         goto err_put;
     }
-    if (!smt_incoming_begin(r, inner.message_len, inner.unsched, false))
+    if (!smt_incoming_begin(r, inner.message_len, inner.message_len, false))
         goto err_put;
     r->rx.store = buf;
     r->rx.store_len = buf_len;
@@ -217,62 +274,6 @@ static bool receive_direct(const struct arriving *in)
     return true;
 }
 
-/* By the scratch buffer. */
-static void receive_detour(struct arriving *in)
-{
-    struct smt_conn *c = in->c;
-    struct smt_engine *e = c->e;
-    uint8_t *s = e->scratch;
-    struct smt_inner inner;
-    const struct smt_aead_out out = {s, in->plain_len};
-    if (open_into(in, &out, 1) < 0)
-        return;
-    int head_len = smt_inner_decode(s, in->plain_len, &inner);
-    if (head_len < 0 || !head_agrees(in, &inner, (size_t)head_len) ||
-        inner.what == SMT_WHAT_TEST) {
-        e->stats.drop_hint++;
-        return;
-    }
-    uint32_t data_len = (uint32_t)(in->plain_len - (size_t)head_len - inner.frames_len);
-    struct smt_rpc *r = in->r;
-    if (r != NULL && r->rx.known && inner.message_len != r->rx.len) {
-        e->stats.drop_hint++;
-        return;
-    }
-    if (r != NULL && r->rx.known && !smt_msg_rx_wants(&r->rx, inner.offset, data_len)) {
-        e->stats.drop_duplicate++;
-        return;
-    }
-    head_hear(in, &inner);
-    r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
-    if (r == NULL)
-        return;
-    if (!r->rx.known) {
-        bool fresh = in->r == NULL;
-        if (!smt_incoming_begin(r, inner.message_len, inner.unsched, true)) {
-            /* Waiting for the user, refused, or no memory: only the last leaves nothing behind. */
-            if (fresh && (r = smt_rpc_find(c, in->id)) != NULL) {
-                if (r->state == SMT_RPC_FREE || !smt_incoming_id_accept(r))
-                    smt_incoming_drop(r);
-            }
-            return;
-        }
-        if (fresh && !smt_incoming_id_accept(r)) {
-            smt_incoming_drop(r);
-            return;
-        }
-        smt_rpc_arm(r, in->now);
-    }
-    if (r->rx.data == NULL) {
-        e->stats.drop_await_accept++;
-        return;
-    }
-    if (data_len > 0)
-        memcpy(r->rx.data + inner.offset, s + head_len + inner.frames_len, data_len);
-    if (smt_incoming_data(r, inner.offset, data_len, unsched_of(&inner), in->now))
-        frames_hear(in, &inner, s + head_len);
-}
-
 /* May a record for this known rpc bring anything? Counts why not. */
 static bool rpc_takes(struct smt_rpc *r, const struct smt_hdr *hdr)
 {
@@ -282,9 +283,13 @@ static bool rpc_takes(struct smt_rpc *r, const struct smt_hdr *hdr)
         return true;
     case SMT_RPC_AWAIT_REST:
     case SMT_RPC_AWAIT_REQUEST:
-        if (hdr->message_len == r->rx.len)
+        if (SMT_UNLIKELY(hdr->message_len != r->rx.len)) {
+            st->drop_hint++;
+            return false;
+        }
+        if (SMT_LIKELY(r->rx.data != NULL))
             return true;
-        st->drop_hint++;
+        st->drop_no_memory++;
         return false;
     case SMT_RPC_AWAIT_ACCEPT:
         r->heard = r->conn->e->now;

@@ -10,8 +10,14 @@
 #include "core/profile.h"
 #include "core/state.h"
 
-enum { MAX_ROUNDS = 8, MAX_NEED_ACKS = 40, MAX_RESENDS_A_ROUND = 24, BEHIND_ROUNDS = 3,
-       QUEUE_PATIENCES = 16 };
+enum {
+    MAX_ROUNDS = 8,
+    MAX_NEED_ACKS = 40,
+    MAX_RESENDS_A_ROUND = 24,
+    BEHIND_ROUNDS = 3,
+    LOST_ROUNDS = 5,
+    QUEUE_PATIENCES = 16,
+};
 
 #define ARROW(to) (1u << SMT_RPC_##to)
 
@@ -95,6 +101,7 @@ static void rx_leave(struct smt_rpc *r)
     if (r->rx.incoming > 0 || r->rx.entry.listed)
         smt_grants_remove(e, r);
     smt_incast_forget(e, &r->rx);
+    smt_memory_forget(r);
 }
 
 void smt_rpc_rx_give_back(struct smt_rpc *r)
@@ -464,6 +471,13 @@ static bool stands_in_queue(struct smt_rpc *r, uint64_t now)
     return now < r->late_until;
 }
 
+/* Its sender does not send what it was granted, however often it is asked. */
+static bool is_lost(const struct smt_rpc *r)
+{
+    return r->n_quiet > LOST_ROUNDS && r->rx.store != NULL && !r->rx.whole &&
+           r->rx.granted > smt_msg_rx_received(&r->rx);
+}
+
 void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
 {
     struct smt_conn *c = r->conn;
@@ -497,8 +511,12 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
             return;
         }
         r->heard = now;
+        if (SMT_UNLIKELY(smt_memory_is_short(&c->e->memory)) && is_lost(r))
+            smt_memory_take_back(r);
+        else if (smt_rpc_awaits_memory(r))
+            smt_memory_again(r);
         /* What stands in a queue need not be sent again; but not for ever. */
-        if (!ours && (r->n_quiet > BEHIND_ROUNDS || !smt_grants_is_behind(c->e, r))) {
+        else if (!ours && (r->n_quiet > BEHIND_ROUNDS || !smt_grants_is_behind(c->e, r))) {
             smt_grants_yield(c->e, r);
             smt_incast_give_up(c->e, &r->rx);
             smt_mtu_suspect(c, now);

@@ -101,6 +101,13 @@ void smt_rpc_try_free(struct smt_rpc *r);
  * SMT_ENOMEM. */
 SMT_MUST_CHECK int smt_rpc_take_buffer(struct smt_rpc *r);
 
+/* Its incoming message is announced, and has no memory yet. */
+static inline bool smt_rpc_awaits_memory(const struct smt_rpc *r)
+{
+    return r->rx.data == NULL &&
+           (r->state == SMT_RPC_AWAIT_REST || r->state == SMT_RPC_AWAIT_REQUEST);
+}
+
 /* Tells the client once more that his call was refused, until his mark has passed it. */
 void smt_rpc_refuse_again(struct smt_rpc *r);
 

@@ -13,6 +13,7 @@
 #include "core/engine.h"
 #include "core/grant.h"
 #include "core/incast.h"
+#include "core/memory.h"
 #include "core/srpt.h"
 #include "core/stateless.h"
 #include "core/stats.h"
@@ -29,7 +30,7 @@ struct smt_engine {
     struct smt_pool conns, rpcs, iov_blocks, ctl_bufs, replays, flights;
     struct smt_ranges_pool ranges;
     struct smt_bufpool bufs;
-    uint64_t held_bytes;
+    struct smt_memory memory;
     uint32_t n_half_open;      /* strangers' conns whose handshake is under way */
 
     struct smt_map conn_map;  /* (session id, 0) */

@@ -44,6 +44,9 @@
     X(acks_rcvd)                                                                                   \
     X(marks_sent)                                                                                  \
     X(windows_cut)                                                                                 \
+    X(memory_waits)                                                                                \
+    X(memory_given)                                                                                \
+    X(memory_taken_back)                                                                           \
     X(cutoffs_sent)                                                                                \
     X(cutoffs_moved)                                                                               \
     X(losses_seen)                                                                                 \

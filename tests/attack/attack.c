@@ -71,7 +71,7 @@ void attack_picture_take(const struct hand *h, struct attack_picture *out)
     memset(out, 0, sizeof(*out));
     out->n_pkts = h->n_pkts;
     out->n_events = h->n_events;
-    out->held = h->e->held_bytes;
+    out->held = h->e->memory.held;
     if (h->conn == NULL)
         return;
     memcpy(&out->conn, h->conn, sizeof(out->conn));

@@ -337,8 +337,8 @@ static void homa_110_111_112_acks_of_many(void **state)
 
 static void one_way(struct hand *h, uint64_t id)
 {
-    hand_data(
-        h, (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = id, .len = 10, .message_len = 10});
+    hand_data(h,
+              (struct hand_data){.what = SMT_WHAT_ONEWAY, .id = id, .len = 10, .message_len = 10});
 }
 
 /* With a first message of our own, so that others are expected to follow. */
