@@ -50,6 +50,10 @@ struct smt_dev_config {
     uint16_t port;          /* 0 = any */
     const char *tap;        /* see <smt/smt.h>; NULL = none */
     uint32_t rx_buffer_len; /* wanted kernel receive buffer, 0 = the device's choice */
+    /* What carries packets over IP itself takes from the profile; the others do not look. */
+    uint8_t ip_protocol;    /* 0 = 254 */
+    uint8_t ip_class_shift; /* IPv6 traffic class = priority << this; 0 = 5, as in IPv4 */
+    bool no_ecn;            /* packets are not ECN-capable: the profile does not tell of marks */
     char *error_text;       /* one clear line on failure */
     size_t error_text_len;
 };

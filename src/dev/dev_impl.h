@@ -6,6 +6,7 @@
 
 /* The rows of the table. */
 extern const struct smt_dev_ops smt_udp_ops;
+extern const struct smt_dev_ops smt_ip_ops;
 extern const struct smt_dev_ops smt_ud_ops;
 
 /* All rows, for list.c and report.c. */

@@ -27,12 +27,14 @@ struct conform_row {
     const char *name;
     unsigned n_rx;       /* receivers it can have, at most CONFORM_MAX_RX */
     bool is_socket;      /* carried by the kernel's UDP: other sockets can send to it */
+    bool is_raw;         /* IP without UDP, in frames of their own */
     bool is_verbs;       /* by queue pairs, which have to find each other first */
     bool drops_first;    /* packets may come before who they are from is known: these are dropped */
     bool has_no_ecn;     /* packets without an IP header */
     bool is_by_name;     /* runs only when named, on a device of the machine */
     const char *address; /* unless `open` is set: where it is reached */
     const char *spec, *bind_host, *tap;
+    uint8_t ip_protocol;
     void (*prepare)(void);                /* before a test opens anything; NULL = nothing to do */
     int (*open)(struct conform_set *set); /* NULL: smt_dev_open with the words above */
     const struct conform_fault *faults;
@@ -54,6 +56,12 @@ extern const unsigned conform_n_rows;
 
 /* Of rows_sim.c: hosts of the simulated network. */
 int conform_sim_open(struct conform_set *set);
+
+/* Of rows_ip.c: raw IP sockets; to and from them packets get the four bytes of ports that the
+ * device reads. */
+int conform_ip_open(struct conform_set *set);
+extern const struct conform_fault conform_ip_faults[];
+enum { CONFORM_IP_FAULTS = 1, CONFORM_IP_HEAD = 20 };
 
 /* Opens a set of the row; the caller closes by conform_close. 0 or what opening said. */
 int conform_open(const struct conform_row *row, struct conform_set *set);

@@ -41,6 +41,9 @@ static void refused(struct conform_set *set)
 
 static const struct conform_fault socket_faults[] = {{"port refused", refused}};
 
+#define RAW                                                                                        \
+    .n_rx = 4, .is_raw = true, .open = conform_ip_open, .faults = conform_ip_faults,               \
+    .n_faults = CONFORM_IP_FAULTS
 #define SOCKET .is_socket = true, .faults = socket_faults, .n_faults = 1
 
 const struct conform_row conform_rows[] = {
@@ -63,6 +66,21 @@ const struct conform_row conform_rows[] = {
      .spec = "udp",
      .bind_host = "127.0.0.1",
      .tap = "seed=7"},
+    {.name = "ip4", RAW, .address = "127.0.0.1", .spec = "ip", .bind_host = "127.0.0.1"},
+    {.name = "ip6", RAW, .address = "::1", .spec = "ip", .bind_host = "::1"},
+    {.name = "ip-dual", RAW, .address = "127.0.0.1", .spec = "ip:lo"},
+    {.name = "ip-tcp4",
+     RAW,
+     .ip_protocol = 146,
+     .address = "127.0.0.1",
+     .spec = "ip,tcp",
+     .bind_host = "127.0.0.1"},
+    {.name = "ip-tcp6",
+     RAW,
+     .ip_protocol = 146,
+     .address = "::1",
+     .spec = "ip:lo,tcp",
+     .bind_host = "::1"},
     /* On the machine's own RDMA device, at an address given with its name. */
     {.name = "ud", .n_rx = 4, .is_verbs = true, .is_by_name = true, .spec = "ud"},
 };

@@ -11,8 +11,11 @@
 
 struct smt_dev_config conform_config(const struct conform_row *row, uint16_t port)
 {
-    return (struct smt_dev_config){
-        .spec = row->spec, .bind_host = row->bind_host, .port = port, .tap = row->tap};
+    return (struct smt_dev_config){.spec = row->spec,
+                                   .bind_host = row->bind_host,
+                                   .port = port,
+                                   .tap = row->tap,
+                                   .ip_protocol = row->ip_protocol};
 }
 
 static int named_open(struct conform_set *set)
