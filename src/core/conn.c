@@ -143,6 +143,8 @@ void smt_conn_free(struct smt_conn *c)
     smt_ctl_fini(c);
     smt_acks_drop(c);
     smt_pacer_rest(c);
+    smt_nic_fini(c);
+    smt_bursts_forget(&e->bursts, c->slot);
     smt_book_peer_fini(&c->book);
     smt_mem_free(c->own_cutoffs);
     smt_moved_fini(c);
@@ -405,6 +407,7 @@ static void rest(struct smt_conn *c, uint64_t now)
     c->rest_at = SMT_NEVER;
     smt_keys_rest(&c->keys);
     smt_pacer_rest(c);
+    smt_bursts_forget(&c->e->bursts, c->slot);
 }
 
 /* The answer may be as late as any was, or as the handshake was when none was measured. */
@@ -527,6 +530,10 @@ void smt_conn_params(const struct smt_conn *c, struct smt_params *out)
     out->rx_window = g->rx_window;
     out->unsched = g->tune.unsched_most;
     out->idle_timeout_ms = (uint32_t)(g->idle_timeout / SMT_MSEC);
+    if (g->bursts) {
+        out->carriages |= SMT_CARRIAGE_RAW;
+        out->record_forms |= SMT_FORM_BURST;
+    }
 }
 
 int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len)
@@ -573,6 +580,7 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     c->peer_max_message = peer->max_message < SMT_MAX_MESSAGE ? peer->max_message : SMT_MAX_MESSAGE;
     c->unsched_limit = peer->unsched;
     c->peer_mtu = peer->mtu > SMT_BASE_PACKET ? peer->mtu : SMT_BASE_PACKET;
+    c->may_burst = (peer->record_forms & SMT_FORM_BURST) != 0 && smt_addr_is_ipv4(&c->addr);
     smt_pacer_start(&c->pacer, peer->rx_window);
     c->heard = now;
     smt_conn_set_state(c, c->initiator ? SMT_CONN_AWAIT_CONFIRM : SMT_CONN_UP);
@@ -609,6 +617,7 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
         smt_ctl_fini(c);
     }
     c->error = error;
+    smt_nic_fini(c);
     /* Unwind from the rpcs: each tells its own end before DOWN does. */
     SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs)
         smt_rpc_orphan(SMT_CONTAINER_OF(l, struct smt_rpc, conn_link),

@@ -13,6 +13,7 @@
 #include "core/memory.h"
 #include "core/moved.h"
 #include "core/mtu.h"
+#include "core/nic.h"
 #include "core/pacer.h"
 #include "core/path.h"
 #include "core/rpc.h"
@@ -66,6 +67,9 @@ struct smt_conn {
     uint64_t told_bytes;            /* the credit of bytes told last */
 
     struct smt_keys keys;
+    struct smt_nic nic;
+    bool may_burst;                 /* the peer takes records in slices, by IPv4 */
+    uint8_t n_bad_bursts;           /* of the peer's, in a row, that could not be opened */
     struct smt_ctl ctl;
     struct smt_acks acks;
     uint64_t data_at;               /* when DATA was last sent to it */

@@ -124,6 +124,19 @@ void smt_ctl_add_resend(struct smt_conn *c, uint64_t id, uint32_t offset, uint32
                                        .prio = c->e->cutoffs.n_sched});
 }
 
+void smt_ctl_add_resend_single(struct smt_conn *c, uint64_t rpc_id, uint32_t offset,
+                               uint32_t length)
+{
+    c->e->stats.resends_sent++;
+    c->e->stats.singles_asked++;
+    smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_RESEND,
+                                       .id = rpc_id,
+                                       .offset = offset,
+                                       .length = length,
+                                       .prio = c->e->cutoffs.n_sched,
+                                       .flags = SMT_RESEND_SINGLE});
+}
+
 /* Header and record around `plain_len` bytes of frames that lie in place. */
 static bool packet_seal(struct smt_conn *c, uint8_t *pkt, size_t plain_len)
 {

@@ -45,6 +45,9 @@ void smt_ctl_add_behind(struct smt_conn *c, const struct smt_frame *f, uint8_t p
 void smt_ctl_add_id(struct smt_conn *c, uint8_t type, uint64_t id);
 void smt_ctl_add_unknown(struct smt_conn *c, uint64_t id, bool over);
 void smt_ctl_add_resend(struct smt_conn *c, uint64_t id, uint32_t offset, uint32_t length);
+/* The same as single-packet records; `id` is the RPC id of the records' own header. */
+void smt_ctl_add_resend_single(struct smt_conn *c, uint64_t rpc_id, uint32_t offset,
+                               uint32_t length);
 
 static inline bool smt_ctl_is_waiting(const struct smt_ctl *t)
 {

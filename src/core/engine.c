@@ -63,6 +63,8 @@ static int maps_init(struct smt_engine *e)
         rc = smt_map_init(&e->rpc_map, seed, 1024);
     if (rc == 0)
         rc = smt_memory_init(&e->memory, seed, e->config.max_bytes);
+    if (rc == 0 && e->config.bursts)
+        rc = smt_bursts_init(&e->bursts, seed);
     return rc;
 }
 
@@ -137,6 +139,8 @@ void smt_engine_free(struct smt_engine *e)
     }
     for (unsigned i = 0; i < SMT_ENGINE_MAX_CIPHERS; i++)
         smt_keys_env_fini(&e->keys_envs[i]);
+    if (e->bursts.is_on)
+        smt_bursts_fini(&e->bursts);
     smt_mem_free(e->scratch);
     smt_grants_fini(&e->grants);
     smt_srpt_fini(&e->srpt);
@@ -315,7 +319,9 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
     while ((r = smt_srpt_first(&e->srpt)) != NULL) {
         struct smt_conn *c = r->conn;
         enum smt_sent sent = SMT_SENT_ONE;
-        for (unsigned i = 0; i < BURST_PACKETS && sent == SMT_SENT_ONE; i++)
+        uint64_t before = e->stats.packets_sent_data;
+        for (unsigned i = 0; i < BURST_PACKETS && sent == SMT_SENT_ONE &&
+                             e->stats.packets_sent_data - before < BURST_PACKETS; i++)
             sent = e->config.profile->send(r, now, sink);
         if (sent == SMT_SENT_ONE || sent == SMT_SENT_FULL) {
             if (smt_srpt_put(&e->srpt, r) < 0)

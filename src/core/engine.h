@@ -10,6 +10,7 @@
 #define SMT_CORE_ENGINE_H
 
 #include "base/packet.h"
+#include "base/seal.h"
 #include "core/tune.h"
 #include "crypto/aead.h"
 #include "crypto/schedule.h"
@@ -48,6 +49,8 @@ struct smt_engine_config {
     uint64_t seed;            /* jitter and tables */
     struct smt_tune tune;     /* of the congestion layer; clamped to their ranges */
     uint32_t cached_keys;     /* expanded key contexts kept per cipher; 0 = default */
+    bool bursts;              /* the device tells IPv4 ids: records in slices are taken */
+    const struct smt_sealer *sealer; /* who may seal in place of the CPU; NULL = nobody. Lent */
     /* Unpredictable bytes: session ids, tokens. In tests a fixed generator. */
     void (*random)(void *arg, void *out, size_t len);
     void *random_arg;
@@ -72,12 +75,16 @@ void smt_engine_free(struct smt_engine *e);
 
 /* Where packets to send go. reserve gives the place for exactly len bytes, filled before the next
  * call on the sink, or NULL when full; unreserve takes the last one back; mtu is the local link's
- * largest packet. */
+ * largest packet. burst, NULL where there is none: the same for one record that leaves in packets
+ * of slice_len bytes of it, each behind its header of hdr_len bytes (docs/wire.md 5); the place is
+ * for hdr_len + record_len bytes. */
 struct smt_tx_sink {
     void *arg;
     uint8_t *(*reserve)(void *arg, const struct smt_addr *to, size_t len, uint8_t prio);
     void (*unreserve)(void *arg);
     uint32_t (*mtu)(void *arg, const struct smt_addr *to);
+    uint8_t *(*burst)(void *arg, const struct smt_addr *to, size_t hdr_len, size_t record_len,
+                      size_t slice_len, uint8_t prio);
 };
 
 /* Takes n received packets, borrowed (opened in place where possible). */

@@ -162,6 +162,8 @@ static void on_resend(const struct heard *h)
 {
     struct smt_rpc *r = h->r;
     h->c->e->stats.resends_rcvd++;
+    if (SMT_UNLIKELY((h->f->flags & SMT_RESEND_SINGLE) != 0))
+        smt_nic_refused(h->c);
     if (r == NULL) {
         resend_unknown(h);
         return;
@@ -194,6 +196,7 @@ static void on_resend(const struct heard *h)
         busy_send(r);
         return;
     }
+    smt_nic_doubt(r);
     t->again_prio = h->f->prio & 7;
     smt_msg_tx_lost(t, h->f->offset, (uint32_t)end);
     if (end > h->f->offset)

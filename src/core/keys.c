@@ -164,8 +164,7 @@ static bool id_fits(struct smt_epoch *e, uint64_t rpc_id)
     return run - *first <= 1;
 }
 
-int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal, uint8_t *record,
-                       const struct smt_aead_in *in, unsigned n_in, size_t plain_len)
+int smt_keys_check_data(struct smt_keys *k, uint64_t rpc_id)
 {
     struct smt_epoch *e = &k->now;
     if (SMT_UNLIKELY(e->n_sealed >= max_sealed || e->n_blocks >= max_blocks))
@@ -174,9 +173,30 @@ int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal, uint8
         k->want_next = true;
         return SMT_EKEYLIMIT;
     }
+    return 0;
+}
+
+void smt_keys_note_data(struct smt_keys *k, size_t plain_len)
+{
+    k->now.n_sealed++;
+    k->now.n_blocks += (plain_len + 15) / 16 + 2;
+}
+
+void smt_keys_lend_data(const struct smt_keys *k, struct smt_seal_key *out)
+{
+    *out = (struct smt_seal_key){.key = raw_key(k, &k->now, SMT_TX_DATA),
+                                 .key_len = k->env->aead->key_len,
+                                 .salt = k->now.block->salt[SMT_TX_DATA]};
+}
+
+int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal, uint8_t *record,
+                       const struct smt_aead_in *in, unsigned n_in, size_t plain_len)
+{
+    int rc = smt_keys_check_data(k, rpc_id);
+    if (SMT_UNLIKELY(rc < 0))
+        return rc;
     uint64_t record_no = smt_data_record_no(rpc_id, seal);
-    e->n_sealed++;
-    e->n_blocks += (plain_len + 15) / 16 + 2;
+    smt_keys_note_data(k, plain_len);
     return record_seal(k, SMT_TX_DATA, record_no, record, in, n_in, plain_len);
 }
 

@@ -3,6 +3,7 @@
 #define SMT_CORE_KEYS_H
 
 #include "base/pool.h"
+#include "base/seal.h"
 #include "crypto/keyring.h"
 #include "crypto/schedule.h"
 
@@ -81,6 +82,12 @@ void smt_keys_fini(struct smt_keys *k);
 SMT_MUST_CHECK int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal,
                                       uint8_t *record, const struct smt_aead_in *in, unsigned n_in,
                                       size_t plain_len);
+
+/* For records of the current epoch that somebody else seals: may one of this id be sealed under its
+ * key? As seal_data answers. Then one was; and the key itself, borrowed as long as the epoch. */
+SMT_MUST_CHECK int smt_keys_check_data(struct smt_keys *k, uint64_t rpc_id);
+void smt_keys_note_data(struct smt_keys *k, size_t plain_len);
+void smt_keys_lend_data(const struct smt_keys *k, struct smt_seal_key *out);
 
 /* The same for a CTRL record whose plaintext lies at record + 13. */
 SMT_MUST_CHECK int smt_keys_seal_ctrl(struct smt_keys *k, uint8_t *record, size_t plain_len);

@@ -38,6 +38,7 @@ int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsign
     t->low_prio = UINT8_MAX;
     t->again_prio = 0;
     t->active = true;
+    t->by_nic = false;
     t->empty_due = len == 0;
     smt_ranges_init(&t->lost, ranges, MAX_LOST_RANGES);
     smt_list_init(&t->ready);

@@ -28,6 +28,7 @@ struct smt_msg_tx {
     uint8_t low_prio;            /* the lowest at which any of it was sent */
     uint8_t again_prio;          /* of bytes asked for again, at least */
     bool active;                 /* there is something to send this way */
+    bool by_nic;                 /* a NIC sealed some of it, and nothing was asked for again */
     bool empty_due;              /* length 0: its one record waits to be sent */
     uint32_t cut;                /* kernel.h: bytes in each packet but the last; 0: not set yet */
     uint8_t *sealed;             /* kernel.h: its records as they were sealed, or NULL */

@@ -12,7 +12,7 @@
 #include "core/incoming.h"
 #include "core/state.h"
 
-/* One packet on its way through the checks. */
+/* One record on its way through the checks: a packet's, or that of a burst which is whole. */
 struct arriving {
     struct smt_conn *c;
     const struct smt_hdr *hdr;
@@ -25,8 +25,34 @@ struct arriving {
     struct smt_rpc *r;    /* NULL: not known yet */
     const struct smt_addr *from;
     uint32_t packet_len;
-    bool ce;
+    uint32_t n_packets, n_ce, wire_len; /* what it came in */
 };
+
+enum { BAD_BURSTS = 8 };
+
+/* Not the peer's, or no longer what he sent: to him it did not arrive. */
+static void arrived_not(const struct arriving *in)
+{
+    struct smt_pacer *p = &in->c->pacer;
+    p->got_packets -= in->n_packets;
+    p->got_bytes -= in->wire_len;
+    p->got_ce -= in->n_ce;
+}
+
+/* A burst whose tag is wrong may be damaged or forged in one of its slices; but when so many fail
+ * in a row, whoever seals them does it wrongly: they are wanted in single packets. */
+static void burst_failed(const struct arriving *in)
+{
+    struct smt_conn *c = in->c;
+    const struct smt_hdr *h = in->hdr;
+    c->e->stats.bursts_bad++;
+    if (++c->n_bad_bursts < BAD_BURSTS)
+        return;
+    c->n_bad_bursts = 0;
+    uint32_t left = h->message_len - h->offset;
+    uint32_t len = (uint32_t)in->plain_len < left ? (uint32_t)in->plain_len : left;
+    smt_ctl_add_resend_single(c, h->rpc_id, h->offset, len);
+}
 
 static int open_into(const struct arriving *in, const struct smt_aead_out *out, unsigned n_out)
 {
@@ -35,18 +61,18 @@ static int open_into(const struct arriving *in, const struct smt_aead_out *out, 
     int rc = smt_keys_open_data(&in->c->keys, in->now, in->ref, in->record_no, in->record,
                                 in->plain_len, out, n_out);
     if (SMT_UNLIKELY(rc < 0)) {
-        /* Not the peer's, or no longer what he sent: to him it did not arrive. */
-        struct smt_pacer *p = &in->c->pacer;
-        p->got_packets--;
-        p->got_bytes -= SMT_DATA_HDR_LEN + in->hdr->record_len;
-        p->got_ce -= in->ce;
+        arrived_not(in);
         e->stats.drop_auth++;
+        if (SMT_UNLIKELY(in->n_packets > 1))
+            burst_failed(in);
         return rc;
     }
     if (SMT_UNLIKELY(epoch != in->c->keys.now.number)) {
         e->stats.rekeys++;
         smt_conn_arm(in->c, in->now);
     }
+    if (SMT_UNLIKELY(in->n_packets > 1))
+        in->c->n_bad_bursts = 0;
     e->stats.records_opened++;
     return 0;
 }
@@ -301,25 +327,27 @@ static bool rpc_takes(struct smt_rpc *r, const struct smt_hdr *hdr)
     }
 }
 
-/* What can be said of a packet without its keys. False: dropped, and counted. */
-static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct arriving *in)
+/* What can be said of a packet without looking at its record. False: dropped, and counted. */
+static bool packet_check(struct smt_engine *e, struct arriving *in)
 {
     struct smt_conn *c = in->c;
-    const struct smt_hdr *hdr = in->hdr;
     if (SMT_UNLIKELY(!smt_keys_ready(&c->keys))) {
         e->stats.drop_no_keys++;
         return false;
     }
-    if (SMT_UNLIKELY(hdr->slice_len != hdr->record_len)) {
-        e->stats.drop_burst++;
-        return false;
-    }
-    in->ref = smt_keys_find_epoch(&c->keys, hdr->epoch);
+    in->ref = smt_keys_find_epoch(&c->keys, in->hdr->epoch);
     if (SMT_UNLIKELY(in->ref == SMT_EPOCH_NONE)) {
         e->stats.drop_epoch++;
         return false;
     }
-    in->record = pkt->data + SMT_DATA_HDR_LEN;
+    return true;
+}
+
+/* What can be said of a whole record without its keys. Duplicates are not opened, but they have not
+ * been lost either: they count as arrived. */
+static bool record_check(struct smt_engine *e, struct arriving *in)
+{
+    const struct smt_hdr *hdr = in->hdr;
     if (smt_record_head_decode(in->record, hdr->record_len, &in->record_no, &in->plain_len) < 0) {
         e->stats.drop_malformed++;
         return false;
@@ -328,12 +356,90 @@ static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct
         e->stats.drop_hint++;
         return false;
     }
-    e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - hdr->record_len;
-    /* Duplicates are not opened, but they have not been lost either. */
-    c->pacer.got_packets++;
-    c->pacer.got_bytes += SMT_DATA_HDR_LEN + hdr->record_len;
-    c->pacer.got_ce += in->ce;
     return true;
+}
+
+/* Finds the rpc of a record, known or not. False, and counted: nobody waits for it. */
+static bool rpc_look(struct smt_engine *e, struct arriving *in)
+{
+    in->id = in->hdr->rpc_id ^ SMT_ID_ROLE;
+    in->r = smt_rpc_find(in->c, in->id);
+    if (in->r != NULL)
+        return rpc_takes(in->r, in->hdr);
+    bool request = (in->id & SMT_ID_ROLE) != 0;
+    if (request && smt_frames_id_is_new(in->c, in->id & SMT_ID_MASK))
+        return true;
+    e->stats.drop_finished++;
+    return false;
+}
+
+/* Chooses the way to open a record that somebody waits for. */
+static void record_open(struct smt_engine *e, struct arriving *in)
+{
+    const struct smt_hdr *hdr = in->hdr;
+    bool has_memory = in->r != NULL && in->r->rx.data != NULL;
+    bool user_memory = in->r != NULL && in->r->resp_buf != NULL;
+    size_t head_len = SMT_INNER_LEN + SMT_INNER_EXT_LEN;
+    if (!has_memory && !user_memory && hdr->offset == 0 &&
+        in->plain_len >= head_len + hdr->message_len && hdr->message_len <= e->config.accept_len) {
+        receive_whole(in);
+        return;
+    }
+    if (has_memory) {
+        uint32_t most =
+            (uint32_t)(in->plain_len > SMT_INNER_LEN ? in->plain_len - SMT_INNER_LEN : 0);
+        if (!smt_msg_rx_wants(&in->r->rx, hdr->offset, 1)) {
+            e->stats.drop_duplicate++;
+            return;
+        }
+        if (smt_msg_rx_wants(&in->r->rx, hdr->offset, most) && receive_direct(in))
+            return;
+    }
+    receive_detour(in);
+}
+
+/* One slice of a burst. Slices that nobody waits for are not collected. */
+static void slice_receive(struct smt_engine *e, const struct smt_pkt *pkt, struct arriving *in)
+{
+    struct smt_conn *c = in->c;
+    if (!e->bursts.is_on || !smt_addr_is_ipv4(pkt->from)) {
+        e->stats.drop_burst++;
+        return;
+    }
+    uint32_t slice_len = smt_slice_len(in->hdr, pkt->ip_id);
+    struct smt_burst *b = NULL;
+    enum smt_slice got = SMT_SLICE_BAD;
+    bool wanted = rpc_look(e, in);
+    if (wanted)
+        got = smt_bursts_take(&e->bursts, c->slot, in->hdr, pkt->ip_id,
+                              pkt->data + SMT_DATA_HDR_LEN, pkt->len - SMT_DATA_HDR_LEN, &b,
+                              &e->stats.bursts_lost);
+    if (wanted && (got == SMT_SLICE_BAD || got == SMT_SLICE_NO_MEMORY)) {
+        e->stats.drop_burst += got == SMT_SLICE_BAD;
+        e->stats.drop_no_memory += got == SMT_SLICE_NO_MEMORY;
+        return;
+    }
+    if (slice_len == 0 || pkt->len - SMT_DATA_HDR_LEN < slice_len)
+        return;
+    bool ce = pkt->ecn == 3;
+    c->pacer.got_packets++;
+    c->pacer.got_bytes += SMT_DATA_HDR_LEN + slice_len;
+    c->pacer.got_ce += ce;
+    e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - slice_len;
+    if (!wanted || got != SMT_SLICE_WHOLE) {
+        e->stats.drop_duplicate += got == SMT_SLICE_DUPLICATE;
+        return;
+    }
+    e->stats.bursts_rcvd++;
+    in->record = b->record;
+    in->n_packets = b->n_slices;
+    in->n_ce = 0;
+    in->wire_len = b->n_slices * SMT_DATA_HDR_LEN + in->hdr->record_len;
+    if (record_check(e, in))
+        record_open(e, in);
+    else
+        arrived_not(in);
+    smt_bursts_put(&e->bursts, b);
 }
 
 void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
@@ -351,36 +457,22 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
                           .now = now,
                           .from = pkt->from,
                           .packet_len = pkt->len,
-                          .ce = pkt->ecn == 3};
-    if (!packet_check(e, pkt, &in))
+                          .n_packets = 1,
+                          .n_ce = pkt->ecn == 3,
+                          .wire_len = SMT_DATA_HDR_LEN + hdr->record_len};
+    if (!packet_check(e, &in))
         return;
-    in.id = hdr->rpc_id ^ SMT_ID_ROLE;
-    in.r = smt_rpc_find(c, in.id);
-    if (in.r == NULL) {
-        bool request = (in.id & SMT_ID_ROLE) != 0;
-        if (!request || !smt_frames_id_is_new(c, in.id & SMT_ID_MASK)) {
-            e->stats.drop_finished++;
-            return;
-        }
-    } else if (!rpc_takes(in.r, hdr)) {
+    if (SMT_UNLIKELY(hdr->slice_len != hdr->record_len)) {
+        slice_receive(e, pkt, &in);
         return;
     }
-    bool has_memory = in.r != NULL && in.r->rx.data != NULL;
-    bool user_memory = in.r != NULL && in.r->resp_buf != NULL;
-    size_t head_len = SMT_INNER_LEN + SMT_INNER_EXT_LEN;
-    if (!has_memory && !user_memory && hdr->offset == 0 &&
-        in.plain_len >= head_len + hdr->message_len && hdr->message_len <= e->config.accept_len) {
-        receive_whole(&in);
+    in.record = pkt->data + SMT_DATA_HDR_LEN;
+    if (!record_check(e, &in))
         return;
-    }
-    if (has_memory) {
-        uint32_t most = (uint32_t)(in.plain_len > SMT_INNER_LEN ? in.plain_len - SMT_INNER_LEN : 0);
-        if (!smt_msg_rx_wants(&in.r->rx, hdr->offset, 1)) {
-            e->stats.drop_duplicate++;
-            return;
-        }
-        if (smt_msg_rx_wants(&in.r->rx, hdr->offset, most) && receive_direct(&in))
-            return;
-    }
-    receive_detour(&in);
+    e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - hdr->record_len;
+    c->pacer.got_packets++;
+    c->pacer.got_bytes += in.wire_len;
+    c->pacer.got_ce += in.n_ce;
+    if (rpc_look(e, &in))
+        record_open(e, &in);
 }

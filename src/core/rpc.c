@@ -71,6 +71,7 @@ struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
     r->heard = e->now;
     /* A tx that sends nothing until there is something to send. */
     r->tx.active = false;
+    r->tx.by_nic = false;
     r->tx.block = NULL;
     r->tx.sealed = NULL;
     r->tx.empty_due = false;
@@ -168,6 +169,10 @@ void smt_rpc_try_free(struct smt_rpc *r)
 
 void smt_rpc_fail(struct smt_rpc *r, int error)
 {
+    if (SMT_UNLIKELY(r->is_test)) {
+        smt_nic_test_failed(r);
+        return;
+    }
     r->error = error;
     r->conn->e->stats.rpcs_failed++;
     /* An announcement that was not taken has nothing to announce any more. */
@@ -301,6 +306,8 @@ void smt_rpc_got_all(struct smt_rpc *r)
     struct smt_conn *c = r->conn;
     rx_leave(r);
     if (!smt_rpc_is_server(r)) {
+        if (SMT_UNLIKELY(r->tx.by_nic))
+            smt_nic_worked(r);
         c->e->stats.responses_received++;
         c->e->config.profile->response_came(r);
         r->holds_bytes = r->rx.store != NULL;
@@ -328,6 +335,12 @@ void smt_rpc_acked(struct smt_rpc *r)
 {
     if (r->state != SMT_RPC_AWAIT_ACK)
         return;
+    if (SMT_UNLIKELY(r->is_test)) {
+        smt_nic_test_passed(r);
+        return;
+    }
+    if (SMT_UNLIKELY(r->tx.by_nic))
+        smt_nic_worked(r);
     raise_event(r, SMT_EE_SENT);
     if (!smt_rpc_is_server(r))
         r->conn->e->stats.messages_sent++;
@@ -352,6 +365,10 @@ void smt_rpc_unknown(struct smt_rpc *r, bool over)
 {
     if (smt_rpc_is_server(r))
         return;
+    if (SMT_UNLIKELY(r->is_test) && over) {
+        smt_nic_test_passed(r); /* it was opened once */
+        return;
+    }
     if (over) {
         if (r->state == SMT_RPC_AWAIT_GONE)
             smt_rpc_retire(r);
@@ -363,6 +380,9 @@ void smt_rpc_unknown(struct smt_rpc *r, bool over)
     /* While some of it is still on its way out, the peer simply has not seen it yet. */
     if (!waiting || smt_msg_tx_sendable(&r->tx))
         return;
+    if (SMT_UNLIKELY(r->is_test) && !smt_nic_test_again(r))
+        return;
+    smt_nic_doubt(r);
     smt_msg_tx_restart(&r->tx);
     r->conn->e->stats.resent_records++;
     r->heard = r->conn->e->now;

@@ -30,6 +30,7 @@ struct smt_rpc {
     enum smt_rpc_state state;
     bool one_way;
     bool idempotent;
+    bool is_test;              /* our own, of no user: shows that the NIC seals (nic.h) */
     bool mark;                 /* the poster's own, given back */
     bool caller_gone;          /* server: the client aborted while the user had it */
     bool holds_handle;         /* the user may still reply, reject or accept */

@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "base/prng.h"
 #include "base/wheel.h"
+#include "core/burst.h"
 #include "core/conn.h"
 #include "core/cutoffs.h"
 #include "core/engine.h"
@@ -48,6 +49,7 @@ struct smt_engine {
     struct smt_list acks_due;  /* conns whose ACKs may leave alone, by acks.due */
     struct smt_list hs_ready;  /* conns with handshake bytes or probes, by hs_link */
 
+    struct smt_bursts bursts;
     struct smt_srpt srpt;
     struct smt_grants grants;
     struct smt_incast incast;

@@ -17,6 +17,18 @@
     X(pad_bytes_rcvd)                                                                              \
     X(records_sealed)                                                                              \
     X(records_opened)                                                                              \
+    X(records_sealed_nic)                                                                          \
+    X(bursts_sent)                                                                                 \
+    X(bursts_rcvd)                                                                                 \
+    X(bursts_lost)                                                                                 \
+    X(bursts_bad)                                                                                  \
+    X(singles_asked)                                                                               \
+    X(nic_tests)                                                                                   \
+    X(nic_tests_passed)                                                                            \
+    X(nic_tests_failed)                                                                            \
+    X(nic_no_context)                                                                              \
+    X(nic_lost)                                                                                    \
+    X(nic_refused)                                                                                 \
     X(resent_records)                                                                              \
     X(requests_sent)                                                                               \
     X(requests_received)                                                                           \

@@ -4,6 +4,9 @@
 
 #include "base/defs.h"
 
+enum smt_carriage { SMT_CARRIAGE_UDP = 1, SMT_CARRIAGE_RAW = 2, SMT_CARRIAGE_UD = 4 };
+enum smt_form { SMT_FORM_SINGLE = 1, SMT_FORM_BURST = 2 };
+
 enum { SMT_PARAMS_MAX_LEN = 256, SMT_PARAMS_MAX_VERSIONS = 8, SMT_PARAMS_MAX_CIPHERS = 8 };
 
 struct smt_params {

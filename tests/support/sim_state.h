@@ -6,6 +6,15 @@
 
 struct sim_conn;
 
+struct sim_burst {
+    unsigned to;
+    uint8_t prio;
+    size_t hdr_len, record_len, slice_len;
+    uint64_t ctx; /* the NIC's, which seals it; 0: it is sealed */
+    uint64_t record_no;
+    uint8_t bytes[SIM_MAX_BURST];
+};
+
 struct sim_host_state {
     struct smt_prng random; /* what the engine gets as unpredictable bytes */
     uint64_t cookie_key;
@@ -13,6 +22,7 @@ struct sim_host_state {
     uint64_t tx_free, tx_before; /* when the send queue is empty; the same before the last packet */
     uint64_t down_free;
     struct sim_packet *pending; /* reserved, being filled */
+    struct sim_burst burst;     /* the same for a record in slices; record_len 0: none */
     unsigned n_committed;
     unsigned life;
     uint32_t mtu_said; /* the largest packet the device ever said it takes */

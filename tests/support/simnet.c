@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "fast_hash.h"
+#include "sim_nic.h"
 #include "sim_state.h"
 #include "wire/wire.h"
 
@@ -279,9 +280,49 @@ static uint64_t backlog(const struct sim_host *h)
     return (uint64_t)((unsigned __int128)(s->tx_free - h->net->now) * h->rate / SMT_SEC);
 }
 
+static void occupy(struct sim_host *h, size_t len)
+{
+    struct sim_host_state *s = h->state;
+    if (h->rate > 0) {
+        uint64_t start = s->tx_free > h->net->now ? s->tx_free : h->net->now;
+        s->tx_free = start + (len + WIRE_OVERHEAD) * SMT_SEC / h->rate;
+    }
+}
+
+/* One record leaves in slices; a NIC seals it on the way. */
+static void burst_commit(struct sim_host *h)
+{
+    struct sim_host_state *s = h->state;
+    struct sim_burst *b = &s->burst;
+    uint8_t *record = b->bytes + b->hdr_len;
+    if (b->ctx != 0)
+        sim_nic_seal(h->nic, b->ctx, b->record_no, record, b->record_len);
+    uint16_t id = 0;
+    for (size_t at = 0; at < b->record_len; at += b->slice_len, id++) {
+        size_t len = b->record_len - at < b->slice_len ? b->record_len - at : b->slice_len;
+        s->n_committed++;
+        if (b->to >= h->net->n_hosts)
+            continue;
+        struct sim_packet *p = packet_new(h->net);
+        p->from = h->number;
+        p->to = b->to;
+        p->source = h->addr;
+        p->len = (uint32_t)(b->hdr_len + len);
+        p->prio = b->prio;
+        p->ip_id = id;
+        memcpy(p->data, b->bytes, b->hdr_len);
+        memcpy(p->data + b->hdr_len, record + at, len);
+        occupy(h, p->len);
+        launch(h->net, p, s->tx_free > h->net->now ? s->tx_free : h->net->now);
+    }
+    b->record_len = 0;
+}
+
 static void commit(struct sim_host *h)
 {
     struct sim_host_state *s = h->state;
+    if (s->burst.record_len > 0)
+        burst_commit(h);
     if (s->pending == NULL)
         return;
     struct sim_packet *p = s->pending;
@@ -324,17 +365,53 @@ static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, u
     memset(p->data, 0xcc, len);
     s->pending = p;
     s->tx_before = s->tx_free;
-    if (h->rate > 0) {
-        uint64_t start = s->tx_free > h->net->now ? s->tx_free : h->net->now;
-        s->tx_free = start + (len + WIRE_OVERHEAD) * SMT_SEC / h->rate;
-    }
+    occupy(h, len);
     return p->data;
+}
+
+static uint8_t *sink_burst(void *arg, const struct smt_addr *to, size_t hdr_len, size_t record_len,
+                           size_t slice_len, uint8_t prio)
+{
+    struct sim_host *h = arg;
+    struct sim_host_state *s = h->state;
+    struct sim_burst *b = &s->burst;
+    commit(h);
+    SIM_CHECK(h->net, hdr_len + record_len <= sizeof(b->bytes) && slice_len <= record_len,
+              "burst of %zu bytes", record_len);
+    SIM_CHECK(h->net, hdr_len + slice_len <= s->mtu_said, "slices of %zu bytes", slice_len);
+    if (h->queue_len > 0 && h->rate > 0 && backlog(h) + record_len > h->queue_len) {
+        s->tx_full = true;
+        return NULL;
+    }
+    b->to = find_host(h->net, to);
+    b->prio = prio;
+    b->hdr_len = hdr_len;
+    b->record_len = record_len;
+    b->slice_len = slice_len;
+    b->ctx = 0;
+    memset(b->bytes, 0xcc, hdr_len + record_len);
+    return b->bytes;
+}
+
+int sim_nic_reserve(struct sim_host *h, uint64_t ctx, const struct smt_seal_record *r,
+                    uint8_t **out)
+{
+    *out = sink_burst(h, r->to, r->hdr_len, r->record_len, r->slice_len, r->prio);
+    if (*out == NULL)
+        return SMT_EAGAIN;
+    h->state->burst.ctx = ctx;
+    h->state->burst.record_no = r->record_no;
+    return 0;
 }
 
 static void sink_unreserve(void *arg)
 {
     struct sim_host *h = arg;
     struct sim_host_state *s = h->state;
+    if (s->burst.record_len > 0) {
+        s->burst.record_len = 0;
+        return;
+    }
     SIM_CHECK(h->net, s->pending != NULL, "unreserve without reserve");
     packet_free(h->net, s->pending);
     s->pending = NULL;
@@ -354,8 +431,11 @@ static uint32_t sink_mtu(void *arg, const struct smt_addr *to)
 static bool host_tx(struct sim_host *h)
 {
     struct sim_host_state *s = h->state;
-    struct smt_tx_sink sink = {
-        .arg = h, .reserve = sink_reserve, .unreserve = sink_unreserve, .mtu = sink_mtu};
+    struct smt_tx_sink sink = {.arg = h,
+                               .reserve = sink_reserve,
+                               .unreserve = sink_unreserve,
+                               .mtu = sink_mtu,
+                               .burst = h->cuts_bursts ? sink_burst : NULL};
     s->n_committed = 0;
     s->tx_full = false;
     unsigned n = smt_engine_tx(h->engine, h->net->now, &sink);
@@ -432,6 +512,7 @@ static void deliver(struct simnet *net, struct sim_packet *first)
         pkts[i] = (struct smt_pkt){.data = batch[i]->data,
                                    .len = batch[i]->len,
                                    .ecn = batch[i]->ecn,
+                                   .ip_id = batch[i]->ip_id,
                                    .from = &batch[i]->source};
     if (h->engine != NULL) {
         h->n_received += n;

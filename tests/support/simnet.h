@@ -18,11 +18,12 @@
 #include "checking_aead.h"
 #include "core/engine.h"
 
-enum { SIM_MAX_PACKET = 9216, SIM_MAX_HOSTS = 64 };
+enum { SIM_MAX_PACKET = 9216, SIM_MAX_HOSTS = 64, SIM_MAX_BURST = 16512 };
 enum { SIM_ALWAYS = 10000 }; /* fault rates are parts of 10,000 */
 
 struct simnet;
 struct sim_host;
+struct sim_nic;
 
 struct sim_link {
     uint64_t delay; /* ns, one way */
@@ -43,6 +44,7 @@ struct sim_packet {
     uint32_t len;
     uint8_t prio;
     uint8_t ecn;
+    uint16_t ip_id;
     uint8_t *data;           /* SIM_MAX_PACKET bytes */
     struct sim_packet *next; /* of the free list */
 };
@@ -70,6 +72,8 @@ struct sim_host {
     uint64_t queue_len;  /* bytes that wait before it is full, 0 = endless */
     uint64_t poll_ns;    /* packets are taken at multiples of this, 0 = at once */
     uint64_t down_rate;  /* bytes a second into it, 0 = no bottleneck */
+    bool cuts_bursts;    /* the send queue cuts records into slices */
+    struct sim_nic *nic; /* it seals, too (sim_nic.h); lent */
     uint64_t down_queue; /* bytes that wait there before it drops, 0 = endless */
     sim_event_fn *on_event;
     void *arg;
