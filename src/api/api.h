@@ -73,6 +73,7 @@ struct smt_link {
     uint64_t id_base; /* public call id = id_base + the engine's id */
     int error;        /* why its handshake failed, 0: it did not */
     char *text;       /* the same in words; NULL: nothing more than the code says */
+    enum smt_hs_blame blame; /* on whose word it failed */
     bool up;
     bool hello_sent, hello_seen; /* plaintext endpoints: plain.c */
     bool closing;                /* smt_conn_close was called */
@@ -85,6 +86,8 @@ struct smt_target {
     unsigned n_addrs, i_addr;
     uint64_t give_up; /* when the next address gets its turn; SMT_NEVER: the engine decides */
     uint64_t no_retry_before;
+    uint64_t dial_by; /* when the address in use must be up, repeated handshakes included */
+    uint8_t n_repeated; /* handshakes with it, because those before were damaged */
     struct smt_list dial;    /* ep->dialing, while give_up is set */
     struct smt_list kept;    /* struct smt_kept, posted */
     struct smt_list orphans; /* struct smt_kept whose link was lost */
@@ -134,6 +137,7 @@ struct smt_kept {
 
 struct smt_api_stats {
     uint64_t handshakes_ok, handshakes_failed, sessions_replaced, calls_repeated, addresses_failed;
+    uint64_t handshakes_repeated;
 };
 
 struct smt_ep {
@@ -327,8 +331,7 @@ void smt_session_abandon(struct smt_session *s);
 /* Whether a call posted now must be kept. */
 static inline bool smt_session_keeps(const struct smt_session *s, unsigned flags)
 {
-    const struct smt_target *t = s->target;
-    return t != NULL && ((flags & SMT_IDEMPOTENT) || (!s->link->up && t->i_addr + 1 < t->n_addrs));
+    return s->target != NULL && ((flags & SMT_IDEMPOTENT) || !s->link->up);
 }
 
 /* Posts and remembers. */

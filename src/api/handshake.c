@@ -134,11 +134,12 @@ static void bytes_to_hs(struct smt_link *link, const uint8_t *p, size_t len)
     bool was_done = link->peer != NULL;
     int r = smt_hs_input(link->hs, p, len);
     int sent = output_pump(link);
-    if (r < 0)
+    if (r < 0) {
+        link->blame = smt_hs_blame(link->hs);
         smt_link_fail(link, r, smt_hs_error_text(link->hs));
-    else if (sent < 0)
+    } else if (sent < 0) {
         smt_link_fail(link, sent, "");
-    else if (r == SMT_HS_DONE && !was_done) {
+    } else if (r == SMT_HS_DONE && !was_done) {
         r = handshake_done(link);
         if (r < 0)
             smt_link_fail(link, r,

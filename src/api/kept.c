@@ -1,6 +1,6 @@
 /* Calls that the api keeps so that it can post them again: idempotent calls of sessions that can be
- * replaced, and calls posted while the handshake may still move on to the next address (those were
- * never sent, so any kind may be posted again).
+ * replaced, and calls posted while a handshake may still be repeated or move on to the next address
+ * (those were never executed, so any kind may be posted again).
  *
  * A kept call travels through the engine as the call's `user`, marked. When its link is lost its
  * FAILED is not told; it waits among the session's orphans for the link's DOWN, which either finds
@@ -64,8 +64,10 @@ static bool is_lost(const struct smt_kept *k, int error, uint64_t now)
     if (k->link->up)
         return k->idempotent &&
                (error == SMT_EMAYBE || error == SMT_EUNREACHABLE || error == SMT_ECLOSED);
-    if (error == SMT_EMAYBE && !k->idempotent)
-        return false; /* it had left, under keys that the peer never confirmed */
+    /* It had left, under keys that the peer never confirmed. One that refused the handshake has not
+     * executed it. */
+    if (error == SMT_EMAYBE && !k->idempotent && k->link->error == 0)
+        return false;
     return error != SMT_ETIMEDOUT || now < k->deadline;
 }
 

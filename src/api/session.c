@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_NAME = 255 };
+/* Handshakes repeated with one address: after damage, after words in clear that may be false. */
+enum { MAX_NAME = 255, MAX_AFTER_DAMAGE = 8, MAX_AFTER_WORDS = 2 };
 
 static const uint64_t retry_interval = 1 * SMT_SEC;   /* between handshakes on a NO_SESSION hint */
 static const uint64_t min_dial_time = 200 * SMT_MSEC; /* for one of several addresses */
@@ -91,10 +92,14 @@ static void dial_timer_start(struct smt_session *s)
 {
     struct smt_target *t = s->target;
     dial_timer_stop(s);
-    if (t->i_addr + 1 >= t->n_addrs)
-        return;
-    uint64_t share = s->ep->handshake_timeout / t->n_addrs;
-    t->give_up = s->ep->now + (share > min_dial_time ? share : min_dial_time);
+    if (t->n_repeated == 0) {
+        uint64_t share = s->ep->handshake_timeout / t->n_addrs;
+        t->dial_by = s->ep->now + (share > min_dial_time ? share : min_dial_time);
+        /* The engine keeps the time of a single one. */
+        if (t->i_addr + 1 >= t->n_addrs)
+            return;
+    }
+    t->give_up = t->dial_by;
     smt_list_push_tail(&s->ep->dialing, &t->dial);
     dial_deadline_update(s->ep);
 }
@@ -141,6 +146,7 @@ static int session_dial(struct smt_session *s)
         if (t->i_addr + 1 >= t->n_addrs)
             return r;
         t->i_addr++;
+        t->n_repeated = 0;
     }
 }
 
@@ -406,6 +412,20 @@ static void worst_note(struct smt_target *t, struct smt_link *link, int error)
     link->text = NULL;
 }
 
+/* Nothing protects the first flights of a handshake: damage and forgery must not end it. One that
+ * failed of them is repeated at once, with another session, within the time of the first. */
+static bool is_spoilt(const struct smt_session *s, const struct smt_link *lost, int error)
+{
+    const struct smt_target *t = s->target;
+    if (s->ep->ctx->plaintext || s->ep->now >= t->dial_by)
+        return false;
+    /* Ended by the engine: two responders spoke up. */
+    bool contested = error == SMT_EPROTO && lost->error == 0;
+    if (contested || lost->blame == SMT_HS_BLAME_DAMAGE)
+        return t->n_repeated < MAX_AFTER_DAMAGE;
+    return lost->blame == SMT_HS_BLAME_NOBODY && t->n_repeated < MAX_AFTER_WORDS;
+}
+
 /* The live link is gone: is there another one to stand on? Then s->link is set. */
 static bool session_goes_on(struct smt_session *s, struct smt_link *lost, int error)
 {
@@ -420,13 +440,21 @@ static bool session_goes_on(struct smt_session *s, struct smt_link *lost, int er
     }
     if (lost->up) {
         t->worst = 0;
+        t->n_repeated = 0;
         return error == SMT_EUNREACHABLE && session_dial(s) == 0;
+    }
+    if (is_spoilt(s, lost, error)) {
+        t->n_repeated++;
+        s->ep->stats.handshakes_repeated++;
+        if (session_dial(s) == 0)
+            return true;
     }
     worst_note(t, lost, error);
     s->ep->stats.addresses_failed++;
     if (t->i_addr + 1 >= t->n_addrs)
         return false;
     t->i_addr++;
+    t->n_repeated = 0;
     return session_dial(s) == 0;
 }
 

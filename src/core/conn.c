@@ -31,10 +31,10 @@ __attribute__((unused)) static const uint16_t arrows[SMT_CONN_N_STATES] = {
 void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to)
 {
     assert(arrows[c->state] >> to & 1);
-    if (!c->initiator) {
-        c->e->n_half_open += to == SMT_CONN_AWAIT_KEYS;
-        c->e->n_half_open -= c->state == SMT_CONN_AWAIT_KEYS;
-    }
+    if (!c->initiator && to == SMT_CONN_AWAIT_KEYS)
+        smt_half_open_enter(c);
+    if (!c->initiator && c->state == SMT_CONN_AWAIT_KEYS)
+        smt_half_open_leave(c);
     c->state = to;
 }
 
@@ -88,6 +88,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     c->tell_at = SMT_NEVER;
     c->credit_at = SMT_NEVER;
     c->doubt_at = SMT_NEVER;
+    c->contest_at = SMT_NEVER;
     c->rest_at = SMT_NEVER;
     credit_init(c);
     smt_finished_init(&c->finished, &e->ranges);
@@ -101,6 +102,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     smt_list_init(&c->rpcs);
     smt_list_init(&c->blocked);
     smt_list_init(&c->hs_link);
+    smt_list_init(&c->half_link);
     int rc = e->config.profile->conn_begin(c);
     if (rc < 0) {
         (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
@@ -345,7 +347,7 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now)
     if (c->state == SMT_CONN_CLOSED)
         return;
     if (c->state == SMT_CONN_AWAIT_KEYS || c->state == SMT_CONN_AWAIT_CONFIRM)
-        at = c->opened_at + g->handshake_timeout;
+        at = earliest(c->opened_at + g->handshake_timeout, c->contest_at);
     /* Bytes that are due wait for tx, not for time: arming now would fire again and again. */
     if (c->hs != NULL && !smt_hs_stream_is_due(c->hs, now))
         at = earliest(at, c->hs->resend_at);
@@ -371,6 +373,10 @@ static bool handshake_tick(struct smt_conn *c, uint64_t now)
     bool under_way = c->state == SMT_CONN_AWAIT_KEYS || c->state == SMT_CONN_AWAIT_CONFIRM;
     if (under_way && now >= c->opened_at + c->e->config.handshake_timeout) {
         smt_conn_close(c, now, c->error < 0 ? c->error : SMT_EUNREACHABLE, false);
+        return false;
+    }
+    if (c->state == SMT_CONN_AWAIT_KEYS && now >= c->contest_at) {
+        smt_conn_close(c, now, SMT_EPROTO, false);
         return false;
     }
     if (c->hs != NULL && smt_hs_stream_is_due(c->hs, now))
@@ -583,6 +589,7 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     c->may_burst = (peer->record_forms & SMT_FORM_BURST) != 0 && smt_addr_is_ipv4(&c->addr);
     smt_pacer_start(&c->pacer, peer->rx_window);
     c->heard = now;
+    c->contest_at = SMT_NEVER;
     smt_conn_set_state(c, c->initiator ? SMT_CONN_AWAIT_CONFIRM : SMT_CONN_UP);
     c->rest_at = now + rest_delay;
     c->up_at = now;

@@ -89,6 +89,7 @@ struct smt_conn {
     struct smt_list blocked;        /* ready but waiting for keys or the pacer, by wait_link */
     struct smt_list all_link;       /* engine's conns or, once closed, its dead */
     struct smt_list hs_link;        /* in the engine's hs_ready */
+    struct smt_list half_link;      /* in the engine's half-open ones */
     uint32_t n_rpcs;
 
     struct smt_owned_timer timer;
@@ -97,6 +98,7 @@ struct smt_conn {
     uint64_t rest_at;    /* when to look whether there is still work */
     uint64_t tell_at;    /* when finished ids are told unless a record told them before */
     uint64_t credit_at;  /* when to ask for credit that never came */
+    uint64_t contest_at; /* another responder spoke up: when this handshake is given up */
     uint64_t doubt_since, doubt_at; /* NO_SESSION came; when its truth is judged */
     uint8_t n_doubts;    /* questions without answer since then */
 };

@@ -9,9 +9,9 @@
 #include "core/frames.h"
 #include "core/state.h"
 
-/* Each holds a TLS state of some 50 KB. More than can be finished in time, and a storm of clients
- * that come back at once is served better in turns than all together too late. */
-enum { MAX_HALF_OPEN = 4096 };
+/* Another responder's word against the one that spoke first: one of them is false, and if it was
+ * the first, nothing comes of this handshake. */
+static const uint64_t contest_wait = 100 * SMT_MSEC;
 
 static struct smt_map_key peer_key(uint64_t peer_id, const struct smt_addr *from)
 {
@@ -35,7 +35,9 @@ static struct smt_conn *stranger_accept(struct smt_engine *e, uint64_t now,
                                         const struct smt_pkt *pkt, const struct smt_hdr *hdr)
 {
     struct smt_conn *c;
-    if (smt_pool_n_live(&e->conns) >= e->config.max_conns || e->n_half_open >= MAX_HALF_OPEN ||
+    if (!smt_half_open_admit(e, now, pkt->from))
+        return NULL;
+    if (smt_pool_n_live(&e->conns) >= e->config.max_conns ||
         smt_conn_new(e, now, pkt->from, false, &c) < 0) {
         e->stats.drop_no_memory++;
         return NULL;
@@ -77,12 +79,19 @@ static struct smt_conn *stranger(struct smt_engine *e, uint64_t now, const struc
 }
 
 /* An initiator learns the responder's id from his first HANDSHAKE packet. */
-static bool peer_id_learn(struct smt_conn *c, const struct smt_hdr *hdr)
+static bool peer_id_learn(struct smt_conn *c, uint64_t now, const struct smt_hdr *hdr)
 {
     if (c->peer_id == hdr->source_id)
         return true;
-    if (c->peer_id != 0 || hdr->source_id == 0)
+    if (hdr->source_id == 0)
         return false;
+    if (c->peer_id != 0) {
+        if (c->initiator && c->state == SMT_CONN_AWAIT_KEYS && c->contest_at == SMT_NEVER) {
+            c->contest_at = now + contest_wait;
+            smt_conn_arm(c, now);
+        }
+        return false;
+    }
     if (smt_map_put(&c->e->peer_map, peer_key(hdr->source_id, &c->addr), c) < 0)
         return false;
     c->peer_id = hdr->source_id;
@@ -101,7 +110,7 @@ void smt_handshake_receive(struct smt_engine *e, uint64_t now, const struct smt_
     if (c == NULL)
         return;
     bool from_initiator = (hdr->epoch & 1) != 0;
-    if (from_initiator == c->initiator || !peer_id_learn(c, hdr)) {
+    if (from_initiator == c->initiator || !peer_id_learn(c, now, hdr)) {
         e->stats.drop_handshake++;
         return;
     }

@@ -13,6 +13,7 @@
 #include "core/cutoffs.h"
 #include "core/engine.h"
 #include "core/grant.h"
+#include "core/half_open.h"
 #include "core/incast.h"
 #include "core/memory.h"
 #include "core/srpt.h"
@@ -32,7 +33,7 @@ struct smt_engine {
     struct smt_ranges_pool ranges;
     struct smt_bufpool bufs;
     struct smt_memory memory;
-    uint32_t n_half_open;      /* strangers' conns whose handshake is under way */
+    struct smt_half_open half_open;
 
     struct smt_map conn_map;  /* (session id, 0) */
     struct smt_map peer_map;  /* (peer's session id, address hash): handshakes and NO_SESSION */

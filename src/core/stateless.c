@@ -4,7 +4,7 @@
 
 #include "core/state.h"
 
-enum { BUCKET = 2000, PER_MS = 20, RESERVE = 1000 };
+enum { BUCKET = 4000, PER_MS = 100, RESERVE = 2000 };
 
 void smt_stateless_init(struct smt_stateless *s)
 {

@@ -94,6 +94,7 @@
     X(drop_too_long)                                                                               \
     X(drop_cookie)                                                                                 \
     X(drop_handshake)                                                                              \
+    X(drop_half_open)                                                                              \
     X(drop_burst)                                                                                  \
     X(drop_early)                                                                                  \
     X(drop_frame)

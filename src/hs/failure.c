@@ -90,6 +90,20 @@ static const struct failure_row *row_find(const struct failure_row *rows, size_t
 /* OpenSSL reports an alert as this reason plus its number. */
 enum { ALERT_REASON_BASE = SSL_AD_REASON_OFFSET, ALERT_REASON_END = SSL_AD_REASON_OFFSET + 256 };
 
+/* What a peer says when our bytes came to it damaged; one that means it says so again. */
+static bool is_of_damage(int alert)
+{
+    switch (alert) {
+    case SSL_AD_UNEXPECTED_MESSAGE:
+    case SSL_AD_BAD_RECORD_MAC:
+    case SSL_AD_RECORD_OVERFLOW:
+    case SSL_AD_DECODE_ERROR:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void note_alert(struct smt_hs *hs, int alert)
 {
     const struct failure_row *row = NULL;
@@ -97,6 +111,8 @@ static void note_alert(struct smt_hs *hs, int alert)
         row = row_find(psk_alerts, SMT_ARRAY_LEN(psk_alerts), alert);
     if (row == NULL)
         row = row_find(alerts, SMT_ARRAY_LEN(alerts), alert);
+    if (is_of_damage(alert))
+        hs->blame = SMT_HS_BLAME_DAMAGE;
     if (row == NULL)
         smt_hs_fail(hs, SMT_EAUTH, "the peer refused with TLS alert %d (%s)", alert,
                     SSL_alert_desc_string_long(alert));
@@ -124,10 +140,8 @@ static bool note_psk(struct smt_hs *hs, int reason)
     return true;
 }
 
-void smt_failure_note(struct smt_hs *hs)
+static void reason_note(struct smt_hs *hs)
 {
-    if (hs->code != 0)
-        return;
     unsigned long error = ERR_peek_error(); /* the oldest: what follows is how it was passed up */
     if (error == 0) {
         note_alert(hs, SSL_AD_CLOSE_NOTIFY);
@@ -149,10 +163,22 @@ void smt_failure_note(struct smt_hs *hs)
         is_ssl ? row_find(reasons, SMT_ARRAY_LEN(reasons), reason) : NULL;
     const char *words = ERR_reason_error_string(error);
     if (row == NULL)
+        hs->blame = SMT_HS_BLAME_DAMAGE;
+    if (row == NULL)
         smt_hs_fail(hs, SMT_EPROTO, "the peer's handshake is damaged: %s",
                     words != NULL ? words : "unknown reason");
     else if (row->code == SMT_EPSK && hs->psk_identity[0] != '\0')
         smt_hs_fail(hs, row->code, "%s (%s)", row->text, hs->psk_identity);
     else
         smt_hs_fail(hs, row->code, "%s", row->text);
+}
+
+void smt_failure_note(struct smt_hs *hs)
+{
+    if (hs->code != 0)
+        return;
+    reason_note(hs);
+    /* Nothing is protected before a cipher has been agreed on. */
+    if (hs->blame == SMT_HS_BLAME_PEER && SSL_get_current_cipher(hs->ssl) == NULL)
+        hs->blame = SMT_HS_BLAME_NOBODY;
 }

@@ -227,6 +227,11 @@ size_t smt_hs_output(struct smt_hs *hs, uint8_t *out, size_t cap)
     return n > 0 ? (size_t)n : 0;
 }
 
+enum smt_hs_blame smt_hs_blame(const struct smt_hs *hs)
+{
+    return hs->blame;
+}
+
 const char *smt_hs_error_text(const struct smt_hs *hs)
 {
     return hs->text;

@@ -86,6 +86,14 @@ int smt_hs_input(struct smt_hs *hs, const uint8_t *bytes, size_t len);
 /* Bytes to send: copies up to cap, returns how many; 0 = none. */
 size_t smt_hs_output(struct smt_hs *hs, uint8_t *out, size_t cap);
 
+/* On whose word a handshake failed. */
+enum smt_hs_blame {
+    SMT_HS_BLAME_PEER,    /* the peer's, or our judgement of it: the next one will end like this */
+    SMT_HS_BLAME_DAMAGE,  /* bytes were damaged or forged on the way, in either direction */
+    SMT_HS_BLAME_NOBODY,  /* bytes in clear that anybody on the path could have sent */
+};
+enum smt_hs_blame smt_hs_blame(const struct smt_hs *hs);
+
 /* One clear line on the failure, "" before. Borrowed until free. */
 const char *smt_hs_error_text(const struct smt_hs *hs);
 

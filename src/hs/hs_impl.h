@@ -35,6 +35,7 @@ struct smt_hs {
     char psk_offered[SMT_PSK_MAX_IDENTITY + 1];  /* what the peer offered and we have not */
 
     int code; /* why it failed, 0 = it did not */
+    enum smt_hs_blame blame;
     char text[SMT_HS_TEXT_MAX];
 };
 
