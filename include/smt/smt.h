@@ -39,7 +39,8 @@ enum {
 
 /* Credentials and device. Start from SMT_CTX_CONFIG_INIT; strings are borrowed. Exactly one kind of
  * security must be chosen: certificates (cert+key, and ca or pins to verify the peer with), a
- * psk_file, an SSL_CTX by <smt/tls.h>, or plaintext. None of them: SMT_ECREDENTIALS. */
+ * psk_file, an SSL_CTX by <smt/tls.h>, or plaintext, unless `profile` leaves no choice. None of
+ * them: SMT_ECREDENTIALS. */
 struct smt_ctx_config {
     size_t size;             /* sizeof(struct smt_ctx_config) */
     const char *device;      /* "udp" (default), or a name smt_device_list gives, "udp:eth0" */
@@ -64,6 +65,11 @@ struct smt_ctx_config {
     /* PEM, beside ca_file: lists of revoked certificates (RFC 5280), a current one for each
      * authority in a peer's chain */
     const char *crl_file;
+    /* The wire format: "smt2" (default), or one of the Linux kernel's: "homa-main" and "homa-6.1"
+     * (no security at all: their name asks for plaintext, and a warning is logged), "smt1" (keys
+     * from keys_file). docs/security.md says what each protects. */
+    const char *profile;
+    const char *keys_file;   /* profile smt1: lines "client KEY SALT", "server KEY SALT" in hex */
 };
 #define SMT_CTX_CONFIG_INIT {.size = sizeof(struct smt_ctx_config)}
 

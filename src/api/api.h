@@ -41,6 +41,8 @@ struct smt_ctx {
     enum smt_aead_alg algs[SMT_API_N_ALGS];
     const struct smt_aead *aeads[SMT_API_N_ALGS]; /* by alg; NULL = not chosen */
     bool has_ssl_ctx;
+    const struct smt_profile *profile;
+    struct smt_record_keys *record_keys; /* of a profile that has some; memory for secrets */
     struct smt_ctx_config kept; /* copies of the names of credential files, for reading again */
     struct smt_log log;
     uint64_t serial;      /* names the context in the threads' error texts */
@@ -238,6 +240,30 @@ SMT_MUST_CHECK int smt_config_copy(void *to, size_t to_len, const void *from, si
 /* ssl_ctx NULL: from files. */
 SMT_MUST_CHECK int smt_ctx_open_with(const struct smt_ctx_config *config, SSL_CTX *ssl_ctx,
                                      struct smt_ctx **out);
+
+/* ---- profile.c ---- */
+
+/* Finds config->profile; is the security that was asked for one that it has? */
+SMT_MUST_CHECK int smt_ctx_profile_choose(struct smt_ctx *ctx, const struct smt_ctx_config *config,
+                                          bool has_ssl_ctx);
+bool smt_ctx_is_native(const struct smt_ctx *ctx);
+
+/* In place of smt_ctx_creds_open, of profiles that are not native; with their warning. close undoes
+ * it, also a failed one. */
+SMT_MUST_CHECK int smt_ctx_profile_open(struct smt_ctx *ctx, const struct smt_ctx_config *config);
+void smt_ctx_profile_close(struct smt_ctx *ctx);
+
+/* Can the device carry the profile (while the context opens)? Is the endpoint's port one that it
+ * allows? */
+SMT_MUST_CHECK int smt_ctx_device_check(const struct smt_ctx *ctx, const struct smt_dev *dev);
+SMT_MUST_CHECK int smt_ep_profile_check(const struct smt_ctx *ctx,
+                                        const struct smt_ep_config *config);
+
+/* What a code means when connecting. Static. */
+const char *smt_ctx_connect_text(const struct smt_ctx *ctx, int code);
+
+/* What a code means when posting with this profile; NULL: nothing special. Static. */
+const char *smt_ctx_post_text(const struct smt_ctx *ctx, int code);
 
 /* ---- creds.c ---- */
 

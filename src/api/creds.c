@@ -150,8 +150,10 @@ int smt_ctx_reload(struct smt_ctx *ctx)
     int r = smt_ctx_check(ctx);
     if (r < 0)
         return r;
-    if (ctx->plaintext)
-        return smt_fail_static(ctx, SMT_EUNSUPPORTED, "a plaintext context has no credentials");
+    if (ctx->plaintext || !smt_ctx_is_native(ctx))
+        return smt_fail_static(ctx, SMT_EUNSUPPORTED,
+                               ctx->plaintext ? "a plaintext context has no credentials"
+                                              : "installed keys are not read again");
     if (ctx->has_ssl_ctx)
         return smt_fail_static(ctx, SMT_EUNSUPPORTED,
                                "these credentials are the application's own SSL_CTX: change them "

@@ -11,6 +11,8 @@
 
 #include <smt/tls.h>
 
+#include "core/profile.h"
+
 static atomic_uint_fast64_t next_serial = 1;
 
 static const char *impl_choice(const struct smt_ctx_config *config)
@@ -51,7 +53,9 @@ static int ciphers_choose(struct smt_ctx *ctx, const struct smt_ctx_config *conf
     if (!impl_is_known(impl))
         return smt_fail(NULL, SMT_EINVAL,
                         "cipher_impl \"%s\" is not known: use auto, openssl or ipsec-mb", impl);
-    if (config->plaintext) {
+    if (!smt_ctx_is_native(ctx) && ctx->profile->keyed)
+        return cipher_add(ctx, "aes-128-gcm", impl);
+    if (config->plaintext || !smt_ctx_is_native(ctx)) {
         if (config->cipher != NULL)
             return smt_fail(NULL, SMT_EINVAL, "cipher has no meaning with plaintext: leave it out");
         ctx->algs[ctx->n_algs++] = SMT_AEAD_NONE;
@@ -74,7 +78,9 @@ static int ciphers_choose(struct smt_ctx *ctx, const struct smt_ctx_config *conf
 
 static int device_probe(struct smt_ctx *ctx, const struct smt_ctx_config *config)
 {
-    const char *spec = config->device != NULL && config->device[0] != '\0' ? config->device : "udp";
+    const char *usual = smt_ctx_is_native(ctx) ? "udp" : "ip";
+    const char *spec =
+        config->device != NULL && config->device[0] != '\0' ? config->device : usual;
     const char *tap = config->tap != NULL && config->tap[0] != '\0' ? config->tap : NULL;
     ctx->device = smt_text_copy(spec);
     ctx->tap = tap != NULL ? smt_text_copy(tap) : NULL;
@@ -92,13 +98,15 @@ static int device_probe(struct smt_ctx *ctx, const struct smt_ctx_config *config
     if (r < 0)
         return smt_fail(NULL, r, "device \"%s\": %s", ctx->device,
                         text[0] != '\0' ? text : smt_strerror(r));
+    r = smt_ctx_device_check(ctx, dev);
     dev->ops->close(dev);
-    return 0;
+    return r;
 }
 
 static void ctx_free(struct smt_ctx *ctx)
 {
     smt_ctx_creds_close(ctx);
+    smt_ctx_profile_close(ctx);
     smt_mem_free(ctx->device);
     smt_mem_free(ctx->tap);
     pthread_mutex_destroy(&ctx->lock);
@@ -107,11 +115,14 @@ static void ctx_free(struct smt_ctx *ctx)
 
 static int ctx_fill(struct smt_ctx *ctx, const struct smt_ctx_config *config, SSL_CTX *ssl_ctx)
 {
-    int r = smt_ctx_creds_check(config, ssl_ctx != NULL);
+    int r = smt_ctx_profile_choose(ctx, config, ssl_ctx != NULL);
+    if (r == 0 && smt_ctx_is_native(ctx))
+        r = smt_ctx_creds_check(config, ssl_ctx != NULL);
     if (r == 0)
         r = ciphers_choose(ctx, config);
     if (r == 0)
-        r = smt_ctx_creds_open(ctx, config, ssl_ctx);
+        r = smt_ctx_is_native(ctx) ? smt_ctx_creds_open(ctx, config, ssl_ctx)
+                                   : smt_ctx_profile_open(ctx, config);
     if (r == 0)
         r = device_probe(ctx, config);
     return r;

@@ -103,7 +103,7 @@ static int config_check(const struct smt_ctx *ctx, const struct smt_ep_config *c
         return smt_fail(ctx, SMT_EINVAL, "mtu must be 0 or %d to %d", MIN_MTU, SMT_DEV_MAX_PACKET);
     if (c->max_msg_len > SMT_MAX_MSG_LEN)
         return smt_fail(ctx, SMT_EINVAL, "max_msg_len must not be above %d", SMT_MAX_MSG_LEN);
-    return 0;
+    return smt_ep_profile_check(ctx, c);
 }
 
 static void config_fill(struct smt_ep_config *c)
@@ -129,6 +129,8 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
 {
     struct smt_engine_config ec;
     smt_engine_config_init(&ec);
+    ec.profile = ep->ctx->profile;
+    ec.record_keys = ep->ctx->record_keys;
     ec.port = ep->dev->ops->port(ep->dev);
     ec.number = c->number;
     ec.accept = c->accept != 0;

@@ -93,6 +93,10 @@ static int handshake_done(struct smt_link *link)
 int smt_handshake_start(struct smt_link *link, const char *verify_name)
 {
     struct smt_ep *ep = link->ep;
+    if (!smt_ctx_is_native(ep->ctx)) {
+        link->aead = ep->ctx->aeads[ep->ctx->algs[0]];
+        return 0;
+    }
     if (ep->ctx->plaintext)
         return smt_plain_start(link);
     struct smt_hs_config config = {

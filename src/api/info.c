@@ -11,6 +11,8 @@ static void peer_fill(const struct smt_link *link, struct smt_session_info *info
         snprintf(info->cipher, sizeof(info->cipher), "%s", link->aead->name);
         snprintf(info->cipher_impl, sizeof(info->cipher_impl), "%s", link->aead->impl);
     }
+    if (link->ep->ctx->record_keys != NULL)
+        info->auth = SMT_AUTH_PSK;
     if (peer == NULL)
         return;
     info->auth = peer->auth;

@@ -23,6 +23,9 @@ static bool iov_is_valid(const struct smt_iov *iov, unsigned n)
 
 static int post_failed(const struct smt_session *s, int code)
 {
+    const char *text = smt_ctx_post_text(s->ep->ctx, code);
+    if (text != NULL)
+        return smt_fail_static(s->ep->ctx, code, text);
     return smt_fail_static(s->ep->ctx, code,
                            code == SMT_EAGAIN ? "a limit of open calls or bytes is reached: go on "
                                                 "after SMT_EV_WRITABLE"
@@ -112,7 +115,11 @@ static int msg_check(const struct smt_msg *msg)
 
 static int msg_result(const struct smt_msg *msg, int r)
 {
-    return SMT_LIKELY(r >= 0) ? r : smt_fail_static(msg_ep(msg)->ctx, r, smt_strerror(r));
+    if (SMT_LIKELY(r >= 0))
+        return r;
+    const struct smt_ctx *ctx = msg_ep(msg)->ctx;
+    const char *text = smt_ctx_post_text(ctx, r);
+    return smt_fail_static(ctx, r, text != NULL ? text : smt_strerror(r));
 }
 
 int smt_reply(struct smt_msg *request, const struct smt_iov *iov, unsigned n_iov, void *user)

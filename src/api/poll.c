@@ -79,7 +79,7 @@ static void stranger_accept(struct smt_ep *ep, struct smt_conn *conn)
     int r = smt_handshake_start(link, NULL);
     if (r < 0)
         smt_link_fail(link, r, "");
-    else
+    else if (smt_engine_has_handshake(ep->engine))
         smt_handshake_run(link);
 }
 
@@ -131,6 +131,11 @@ static bool conn_convert(struct smt_ep *ep, const struct smt_engine_event *ee,
     if (ee->type == SMT_EE_HS_ACCEPT) {
         stranger_accept(ep, ee->conn);
         return false;
+    }
+    /* Where there is no handshake, a stranger's conn is up at once. */
+    if (link == NULL && ee->type == SMT_EE_UP) {
+        stranger_accept(ep, ee->conn);
+        link = link_of(ee);
     }
     if (link == NULL)
         return false;

@@ -232,7 +232,7 @@ static int session_open(struct smt_ep *ep, struct smt_target *t, struct smt_sess
     t->session = s;
     int r = session_dial(s);
     if (r < 0) {
-        smt_fail(ep->ctx, r, "connect to %s: %s", t->name, smt_strerror(r));
+        smt_fail(ep->ctx, r, "connect to %s: %s", t->name, smt_ctx_connect_text(ep->ctx, r));
         smt_session_reap(s);
         return r;
     }
@@ -441,6 +441,9 @@ static bool session_goes_on(struct smt_session *s, struct smt_link *lost, int er
     if (lost->up) {
         t->worst = 0;
         t->n_repeated = 0;
+        /* Nothing would tell whether a new conn reaches anybody. */
+        if (!smt_engine_has_handshake(s->ep->engine))
+            return false;
         return error == SMT_EUNREACHABLE && session_dial(s) == 0;
     }
     if (is_spoilt(s, lost, error)) {

@@ -16,7 +16,7 @@ struct smt_profile {
     const char *name;
     uint32_t max_message;    /* bytes; at least 1 when `no_empty` */
     uint32_t unsched, window; /* tunables unsched_first and window_first; 0: their defaults */
-    uint8_t ip_protocol, ipv6_class_shift; /* over IP itself; 0: only in datagrams */
+    uint8_t ip_protocol, ip_class_shift; /* over IP itself: dev.h */
     bool keyed;              /* keys are installed, not agreed on: record_keys of the config */
     bool no_ipv6;
     bool no_handshake;       /* a conn is up as soon as it exists */

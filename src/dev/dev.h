@@ -24,6 +24,7 @@ enum smt_dev_caps {
     SMT_DEV_CAP_NIC_SEAL = 1 << 1, /* can seal AES-GCM inline */
     SMT_DEV_CAP_BURST = 1 << 2,    /* keeps the IPv4 id of received packets */
     SMT_DEV_CAP_REGISTER = 1 << 3, /* memory registration makes a difference */
+    SMT_DEV_CAP_EXACT = 1 << 4,    /* packets arrive as long as they left: no padding, ever */
 };
 
 /* What a device tells of itself by smt_dev_tell, in any call; cleared by who has read it. Down and

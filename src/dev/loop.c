@@ -187,6 +187,7 @@ static void loop_stats(struct smt_dev *dev, struct smt_dev_stats *out)
 
 static const struct smt_dev_ops loop_ops = {
     .name = "loop",
+    .caps = SMT_DEV_CAP_EXACT,
     .close = loop_close,
     .tx_reserve = loop_tx_reserve,
     .tx_unreserve = loop_tx_unreserve,

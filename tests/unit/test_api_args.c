@@ -56,6 +56,10 @@ static void expect_refused(const struct smt_ctx_config *config, int code, const 
     assert_string_equal(text, smt_error_text(NULL));
 }
 
+static void log_nothing(void *arg, int level, const char *text)
+{
+}
+
 static void test_ctx_security(void **state)
 {
     static const struct {
@@ -120,6 +124,69 @@ static void test_ctx_security(void **state)
     assert_int_equal(smt_ctx_open(NULL, &ctx), SMT_EINVAL);
     assert_int_equal(smt_ctx_open(&rows[0].config, NULL), SMT_EINVAL);
     assert_int_equal(smt_ctx_close(NULL), 0);
+}
+
+/* What each wire format takes for its security, and nothing else. */
+static void test_ctx_profiles(void **state)
+{
+    static const struct {
+        struct smt_ctx_config config;
+        int code;
+        const char *word;
+    } rows[] = {
+        {{.profile = "tcp"}, SMT_EINVAL, "homa-main, homa-6.1, smt1"},
+        {{.profile = "smt2"}, SMT_ECREDENTIALS, "cert_file"},
+        {{.profile = "homa-main", .psk_file = "x"}, SMT_ECREDENTIALS, "no security at all"},
+        {{.profile = "homa-6.1", .cert_file = "x"}, SMT_ECREDENTIALS, "no security at all"},
+        {{.profile = "homa-main", .cipher = "aes-128-gcm"}, SMT_EINVAL, "cipher"},
+        {{.profile = "homa-main", .keys_file = "x"}, SMT_ECREDENTIALS, "smt1"},
+        {{.plaintext = 1, .keys_file = "x"}, SMT_ECREDENTIALS, "smt1"},
+        {{.profile = "smt1"}, SMT_ECREDENTIALS, "keys_file"},
+        {{.profile = "smt1", .plaintext = 1, .keys_file = "x"}, SMT_ECREDENTIALS, "plaintext"},
+        {{.profile = "smt1", .keys_file = "/nonexistent/keys"}, SMT_EFILE, "/nonexistent/keys"},
+        {{.profile = "homa-main", .device = "udp"}, SMT_EUNSUPPORTED, "device \"ip\""},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct smt_ctx_config config = rows[i].config;
+        config.size = sizeof(config);
+        config.log = log_nothing;
+        expect_refused(&config, rows[i].code, rows[i].word);
+    }
+}
+
+static void keys_expect(const char *lines, const char *word)
+{
+    char path[] = "/tmp/smt_args_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, lines, strlen(lines)), (int)strlen(lines));
+    close(fd);
+    struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    config.profile = "smt1";
+    config.keys_file = path;
+    config.log = log_nothing;
+    config.device = "udp"; /* keys are read before the device is opened */
+    bool good = word == NULL;
+    expect_refused(&config, good ? SMT_EUNSUPPORTED : SMT_ECREDENTIALS, good ? "ip" : word);
+    unlink(path);
+}
+
+#define CLIENT_LINE "client 8DD230A77A05EB71159129BCBCF64230 87C635C8\n"
+#define SERVER_LINE "server 6CCF62FF4BE61485D8BA29FE2E847A7F B9FA5583\n"
+
+static void test_keys_file(void **state)
+{
+    keys_expect(CLIENT_LINE SERVER_LINE, NULL);
+    keys_expect("# bench\n\n" SERVER_LINE "  " CLIENT_LINE, NULL);
+    keys_expect(CLIENT_LINE, "server");
+    keys_expect(SERVER_LINE, "client");
+    keys_expect(CLIENT_LINE CLIENT_LINE, "line 2");
+    keys_expect("client 8DD2 87C635C8\n", "32 hex digits");
+    keys_expect("client 8DD230A77A05EB71159129BCBCF64230 87\n", "8 hex digits");
+    keys_expect("client 8DD230A77A05EB71159129BCBCF64230\n", "8 hex digits");
+    keys_expect("client 8DD230A77A05EB71159129BCBCF64230 87C635C8 x\n", "follows");
+    keys_expect("both 8DD230A77A05EB71159129BCBCF64230 87C635C8\n", "expected");
+    keys_expect(CLIENT_LINE "server 8DD230A77A05EB71159129BCBCF64230 B9FA5583\n", "same key");
 }
 
 static void test_cipher_impl_environment(void **state)
@@ -488,6 +555,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ctx_security),
+        cmocka_unit_test(test_ctx_profiles),
+        cmocka_unit_test(test_keys_file),
         cmocka_unit_test(test_cipher_impl_environment),
         cmocka_unit_test(test_struct_sizes),
         cmocka_unit_test(test_ep_config),
