@@ -90,6 +90,8 @@ static int device_probe(struct smt_ctx *ctx, const struct smt_ctx_config *config
     const struct smt_dev_config dev_config = {
         .spec = ctx->device,
         .tap = ctx->tap,
+        .ip_protocol = ctx->profile->ip_protocol,
+        .ip_class_shift = ctx->profile->ip_class_shift,
         .error_text = text,
         .error_text_len = sizeof(text),
     };

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "core/profile.h"
+
 static const struct smt_ep_config defaults = {
     .max_open_rpcs = 4096,
     .max_session_bytes = 64ull << 20,
@@ -279,6 +281,9 @@ int smt_ep_open(struct smt_ctx *ctx, const struct smt_ep_config *config, struct 
         .bind_host = c.bind_host,
         .port = c.port,
         .tap = ctx->tap,
+        .ip_protocol = ctx->profile->ip_protocol,
+        .ip_class_shift = ctx->profile->ip_class_shift,
+        .no_ecn = !smt_ctx_is_native(ctx),
         .error_text = text,
         .error_text_len = sizeof(text),
     };
