@@ -20,7 +20,8 @@ static void tell(const char *field, const char *format, va_list args)
         n = sizeof(line) - 2;
     line[n++] = '\n';
     /* Not stdio: it may be in a state that a dying process must not wait for. */
-    if (write(STDERR_FILENO, line, (size_t)n) < 0)
+    bool quiet = strcmp(field, "MLX5_MODEL") != 0 && mm_config()->quiet;
+    if (!quiet && write(STDERR_FILENO, line, (size_t)n) < 0)
         return;
     if (strcmp(field, "MLX5_MODEL") == 0)
         return;

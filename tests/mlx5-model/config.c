@@ -1,6 +1,7 @@
 /* The environment read: a profile is a text of knobs that come before the user's own. */
 #include "config.h"
 
+#include <ftw.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,7 +76,6 @@ static struct mm_config config = {
     .raw_wqe = 1,
     .uar = 1,
     .abort = 1,
-    .strict = 1,
 };
 
 static const struct {
@@ -111,7 +111,7 @@ static const struct {
     {"tis_status", offsetof(struct mm_config, tis_status)},
     {"dek_status", offsetof(struct mm_config, dek_status)},
     {"abort", offsetof(struct mm_config, abort)},
-    {"strict", offsetof(struct mm_config, strict)},
+    {"quiet", offsetof(struct mm_config, quiet)},
     {"cqe_batch", offsetof(struct mm_config, cqe_batch)},
     {"cqe_delay_us", offsetof(struct mm_config, cqe_delay_us)},
     {"lazy_us", offsetof(struct mm_config, lazy_us)},
@@ -262,6 +262,28 @@ enum mm_injection mm_injection_of(const char *name)
     return MM_INJECT_NONE;
 }
 
+static pid_t owner;
+
+static int one_remove(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+static void dir_remove(void)
+{
+    if (getpid() == owner && nftw(config.dir, one_remove, 8, FTW_DEPTH | FTW_PHYS) < 0)
+        perror(config.dir);
+}
+
+/* Without dir= the wire is this process's own and goes with it. */
+static void private_dir(void)
+{
+    owner = getpid();
+    snprintf(config.dir, sizeof(config.dir), "/dev/shm/mlx5-model.%d", (int)owner);
+    atexit(dir_remove);
+}
+
 const struct mm_config *mm_config(void)
 {
     static bool is_read;
@@ -283,7 +305,7 @@ const struct mm_config *mm_config(void)
         mm_die("MLX5_MODEL", "devices=%llu: at most %d", (unsigned long long)config.devices,
                MM_MAX_DEVICES);
     if (config.dir[0] == '\0')
-        snprintf(config.dir, sizeof(config.dir), "/dev/shm/mlx5-model.%d", (int)getpid());
+        private_dir();
     if (mkdir(config.dir, 0700) < 0 && access(config.dir, W_OK) < 0)
         mm_die("MLX5_MODEL", "dir=%s: cannot be made", config.dir);
     return &config;

@@ -39,7 +39,7 @@ struct mm_config {
     uint64_t raw_wqe, uar, raw_qp_error, flow_error, open_error, memlock;
     uint64_t td_status, tis_status, dek_status; /* firmware refuses with this status */
     /* How it behaves. */
-    uint64_t abort, strict;
+    uint64_t abort, quiet;
     uint64_t cqe_batch, cqe_delay_us, lazy_us, rq_drop;
     mm_chance loss, dup, reorder;
     mm_chance inject[MM_N_INJECTIONS]; /* for each WQE */

@@ -75,6 +75,7 @@ int ibv_destroy_comp_channel(struct ibv_comp_channel *ibv)
         close(ch->event_fd);
         close(ibv->fd);
         ch->kind = MM_DEAD;
+        mm_bury(ch);
         mm_ctx_of("ibv_destroy_comp_channel", ibv->context)->n_channels--;
     }
     mm_leave();
@@ -146,6 +147,7 @@ int ibv_destroy_cq(struct ibv_cq *ibv)
             ch->n_cqs--;
         free(cq->ring);
         cq->kind = MM_DEAD;
+        mm_bury(cq);
         mm_ctx_of("ibv_destroy_cq", ibv->context)->n_cqs--;
     }
     mm_leave();

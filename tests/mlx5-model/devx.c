@@ -232,6 +232,7 @@ int mlx5dv_devx_obj_destroy(struct mlx5dv_devx_obj *obj)
     if (status == MM_OK) {
         mm_ctx_of("mlx5dv_devx_obj_destroy", obj->ctx)->n_devx--;
         obj->kind = MM_DEAD;
+        mm_bury(obj);
     }
     mm_leave();
     if (status == MM_OK)

@@ -92,14 +92,19 @@ void drive_close(struct drive *d)
     *d = (struct drive){0};
 }
 
+static int recv_post(struct drive *d, uint64_t i)
+{
+    struct ibv_sge sge = {.addr = (uintptr_t)d->mem + DRIVE_BUF / 2 + i * DRIVE_FRAME,
+                          .length = DRIVE_FRAME,
+                          .lkey = d->mr->lkey};
+    struct ibv_recv_wr wr = {.wr_id = i, .sg_list = &sge, .num_sge = 1}, *bad;
+    return ibv_post_recv(d->qp, &wr, &bad);
+}
+
 int drive_recvs(struct drive *d)
 {
     for (unsigned i = 0; i < DRIVE_RECVS; i++) {
-        struct ibv_sge sge = {.addr = (uintptr_t)d->mem + DRIVE_BUF / 2 + i * DRIVE_FRAME,
-                              .length = DRIVE_FRAME,
-                              .lkey = d->mr->lkey};
-        struct ibv_recv_wr wr = {.wr_id = i, .sg_list = &sge, .num_sge = 1}, *bad;
-        if (ibv_post_recv(d->qp, &wr, &bad) != 0)
+        if (recv_post(d, i) != 0)
             return -1;
     }
     return 0;
@@ -149,6 +154,8 @@ const uint8_t *drive_frame(struct drive *d, uint32_t *len)
     if (ibv_poll_cq(d->rx_cq, 1, &wc) != 1 || wc.status != IBV_WC_SUCCESS)
         return NULL;
     *len = wc.byte_len;
+    if (recv_post(d, wc.wr_id) != 0)
+        return NULL;
     return d->mem + DRIVE_BUF / 2 + wc.wr_id * DRIVE_FRAME;
 }
 

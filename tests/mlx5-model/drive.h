@@ -35,7 +35,7 @@ int drive_recvs(struct drive *d);
 int drive_flow_protocol(struct drive *d, uint8_t protocol);
 int drive_flow_udp(struct drive *d, uint16_t port);
 
-/* A frame that came: its bytes, or NULL. */
+/* A frame that came: its bytes, good until 255 more have come, or NULL. */
 const uint8_t *drive_frame(struct drive *d, uint32_t *len);
 
 /* Commands as bytes: the tests change single bits of them. */

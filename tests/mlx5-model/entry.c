@@ -41,6 +41,20 @@ bool mm_hit(mm_chance chance)
     return chance != 0 && (uint32_t)mm_random() <= chance;
 }
 
+static struct grave {
+    void *object;
+    struct grave *next;
+} * graves;
+
+void mm_bury(void *object)
+{
+    struct grave *g = malloc(sizeof(*g));
+    if (g == NULL)
+        mm_die("model", "out of memory");
+    *g = (struct grave){object, graves};
+    graves = g;
+}
+
 __attribute__((destructor)) static void at_end(void)
 {
     mm_stats_write();

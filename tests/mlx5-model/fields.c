@@ -74,7 +74,7 @@ const struct mm_field_row mm_fields[MM_N_FIELDS] = {
     [MM_DEK_KEY_SIZE] = {MM_DEK, "dek.key_size", 0x54, 4, "encryption_key_obj.key_size"},
     [MM_DEK_PURPOSE] = {MM_DEK, "dek.key_purpose", 0x5c, 4, "encryption_key_obj.key_purpose"},
     [MM_DEK_PD] = {MM_DEK, "dek.pd", 0x68, 24, "encryption_key_obj.pd"},
-    [MM_DEK_KEY_0] = {MM_DEK, "dek.key[0..7]", 0x200, 64, "encryption_key_obj.key"},
+    [MM_DEK_KEY_0] = {MM_DEK, "dek.key[0..7]", 0x200, 64, "part encryption_key_obj.key"},
     [MM_DEK_KEY_1] = {MM_DEK, "dek.key[8..15]", 0x240, 64},
     [MM_DEK_KEY_2] = {MM_DEK, "dek.key[16..23]", 0x280, 64},
     [MM_DEK_KEY_3] = {MM_DEK, "dek.key[24..31]", 0x2c0, 64},
@@ -164,10 +164,10 @@ const struct mm_field_row mm_fields[MM_N_FIELDS] = {
     [MM_FTE_UDP_SPORT] = {MM_FTE, "fte.udp_sport", 0xe0, 16, "fte_match_set_lyr_2_4.udp_sport"},
     [MM_FTE_UDP_DPORT] = {MM_FTE, "fte.udp_dport", 0xf0, 16, "fte_match_set_lyr_2_4.udp_dport"},
     [MM_FTE_SRC_HI] = {MM_FTE, "fte.src_ip[0..7]", 0x100, 64,
-                       "fte_match_set_lyr_2_4.src_ipv4_src_ipv6"},
+                       "part fte_match_set_lyr_2_4.src_ipv4_src_ipv6"},
     [MM_FTE_SRC_LO] = {MM_FTE, "fte.src_ip[8..15]", 0x140, 64},
     [MM_FTE_DST_HI] = {MM_FTE, "fte.dst_ip[0..7]", 0x180, 64,
-                       "fte_match_set_lyr_2_4.dst_ipv4_dst_ipv6"},
+                       "part fte_match_set_lyr_2_4.dst_ipv4_dst_ipv6"},
     [MM_FTE_DST_LO] = {MM_FTE, "fte.dst_ip[8..15]", 0x1c0, 64},
 };
 

@@ -161,7 +161,9 @@ struct mm_field_row {
     enum mm_layout layout;
     const char *name;
     uint16_t bit, width;
-    const char *ifc; /* "struct.field" of mlx5_ifc.h, or NULL: see check-fields */
+    /* "struct.field" of mlx5_ifc.h, or NULL. Before it "+32": the layout has so many bits more in
+     * front; "part": the field is the beginning of that one. */
+    const char *ifc;
 };
 
 extern const struct mm_field_row mm_fields[MM_N_FIELDS];

@@ -134,6 +134,9 @@ static void sysfs_fill(struct mm_dev *dev)
     dir_make(path);
     file_write(path, "vendor", "0x15b3");
     file_write(path, "device", "0x101d");
+    snprintf(path + n, sizeof(path) - (size_t)n, "/device/driver");
+    if (symlink("/sys/bus/pci/drivers/mlx5_core", path) < 0 && errno != EEXIST)
+        mm_die("MLX5_MODEL", "%s: %s", path, strerror(errno));
     snprintf(path + n, sizeof(path) - (size_t)n, "/device/net");
     dir_make(path);
     if (dev->netdev[0] != '\0') {

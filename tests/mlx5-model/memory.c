@@ -151,6 +151,7 @@ int ibv_dereg_mr(struct ibv_mr *ibv)
         at = &(*at)->next;
     *at = mr->next;
     mr->kind = MM_DEAD;
+    mm_bury(mr);
     pinned -= ibv->length;
     mm_pd_of("ibv_dereg_mr", ibv->pd)->n_users--;
     mm_leave();

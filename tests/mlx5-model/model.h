@@ -161,6 +161,8 @@ void mm_leave(void);
 uint64_t mm_now(void);
 uint64_t mm_random(void);
 bool mm_hit(mm_chance chance);
+/* Keeps what is dead, so that whoever still uses it is found out. */
+void mm_bury(void *object);
 
 /* device.c */
 extern struct mm_dev mm_devs[MM_MAX_DEVICES];

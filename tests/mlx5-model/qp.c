@@ -263,6 +263,7 @@ int ibv_destroy_qp(struct ibv_qp *ibv)
                 mm_qps[i] = NULL;
         }
         qp->kind = MM_DEAD;
+        mm_bury(qp);
     }
     mm_leave();
     return r;

@@ -224,6 +224,7 @@ int mm_op_destroy_flow(struct ibv_flow *ibv)
         f->matcher->n_flows--;
     n_flows--;
     f->kind = MM_DEAD;
+    mm_bury(f);
     mm_leave();
     return 0;
 }
@@ -282,6 +283,7 @@ int mlx5dv_destroy_flow_matcher(struct mlx5dv_flow_matcher *m)
         r = EBUSY;
     } else {
         m->kind = MM_DEAD;
+        mm_bury(m);
     }
     mm_leave();
     return r;
