@@ -6,6 +6,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Packages of Debian 12 that a bare system lacks.
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 openssl
     libssl-dev libibverbs-dev libevent-dev"
+# The kernel's description of mlx5, to compare the device model's with.
+HEADER_PACKAGES=linux-headers-amd64
 TEST_PACKAGES="libcmocka-dev clang libclang-rt-14-dev llvm-14 mandoc iproute2"
 case $(uname -m) in
 x86_64)
@@ -14,7 +16,7 @@ x86_64)
     VM_PACKAGES="qemu-system-x86 busybox-static kmod iproute2 ibverbs-utils ibverbs-providers
         perftest"
     ;;
-*) VM_PACKAGES= ;;
+*) VM_PACKAGES= HEADER_PACKAGES= ;;
 esac
 
 STARTED=$SECONDS

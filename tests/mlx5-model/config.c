@@ -284,9 +284,15 @@ static void private_dir(void)
     atexit(dir_remove);
 }
 
+static bool is_read;
+
+bool mm_config_is_read(void)
+{
+    return is_read;
+}
+
 const struct mm_config *mm_config(void)
 {
-    static bool is_read;
     if (is_read)
         return &config;
     is_read = true;

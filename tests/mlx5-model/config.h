@@ -52,6 +52,8 @@ struct mm_config {
 
 /* Read once, at the first call. */
 const struct mm_config *mm_config(void);
+/* Whether this process has used the model at all: others are started with its environment. */
+bool mm_config_is_read(void);
 
 /* By its name, or MM_INJECT_NONE. */
 enum mm_injection mm_injection_of(const char *name);

@@ -57,5 +57,6 @@ void mm_bury(void *object)
 
 __attribute__((destructor)) static void at_end(void)
 {
-    mm_stats_write();
+    if (mm_config_is_read())
+        mm_stats_write();
 }
