@@ -19,7 +19,7 @@
 
 #include "drive.h"
 
-enum { PLAIN = 2500, MSS = 1400, TAIL = 1100, RECORD = 5, SEGMENT = 7 * 16 };
+enum { PLAIN = 2500, MSS = 1400, TAIL = 1100, RECORD = 5, SEGMENT = 7 * 16, SECOND = 8192 };
 
 /* The parts of the stream, in order. */
 enum part { TD, TIS, DEK, STATIC, PROGRESS, NOP, LSO, STATIC_2, PROGRESS_2, DUMP, SEND, N_PARTS };
@@ -112,12 +112,11 @@ static void seal_here(uint64_t number, uint8_t *out)
     memcpy(nonce, iv, 4);
     nonce[11] = aad[7] = (uint8_t)number;
     memcpy(aad + 8, (uint8_t[]){0x17, 3, 3, PLAIN >> 8, PLAIN & 0xff}, 5);
-    memcpy(out, a.mem, 13);
-    out[12] = (uint8_t)number;
+    memcpy(out, a.mem + SECOND, 13);
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
     assert_int_equal(EVP_EncryptInit_ex(c, EVP_aes_128_gcm(), NULL, key, nonce), 1);
     assert_int_equal(EVP_EncryptUpdate(c, NULL, &n, aad, 13), 1);
-    assert_int_equal(EVP_EncryptUpdate(c, out + 13, &n, a.mem + 13, PLAIN), 1);
+    assert_int_equal(EVP_EncryptUpdate(c, out + 13, &n, a.mem + SECOND + 13, PLAIN), 1);
     assert_int_equal(EVP_EncryptFinal_ex(c, out + 13 + PLAIN, &n), 1);
     assert_int_equal(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, 16, out + 13 + PLAIN), 1);
     EVP_CIPHER_CTX_free(c);
@@ -188,13 +187,13 @@ static void stream_build(uint8_t (*w)[1024], const uint8_t *h, uint32_t header_l
     drive_wqe_lso(&a, w[3], h, header_len, MSS, at, record_len);
     drive_wqe_static(&a, w[4], 2, iv, RECORD + 1, 1);
     drive_wqe_progress(&a, w[5], 0);
-    drive_wqe_dump(&a, w[6], at + 8192, record_len - TAIL, 1);
+    drive_wqe_dump(&a, w[6], at + SECOND, record_len - TAIL, 1);
     /* Only LSO writes the length. */
     uint8_t h_send[128];
     memcpy(h_send, h, header_len);
     h_send[16] = (uint8_t)((header_len - 14 + TAIL) >> 8);
     h_send[17] = (uint8_t)(header_len - 14 + TAIL);
-    drive_wqe_send(&a, w[7], h_send, header_len, at + 8192 + record_len - TAIL, TAIL);
+    drive_wqe_send(&a, w[7], h_send, header_len, at + SECOND + record_len - TAIL, TAIL);
     for (unsigned i = 0; i < 8; i++)
         mm_set(w[i], MM_CTRL_CE, 2);
 }
@@ -369,8 +368,9 @@ static int wire_open(void **state)
     uint32_t x = 1; /* no pattern: elsewhere in memory are other bytes */
     for (unsigned i = 0; i < PLAIN; i++)
         a.mem[13 + i] = (uint8_t)((x = x * 1103515245 + 12345) >> 16);
-    memcpy(a.mem + 8192, a.mem, record_len);
-    a.mem[8192 + 12] = RECORD + 1;
+    drive_record(a.mem + SECOND, RECORD + 1, PLAIN);
+    for (unsigned i = 0; i < PLAIN; i++)
+        a.mem[SECOND + 13 + i] = (uint8_t)~a.mem[13 + i];
     return 0;
 }
 
