@@ -48,6 +48,8 @@ static void random_host(struct smt_prng *rng, struct sim_host *h)
         h->config.max_open_rpcs = 1 + up_to(rng, 20);
     if (smt_prng_below(rng, 3) == 0)
         h->config.max_conn_bytes = (1 << 18) + up_to(rng, 1 << 20);
+    if (smt_prng_below(rng, 4) == 0)
+        h->config.max_bytes = (1 << 17) + up_to(rng, 1 << 19);
     if (smt_prng_below(rng, 3) == 0)
         h->config.accept_len = 1000 + up_to(rng, 100000);
     if (smt_prng_below(rng, 3) == 0)
