@@ -43,6 +43,7 @@ struct smt_ctx {
     bool has_ssl_ctx;
     const struct smt_profile *profile;
     struct smt_record_keys *record_keys; /* of a profile that has some; memory for secrets */
+    atomic_flag keys_used;               /* an endpoint has them: no other may, ever */
     struct smt_ctx_config kept; /* copies of the names of credential files, for reading again */
     struct smt_log log;
     uint64_t serial;      /* names the context in the threads' error texts */

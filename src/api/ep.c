@@ -129,6 +129,9 @@ static void config_fill(struct smt_ep_config *c)
 
 static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
 {
+    /* Numbers that were sealed under are known to one engine only. */
+    if (ep->ctx->record_keys != NULL && atomic_flag_test_and_set(&ep->ctx->keys_used))
+        return SMT_EKEYLIMIT;
     struct smt_engine_config ec;
     smt_engine_config_init(&ec);
     ec.profile = ep->ctx->profile;
@@ -200,6 +203,10 @@ static int ep_fill(struct smt_ep *ep, const struct smt_ep_config *c)
     int r = pools_init(ep);
     if (r == 0)
         r = engine_open(ep, c);
+    if (r == SMT_EKEYLIMIT)
+        return smt_fail_static(ep->ctx, r,
+                               "a pair of smt1 keys is good for one endpoint: open a context with "
+                               "other keys");
     if (r < 0)
         return smt_fail(ep->ctx, r, "endpoint: %s", smt_strerror(r));
     return smt_ep_wait_init(ep);

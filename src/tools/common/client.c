@@ -172,6 +172,10 @@ static int add_session(struct client *c, struct worker *w, unsigned index, struc
     }
     w->n_sessions++;
     const struct options *o = c->options;
+    if (o->contents != CONTENTS_OWN) {
+        *resp = (struct proto_resp){.n_ports = 1, .ports = {(uint16_t)port}};
+        return TOOL_OK;
+    }
     struct proto_req req = {
         .op = PROTO_HELLO,
         .flags = flags_of(o) | (primary ? PROTO_PRIMARY : 0u),
@@ -210,7 +214,7 @@ static int start_size(struct client *c, struct worker *w, uint64_t size, uint64_
                   (unsigned long long)size);
         return TOOL_ERRORS;
     }
-    for (uint32_t i = 0; i < w->n_sessions; i++) {
+    for (uint32_t i = 0; i < w->n_sessions && c->options->contents == CONTENTS_OWN; i++) {
         struct proto_req req = {.op = PROTO_START,
                                 .flags = flags_of(c->options),
                                 .size = size,
@@ -228,6 +232,9 @@ static int start_size(struct client *c, struct worker *w, uint64_t size, uint64_
 /* Asks the server what it saw: wrong contents, lost or repeated messages are errors of the run. */
 static int stop_size(struct client *c, struct worker *w, uint64_t expected)
 {
+    if (c->options->contents != CONTENTS_OWN) {
+        return TOOL_OK;
+    }
     for (unsigned attempt = 0;; attempt++) {
         uint64_t received = 0, wrong = 0;
         for (uint32_t i = 0; i < w->n_sessions; i++) {
@@ -494,7 +501,7 @@ static void run_threads(struct client *c)
 static void say_bye(struct client *c)
 {
     struct worker *w = &c->workers[0];
-    if (w->n_sessions == 0 || w->fatal != 0 || atomic_load(&c->exit_code) == TOOL_CONNECTION) {
+    if (w->n_sessions == 0 || w->fatal != 0 || c->options->contents != CONTENTS_OWN || atomic_load(&c->exit_code) == TOOL_CONNECTION) {
         return;
     }
     struct proto_req req = {.op = PROTO_BYE};

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "say.h"
 
@@ -26,6 +27,11 @@ static void warn_plaintext(void)
     fprintf(stderr,
             "*** WARNING: --plaintext: NOTHING is encrypted and NOBODY is authenticated. ***\n"
             "*** Everybody on the path can read and change all data. Tests only.         ***\n");
+}
+
+bool creds_is_native(const struct creds *creds)
+{
+    return creds->profile == NULL || strcmp(creds->profile, "smt2") == 0;
 }
 
 int creds_open(const struct creds *creds, struct smt_ctx **out)
@@ -52,7 +58,10 @@ int creds_open(const struct creds *creds, struct smt_ctx **out)
     config.log = creds->verbose ? print_log : NULL;
     config.error_text = text;
     config.error_text_len = sizeof(text);
-    bool chosen = creds->plaintext || creds->psk_file != NULL;
+    config.profile = creds->profile;
+    config.keys_file = creds->keys;
+    /* The kernel's profiles take none. */
+    bool chosen = creds->plaintext || creds->psk_file != NULL || !creds_is_native(creds);
     if (!chosen) {
         config.cert_file = creds->cert != NULL ? creds->cert : from_env("SMT_CERT");
         config.key_file = creds->key != NULL ? creds->key : from_env("SMT_KEY");

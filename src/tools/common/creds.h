@@ -10,6 +10,7 @@
 
 struct creds {
     const char *device, *gid, *cert, *key, *ca, *crl, *psk_file, *pins, *cipher, *cipher_impl, *tap;
+    const char *profile, *keys;
     bool plaintext;
     bool client_cert_optional;
     bool verbose;
@@ -30,6 +31,10 @@ struct creds {
     {0, "psk-file", "FILE", OPT_STRING, at(psk_file), 0, 0,                                        \
      "one line identity:hexkey ($SMT_PSK_FILE)"},                                                  \
     {0, "plaintext", NULL, OPT_FLAG, at(plaintext), 0, 0, "no security at all, on both sides"},    \
+    {0, "profile", "NAME", OPT_STRING, at(profile), 0, 0,                                          \
+     "wire format: smt2, homa-main, homa-6.1, smt1 (smt2)"},                                       \
+    {0, "keys", "FILE", OPT_STRING, at(keys), 0, 0,                                                \
+     "smt1: lines \"client KEY SALT\", \"server KEY SALT\""},                                      \
     {0, "client-cert-optional", NULL, OPT_FLAG, at(client_cert_optional), 0, 0,                    \
      "server: take clients without a certificate"},                                                \
     {0, "cipher", "NAMES", OPT_STRING, at(cipher), 0, 0,                                           \
@@ -41,6 +46,9 @@ struct creds {
 /* Opens a context. The environment counts only where the command line gives no credentials at all.
  * Returns TOOL_OK, or another exit code after one line on standard error. *out is given. */
 int creds_open(const struct creds *creds, struct smt_ctx **out);
+
+/* Whether the profile is ours, not one of the kernel's. */
+bool creds_is_native(const struct creds *creds);
 
 /* The library's line on its last failure if it has one, else what the code means. */
 const char *creds_error(const struct smt_ctx *ctx, int error);

@@ -45,6 +45,8 @@ static const struct opt table[] = {
      "JSON to FILE, or to stdout and the table to stderr"},
     {0, "report_gbits", NULL, OPT_FLAG, AT(gbits), 0, 0, "bandwidth in Gb/s instead of MB/s"},
     CREDS_OPTIONS(CREDS_AT),
+    {0, "contents", "KIND", OPT_STRING, AT(contents_name), 0, 0,
+     "messages: own, or a kernel program's: echo, smt-simple, smt-echo"},
     {0, "verify-name", "NAME", OPT_STRING, AT(verify_name), 0, 0,
      "name the server must prove (the host given)"},
     {0, "bind", "ADDRESS", OPT_STRING, AT(bind_host), 0, 0, "local address (all)"},
@@ -106,6 +108,32 @@ static void fill_sizes(struct options *o)
     o->min_size = o->min_size != UNSET ? o->min_size : o->max_size < 2 ? o->max_size : 2;
 }
 
+/* What a peer that is no tool of ours leaves of the options. */
+static bool contents_fit(struct options *o)
+{
+    if (!contents_parse(o->contents_name, &o->contents)) {
+        say_error("--contents %s: own, echo, smt-simple or smt-echo", o->contents_name);
+        return false;
+    }
+    if (o->contents == CONTENTS_OWN) {
+        return true;
+    }
+    if (o->verify || o->one_way) {
+        say_error("--contents %s has neither --verify nor --one-way", o->contents_name);
+        return false;
+    }
+    if (o->contents == CONTENTS_ECHO && o->resp_given) {
+        say_error("--contents echo: the response is as long as the request, leave out --resp");
+        return false;
+    }
+    if (o->host != NULL && o->min_size < contents_min_len(o->contents)) {
+        say_error("--contents %s: requests have at least %zu bytes", o->contents_name,
+                  contents_min_len(o->contents));
+        return false;
+    }
+    return true;
+}
+
 int options_read(enum bench_tool tool, int argc, char **argv, struct options *out, bool *done)
 {
     struct opt_args args = {.max = 1};
@@ -138,6 +166,9 @@ int options_read(enum bench_tool tool, int argc, char **argv, struct options *ou
         return TOOL_USAGE;
     }
     fill_sizes(out);
+    if (!contents_fit(out)) {
+        return TOOL_USAGE;
+    }
     if (out->min_size > out->max_size) {
         say_error("--min %llu is more than --max %llu", (unsigned long long)out->min_size,
                   (unsigned long long)out->max_size);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "contents.h"
 #include "creds.h"
 #include "opt.h"
 
@@ -19,6 +20,8 @@ struct options {
     const char *verify_name;
     const char *bind_host;
     const char *hdr_file;
+    const char *contents_name;
+    enum contents contents;
     struct opt_output json;
     uint64_t port, size, resp_size, min_size, max_size, iterations, depth, threads, sessions;
     uint64_t mtu, pin_cpu;

@@ -67,7 +67,11 @@ static bool reply_buf(struct server_thread *t, uint64_t len, struct smt_iov *out
         if (t->reply_buf[i] == NULL) {
             return false;
         }
-        pattern_fill(t->reply_buf[i], (size_t)1 << i, proto_resp_seed);
+        if (t->server->options->contents == CONTENTS_OWN) {
+            pattern_fill(t->reply_buf[i], (size_t)1 << i, proto_resp_seed);
+        } else {
+            contents_fill(CONTENTS_SMT_SIMPLE, t->reply_buf[i], (size_t)1 << i, 0);
+        }
     }
     *out = (struct smt_iov){.base = t->reply_buf[i], .len = (size_t)len};
     return true;
@@ -222,6 +226,21 @@ static void count(struct peer *peer, const void *data, size_t len)
     peer->wrong += !good;
 }
 
+/* A request of a program that is no tool of ours. */
+static void take_foreign(struct server_thread *t, const struct smt_event *event)
+{
+    const struct options *o = t->server->options;
+    uint32_t given = o->resp_given ? (uint32_t)o->resp_size : 0;
+    struct smt_iov reply;
+    uint32_t len = contents_resp_len(o->contents, event->data, event->len, given);
+    bool good = len > 0 && reply_buf(t, len, &reply) &&
+                smt_reply(event->msg, &reply, 1, NULL) == 0;
+    if (!good && smt_reject(event->msg) != 0) {
+        say_error("a request of %zu bytes could not be answered", event->len);
+    }
+    smt_release(event->msg);
+}
+
 static void take_request(struct server_thread *t, const struct smt_event *event)
 {
     struct peer *peer = peer_of(t, event->session);
@@ -230,6 +249,10 @@ static void take_request(struct server_thread *t, const struct smt_event *event)
             say_error("out of memory");
         }
         smt_release(event->msg);
+        return;
+    }
+    if (t->server->options->contents != CONTENTS_OWN) {
+        take_foreign(t, event);
         return;
     }
     if (!peer->running || proto_is_req(event->data, event->len)) {
@@ -384,8 +407,9 @@ static int open_endpoints(struct server *s, struct server_thread *threads)
 static void announce(const struct server *s)
 {
     const char *device = s->options->creds.device;
+    const char *usual = creds_is_native(&s->options->creds) ? "udp" : "ip";
     printf("%s %s: waiting for clients on %s port", options_tool_name(s->options->tool),
-           smt_version(), device != NULL ? device : "udp");
+           smt_version(), device != NULL ? device : usual);
     for (unsigned i = 0; i < s->n_ports; i++) {
         printf(" %u", s->ports[i]);
     }

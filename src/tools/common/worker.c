@@ -36,7 +36,11 @@ int worker_init_size(struct worker *w, uint64_t size, uint64_t resp_size, uint64
         worker_fini_size(w);
         return SMT_ENOMEM;
     }
-    pattern_fill(w->buf, size, seed);
+    if (w->options->contents == CONTENTS_OWN) {
+        pattern_fill(w->buf, size, seed);
+    } else {
+        contents_fill(w->options->contents, w->buf, size, (uint32_t)resp_size);
+    }
     for (uint32_t i = 0; i < depth; i++) {
         w->slots[i].buf = w->buf + (n_bufs > 1 ? i * size : 0);
         w->free_slots[i] = (uint32_t)depth - 1 - i;
