@@ -501,7 +501,8 @@ static void run_threads(struct client *c)
 static void say_bye(struct client *c)
 {
     struct worker *w = &c->workers[0];
-    if (w->n_sessions == 0 || w->fatal != 0 || c->options->contents != CONTENTS_OWN || atomic_load(&c->exit_code) == TOOL_CONNECTION) {
+    if (w->n_sessions == 0 || w->fatal != 0 || c->options->contents != CONTENTS_OWN ||
+        atomic_load(&c->exit_code) == TOOL_CONNECTION) {
         return;
     }
     struct proto_req req = {.op = PROTO_BYE};
