@@ -109,7 +109,11 @@ int smt_handshake_start(struct smt_link *link, const char *verify_name)
     config.params.n_ciphers = ep->ctx->n_algs;
     for (unsigned i = 0; i < ep->ctx->n_algs; i++)
         config.params.ciphers[i] = (uint8_t)ep->ctx->algs[i];
-    int r = smt_hs_new(&config, &link->hs);
+    /* A key says nothing about who has it: without this we could be made to talk to ourselves and
+     * take it for the peer. The id is under the binder, so our hello comes back with it or not at
+     * all. */
+    bool reflected = ep->ctx->kept.psk_file != NULL && smt_conn_is_reflected(link->conn);
+    int r = reflected ? SMT_EPSK : smt_hs_new(&config, &link->hs);
     smt_creds_free(config.creds);
     if (r < 0 || !config.initiator)
         return r;

@@ -78,7 +78,7 @@ static void stranger_accept(struct smt_ep *ep, struct smt_conn *conn)
     }
     int r = smt_handshake_start(link, NULL);
     if (r < 0)
-        smt_link_fail(link, r, "");
+        smt_link_fail(link, r, r == SMT_EPSK ? "our own hello came back to us" : "");
     else if (smt_engine_has_handshake(ep->engine))
         smt_handshake_run(link);
 }

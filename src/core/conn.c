@@ -512,6 +512,12 @@ bool smt_conn_is_initiator(const struct smt_conn *c)
     return c->initiator;
 }
 
+bool smt_conn_is_reflected(const struct smt_conn *c)
+{
+    const struct smt_conn *own = c->initiator ? NULL : smt_conn_find(c->e, c->peer_id);
+    return own != NULL && own->initiator;
+}
+
 void smt_conn_set_user(struct smt_conn *c, void *user)
 {
     c->user = user;

@@ -160,6 +160,9 @@ uint64_t smt_conn_id(const struct smt_conn *c);
 uint64_t smt_conn_peer_id(const struct smt_conn *c);
 const struct smt_addr *smt_conn_addr(const struct smt_conn *c);
 bool smt_conn_is_initiator(const struct smt_conn *c);
+/* A stranger's conn whose hello is one of this engine's own, sent back: its id is that of a conn
+ * that we began. */
+bool smt_conn_is_reflected(const struct smt_conn *c);
 void smt_conn_set_user(struct smt_conn *c, void *user);
 void *smt_conn_user(const struct smt_conn *c);
 

@@ -90,10 +90,13 @@ static const struct failure_row *row_find(const struct failure_row *rows, size_t
 /* OpenSSL reports an alert as this reason plus its number. */
 enum { ALERT_REASON_BASE = SSL_AD_REASON_OFFSET, ALERT_REASON_END = SSL_AD_REASON_OFFSET + 256 };
 
-/* What a peer says when our bytes came to it damaged; one that means it says so again. */
-static bool is_of_damage(int alert)
+/* What a peer says when our bytes came to it damaged; one that means it says so again. Versions are
+ * settled by the hello: of a later flight it can only be damage. */
+static bool is_of_damage(const struct smt_hs *hs, int alert)
 {
     switch (alert) {
+    case SSL_AD_PROTOCOL_VERSION:
+        return hs->state == SMT_HS_DONE;
     case SSL_AD_UNEXPECTED_MESSAGE:
     case SSL_AD_BAD_RECORD_MAC:
     case SSL_AD_RECORD_OVERFLOW:
@@ -111,7 +114,7 @@ static void note_alert(struct smt_hs *hs, int alert)
         row = row_find(psk_alerts, SMT_ARRAY_LEN(psk_alerts), alert);
     if (row == NULL)
         row = row_find(alerts, SMT_ARRAY_LEN(alerts), alert);
-    if (is_of_damage(alert))
+    if (is_of_damage(hs, alert))
         hs->blame = SMT_HS_BLAME_DAMAGE;
     if (row == NULL)
         smt_hs_fail(hs, SMT_EAUTH, "the peer refused with TLS alert %d (%s)", alert,
