@@ -30,6 +30,15 @@ static void put_device(const struct smt_ep *ep, struct smt_counter *out, unsigne
     put(out, n, i, "dev_rx_calls", s.rx_calls);
     put(out, n, i, "dev_rx_dropped", s.rx_dropped);
     put(out, n, i, "dev_pad_bytes", s.pad_bytes);
+    put(out, n, i, "tx_tls_encrypted_records", s.seal_records);
+    put(out, n, i, "tx_tls_encrypted_packets", s.seal_packets);
+    put(out, n, i, "tx_tls_encrypted_bytes", s.seal_bytes);
+    put(out, n, i, "tx_tls_resyncs", s.seal_resyncs);
+    put(out, n, i, "tx_tls_ctx", s.seal_contexts);
+    put(out, n, i, "tx_tls_ctx_evicted", s.seal_evicted);
+    put(out, n, i, "tx_tls_ctx_refused", s.seal_refused);
+    put(out, n, i, "tx_tls_errors", s.seal_errors);
+    put(out, n, i, "tx_tls_dropped", s.seal_dropped);
 }
 
 static void put_api(const struct smt_ep *ep, struct smt_counter *out, unsigned n, unsigned *i)

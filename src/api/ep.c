@@ -95,6 +95,13 @@ static uint32_t sink_mtu(void *arg, const struct smt_addr *to)
     return dev->ops->mtu(dev, to);
 }
 
+static uint8_t *sink_burst(void *arg, const struct smt_addr *to, size_t hdr_len, size_t record_len,
+                           size_t slice_len, uint8_t prio)
+{
+    struct smt_dev *dev = arg;
+    return dev->ops->tx_burst(dev, to, hdr_len, record_len, slice_len, prio);
+}
+
 static int config_check(const struct smt_ctx *ctx, const struct smt_ep_config *c)
 {
     if (c->accept && !ctx->can_accept)
@@ -141,6 +148,8 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ec.accept = c->accept != 0;
     ec.mtu = c->mtu;
     ec.rx_window = ep->dev->ops->rx_capacity(ep->dev);
+    ec.bursts = (ep->dev->ops->caps & SMT_DEV_CAP_RAW) != 0;
+    ec.sealer = ep->dev->ops->sealer(ep->dev);
     ec.max_open_rpcs = c->max_open_rpcs;
     ec.max_conn_bytes = c->max_session_bytes;
     ec.max_bytes = c->max_ep_bytes;
@@ -226,7 +235,8 @@ static struct smt_ep *ep_alloc(struct smt_ctx *ctx, struct smt_dev *dev,
     ep->handshake_timeout = c->handshake_timeout_ns;
     ep->dial_deadline = SMT_NEVER;
     ep->wait_fd = ep->timer_fd = ep->wake_fd = -1;
-    ep->sink = (struct smt_tx_sink){dev, sink_reserve, sink_unreserve, sink_mtu};
+    ep->sink = (struct smt_tx_sink){dev, sink_reserve, sink_unreserve, sink_mtu,
+                                    dev->ops->tx_burst != NULL ? sink_burst : NULL};
     smt_list_init(&ep->reap);
     smt_list_init(&ep->failing);
     smt_list_init(&ep->notices);

@@ -61,6 +61,16 @@ static const char *default_note(struct smt_dev *dev, const struct smt_addr *to)
     return NULL;
 }
 
+static const struct smt_sealer *default_sealer(struct smt_dev *dev)
+{
+    return NULL;
+}
+
+static const char *default_why_no_seal(struct smt_dev *dev)
+{
+    return "this device leaves it to the CPU";
+}
+
 static int default_report(struct smt_dev_report *out, unsigned n)
 {
     return 0;
@@ -77,6 +87,8 @@ static const struct smt_dev_ops defaults = {
     .stats = default_stats,
     .why = default_why,
     .note = default_note,
+    .sealer = default_sealer,
+    .why_no_seal = default_why_no_seal,
     .report = default_report,
 };
 
@@ -99,6 +111,8 @@ void smt_dev_init(struct smt_dev *dev, const struct smt_dev_ops *row)
     DEFAULT(stats);
     DEFAULT(why);
     DEFAULT(note);
+    DEFAULT(sealer);
+    DEFAULT(why_no_seal);
     DEFAULT(report);
 #undef DEFAULT
 }

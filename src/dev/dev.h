@@ -25,6 +25,7 @@ enum smt_dev_caps {
     SMT_DEV_CAP_BURST = 1 << 2,    /* keeps the IPv4 id of received packets */
     SMT_DEV_CAP_REGISTER = 1 << 3, /* memory registration makes a difference */
     SMT_DEV_CAP_EXACT = 1 << 4,    /* packets arrive as long as they left: no padding, ever */
+    SMT_DEV_CAP_RAW = 1 << 5,      /* takes smt2 by raw IP beside UDP: records in slices */
 };
 
 /* What a device tells of itself by smt_dev_tell, in any call; cleared by who has read it. Down and
@@ -63,7 +64,13 @@ struct smt_dev_stats {
     uint64_t tx_packets, tx_bytes, tx_frames, tx_calls, tx_errors, tx_too_big, tx_full;
     uint64_t rx_packets, rx_bytes, rx_frames, rx_calls, rx_dropped;
     uint64_t pad_bytes;
+    /* Of a device that seals: what it sealed; contexts programmed anew, made, taken from others;
+     * commands refused; errors of its queue; records that were dropped. */
+    uint64_t seal_records, seal_packets, seal_bytes, seal_resyncs, seal_contexts, seal_evicted;
+    uint64_t seal_refused, seal_errors, seal_dropped;
 };
+
+struct smt_sealer;
 
 struct smt_dev_ops {
     const char *name;
@@ -80,7 +87,18 @@ struct smt_dev_ops {
     uint8_t *(*tx_reserve)(struct smt_dev *dev, const struct smt_addr *to, size_t len,
                            uint8_t prio);
 
-    /* Takes back the last reservation, which was not filled. */
+    /* Place for one record that leaves in packets of slice_len bytes of it, each behind its header
+     * of hdr_len bytes, by raw IP with the number of the packet as identification: hdr_len +
+     * record_len bytes. Else as tx_reserve. NULL where there is none. */
+    uint8_t *(*tx_burst)(struct smt_dev *dev, const struct smt_addr *to, size_t hdr_len,
+                         size_t record_len, size_t slice_len, uint8_t prio);
+
+    /* Who seals in place of the CPU (base/seal.h), lent as long as the device; NULL: nobody, and
+     * why_no_seal says why in one phrase. */
+    const struct smt_sealer *(*sealer)(struct smt_dev *dev);
+    const char *(*why_no_seal)(struct smt_dev *dev);
+
+    /* Takes back the last reservation of tx_reserve or tx_burst, which was not filled. */
     void (*tx_unreserve)(struct smt_dev *dev);
 
     /* Hands all reserved packets to the network. 0, or SMT_EAGAIN when the network is full: the

@@ -1,4 +1,4 @@
-/* What the mlx5 device says to the NIC and to the kernel, byte by byte. The expected bytes were
+/* What the mlx5 device says to the NIC, and its frames, byte by byte. The expected bytes were
  * made from the Linux header mlx5_ifc.h, not from this code. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,15 +7,11 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
-#include <net/if.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "dev/mlx5_cmd.h"
 #include "dev/mlx5_frame.h"
-#include "dev/mlx5_netlink.h"
 #include "dev/mlx5_wqe.h"
 
 /* Words of 32 bits at these places, all else zero. */
@@ -310,58 +306,6 @@ static void frames_refused(void **state)
     }
 }
 
-/* ---- the kernel ---- */
-
-static void netlink_asks(void **state)
-{
-    static const uint8_t here[16] = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1};
-    int lo = (int)if_nametoindex("lo");
-    int fd = smt_netlink_open();
-    assert_true(fd >= 0 && lo > 0);
-    struct smt_netlink_route route;
-    assert_int_equal(smt_netlink_route(fd, here, 0, &route), 0);
-    assert_true(route.is_local && !route.has_gateway);
-    assert_int_equal(route.ifindex, lo);
-    struct smt_netlink_link link;
-    assert_int_equal(smt_netlink_link(fd, lo, &link), 0);
-    assert_true(link.is_loopback && link.is_up);
-    assert_string_equal(link.name, "lo");
-    assert_string_equal(link.kind, "");
-    assert_true(link.mtu >= 1500);
-    /* Answers of none. */
-    assert_int_equal(smt_netlink_link(fd, 0x7ffffff, &link), -ENODEV);
-    static const uint8_t nowhere[16] = {[10] = 0xff, [11] = 0xff, 198, 18, 0, 77};
-    enum smt_netlink_neigh neigh;
-    uint8_t mac[6];
-    assert_int_equal(smt_netlink_neigh(fd, nowhere, lo, &neigh, mac), 0);
-    assert_int_equal(neigh, SMT_NEIGH_NONE);
-    close(fd);
-    int watch = smt_netlink_watch_open();
-    assert_true(watch >= 0);
-    close(watch);
-}
-
-/* A route answer made by hand, cut at every length. */
-static void netlink_cut(void **state)
-{
-    static const uint8_t there[16] = {[10] = 0xff, [11] = 0xff, 203, 0, 113, 9};
-    uint8_t msg[SMT_NETLINK_ASK_LEN];
-    size_t len = smt_netlink_route_ask(msg, 7, there, 3);
-    struct smt_netlink_route route;
-    /* The question has the shape of an answer, but for its type (24 and 26). */
-    msg[4] = 24;
-    msg[16 + 7] = 1; /* unicast */
-    assert_int_equal(smt_netlink_route_read(msg, len, 7, &route), 0);
-    assert_int_equal(route.ifindex, 3);
-    assert_int_equal(smt_netlink_route_read(msg, len, 8, &route), -EBADMSG);
-    for (size_t cut = 0; cut < len; cut++)
-        assert_int_equal(smt_netlink_route_read(msg, cut, 7, &route), -EBADMSG);
-    /* Attributes that lie about their length end the walk. */
-    uint16_t lie = 0xffff;
-    memcpy(msg + 28, &lie, sizeof(lie));
-    assert_int_equal(smt_netlink_route_read(msg, len, 7, &route), -ENETUNREACH);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,8 +318,6 @@ int main(void)
         cmocka_unit_test(capabilities),
         cmocka_unit_test(frame_there_and_back),
         cmocka_unit_test(frames_refused),
-        cmocka_unit_test(netlink_asks),
-        cmocka_unit_test(netlink_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,38 @@
+/* Machines that an `mlx5` device sends to: the headers in front of their packets, and how they are
+ * found. */
+#ifndef SMT_DEV_MLX5_PEERS_H
+#define SMT_DEV_MLX5_PEERS_H
+
+#include "dev/mlx5_frame.h"
+#include "dev/mlx5_port.h"
+
+struct smt_mlx5_peers;
+
+/* One machine. Lives as long as the table. */
+struct smt_mlx5_peer {
+    struct smt_mlx5_head udp, raw; /* raw: IPv4 only, else len 0. udp without ports */
+    uint32_t mtu;                  /* bytes of UDP payload; 0: cannot be reached (now) */
+    struct smt_addr addr;          /* port 0 */
+    uint64_t asked_at, kicked_at;
+    uint32_t generation;           /* of the kernel's tables when it was looked up */
+    const char *why;               /* it cannot be reached; a literal */
+};
+
+/* `port` lent. `udp_port`: 0 = any; it is taken from the kernel and kept. Writes error_text. */
+SMT_MUST_CHECK int smt_mlx5_peers_new(const struct smt_dev_config *config,
+                                      const struct smt_mlx5_port *port,
+                                      struct smt_mlx5_peers **out);
+void smt_mlx5_peers_free(struct smt_mlx5_peers *p);
+
+uint16_t smt_mlx5_peers_port(const struct smt_mlx5_peers *p);
+
+/* Readable when the kernel's tables have changed: call changed. */
+int smt_mlx5_peers_fd(const struct smt_mlx5_peers *p);
+void smt_mlx5_peers_changed(struct smt_mlx5_peers *p);
+
+/* The machine of an address, looked up when it is not known or may have changed. NULL: no memory.
+ * `now` may be coarse. */
+struct smt_mlx5_peer *smt_mlx5_peers_get(struct smt_mlx5_peers *p, const struct smt_addr *to,
+                                         uint64_t now);
+
+#endif
