@@ -26,6 +26,13 @@ static void look_at(struct smt_conn *c, uint64_t at)
         smt_wheel_arm(&c->e->wheel, &c->timer.t, at);
 }
 
+/* The way is congested somewhere: there the lowest level may stand still for long, and the sender
+ * would ask. */
+static bool is_narrow(const struct smt_conn *c)
+{
+    return c->tx_share.is < SMT_SHARE_ALL || c->rx_share.is < SMT_SHARE_ALL;
+}
+
 /* To the other control frames. */
 static void hurry(struct smt_conn *c)
 {
@@ -50,7 +57,9 @@ void smt_acks_add(struct smt_conn *c, uint64_t id)
     if (a->n > 1)
         return;
     uint64_t delay = e->config.tune.ack_delay_ns;
-    if (e->now < c->data_at + delay) {
+    if (is_narrow(c)) {
+        look_at(c, e->now + delay);
+    } else if (e->now < c->data_at + delay) {
         look_at(c, c->data_at + delay);
     } else {
         smt_list_push_tail(&e->acks_due, &a->due);
@@ -66,7 +75,7 @@ void smt_acks_tick(struct smt_conn *c, uint64_t now)
     a->at = SMT_NEVER;
     if (a->n == 0)
         return;
-    if (!smt_list_is_empty(&a->due)) {
+    if (!smt_list_is_empty(&a->due) || is_narrow(c)) {
         hurry(c);
         return;
     }

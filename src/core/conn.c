@@ -96,6 +96,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     smt_ranges_init(&c->accepted, &e->ranges, e->config.max_open_rpcs + ACCEPTED_SLACK);
     smt_ctl_init(&c->ctl);
     smt_acks_init(&c->acks);
+    smt_asks_init(&c->asks);
     smt_pacer_init(&c->pacer);
     smt_share_init(&c->tx_share);
     smt_share_init(&c->rx_share);
@@ -219,10 +220,11 @@ uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
      * took. */
     if (c->pacer.rtt_peak > 0)
         base = c->pacer.rtt_peak + c->pacer.rtt_peak / 4 + t->resend_floor_ns;
+    /* However long the way has become, an answer can only come after that. */
+    uint64_t most = base > t->resend_most_ns ? base : t->resend_most_ns;
+    if (most > c->e->config.peer_timeout / 4)
+        most = c->e->config.peer_timeout / 4;
     base <<= rounds < 10 ? rounds : 10;
-    uint64_t most = c->e->config.peer_timeout / 4;
-    if (most > t->resend_most_ns)
-        most = t->resend_most_ns;
     return base < most ? base : most;
 }
 

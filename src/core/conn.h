@@ -4,6 +4,7 @@
 
 #include "base/wheel.h"
 #include "core/acks.h"
+#include "core/asks.h"
 #include "core/book.h"
 #include "core/ctl.h"
 #include "core/evq.h"
@@ -72,6 +73,8 @@ struct smt_conn {
     uint8_t n_bad_bursts;           /* of the peer's, in a row, that could not be opened */
     struct smt_ctl ctl;
     struct smt_acks acks;
+    struct smt_asks asks;
+    uint32_t again_round;           /* of the engine's asks: one of ours was let pass; 0 = none */
     uint64_t data_at;               /* when DATA was last sent to it */
     struct smt_pacer pacer;
     struct smt_rtt path;            /* measured, both ways */

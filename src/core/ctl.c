@@ -212,7 +212,8 @@ bool smt_frames_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink)
 bool smt_ctl_send_alone(struct smt_conn *c, const struct smt_tx_sink *sink,
                         const struct smt_addr *to, const struct smt_frame *f, size_t packet_len)
 {
-    uint8_t *pkt = sink->reserve(sink->arg, to, packet_len, 0);
+    /* What stands still at a low level would count as lost, and these are rare. */
+    uint8_t *pkt = sink->reserve(sink->arg, to, packet_len, smt_engine_top_prio(c->e));
     if (pkt == NULL)
         return false;
     size_t plain_len = packet_len - SMT_CTRL_HDR_LEN - SMT_RECORD_OVERHEAD;

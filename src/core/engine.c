@@ -90,6 +90,7 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
         smt_list_init(lists[i]);
     smt_stateless_init(&e->stateless);
     smt_half_open_init(&e->half_open);
+    smt_asks_init(&e->asks);
     smt_cutoffs_init(&e->cutoffs, e->config.tune.n_prios, e->config.tune.unsched_most);
     e->stateless.tokens_at = now;
     int rc = pools_init(e);

@@ -285,7 +285,7 @@ static void on_need_ack(const struct heard *h)
         /* What stands in a queue need not be sent again. */
         behind = smt_grants_is_behind(c->e, r);
         if (!behind)
-            smt_rpc_ask_missing(r);
+            (void)smt_rpc_ask_missing(r);
         if (behind || !smt_msg_rx_missing(&r->rx, 0, &start, &end))
             smt_grants_tell(r);
         break;
@@ -397,6 +397,8 @@ void smt_frames_hear(struct smt_conn *c, uint64_t now, const uint8_t *in, size_t
         /* On both sides bit 63 says who started it: set in the frame = the peer, as in our ids. */
         if (f.id != 0 && (f.id & ~SMT_ID_ROLE) <= SMT_ID_MASK)
             h.r = smt_rpc_find(c, f.id);
+        if (h.r != NULL)
+            smt_asks_answered(h.r);
         fn(&h);
     }
 }

@@ -3,12 +3,17 @@
  * three probes of a size stay unanswered the conn falls back to the size that passes everywhere and
  * searches upward. A message in flight needs nothing: its next record is cut smaller
  * (docs/wire.md 3). The link is asked for its size before each probe, so that one that shrank is
- * obeyed without waiting for silence; it is not asked for each packet. */
+ * obeyed without waiting for silence; it is not asked for each packet.
+ *
+ * A full buffer loses probes as well as data, and loses short packets too. So a probe that was lost
+ * says something of its size only when something came from the peer after it (a PING beside later
+ * tries asks for that), and nothing when other long packets have passed meanwhile; and who is not
+ * answered at all probes less and less. */
 #include "core/mtu.h"
 
 #include "core/state.h"
 
-enum { MAX_TRIES = 3, SEARCH_STEP = 32, MAX_BAD_ROUNDS = 4 };
+enum { MAX_TRIES = 3, SEARCH_STEP = 32, MAX_BAD_ROUNDS = 4, MAX_UNHEARD = 8 };
 
 static const uint64_t probe_wait = 20 * SMT_MSEC;
 static const uint64_t bad_spacing = 20 * SMT_MSEC;
@@ -24,7 +29,8 @@ static void probe_want(struct smt_conn *c, uint16_t size)
     struct smt_mtu *m = &c->mtu;
     m->state = SMT_MTU_AWAIT_SEND;
     m->probe = size;
-    m->tries = 0;
+    m->tries = m->n_unheard = 0;
+    m->first_at = c->e->now;
     smt_engine_hs_ready(c);
 }
 
@@ -87,12 +93,23 @@ void smt_mtu_acked(struct smt_conn *c, uint64_t now, uint32_t token, uint32_t le
 static void probe_lost(struct smt_conn *c, uint64_t now)
 {
     struct smt_mtu *m = &c->mtu;
+    if (m->probe <= m->now && m->passed_at > m->first_at) {
+        m->low = m->now;
+        search_next(c, now);
+        return;
+    }
     m->high = (uint16_t)(m->probe - 1);
     if (m->now > m->high) {
         m->now = m->low;
         c->e->stats.mtu_black_holes++;
     }
     search_next(c, now);
+}
+
+void smt_mtu_passed(struct smt_mtu *m, uint64_t now)
+{
+    m->passed_at = now;
+    m->bad_rounds = 0;
 }
 
 void smt_mtu_suspect(struct smt_conn *c, uint64_t now)
@@ -125,12 +142,31 @@ void smt_mtu_tick(struct smt_conn *c, uint64_t now)
     if (m->state == SMT_MTU_AWAIT_AGE) {
         /* Links and paths change: look above what is in use again. */
         probe_want(c, 0);
-    } else if (m->tries < MAX_TRIES) {
+        return;
+    }
+    if (c->heard < m->sent_at && m->tries > 0) {
+        m->tries--;
+        m->n_unheard += m->n_unheard < MAX_UNHEARD;
+    }
+    /* Where others are not answered at all, much is lost. */
+    unsigned enough = c->e->asks.n_out > 0 ? 2 * MAX_TRIES : MAX_TRIES;
+    if (m->tries < enough) {
         m->state = SMT_MTU_AWAIT_SEND;
         smt_engine_hs_ready(c);
     } else {
         probe_lost(c, now);
     }
+}
+
+/* As long as the round trips that were seen make it, or that of the handshake. */
+static void await_answer(struct smt_conn *c, uint64_t now)
+{
+    struct smt_mtu *m = &c->mtu;
+    uint64_t rtt = c->pacer.rtt_peak > 0 ? c->pacer.rtt_peak : c->up_at - c->opened_at;
+    uint64_t wait = 4 * rtt > probe_wait ? 4 * rtt : probe_wait;
+    m->state = SMT_MTU_AWAIT_ACK;
+    m->at = now + (wait * (m->tries + 1u) << m->n_unheard);
+    smt_conn_arm(c, now);
 }
 
 /* What the link carries may have changed since the probe was planned. False: nothing is left to
@@ -143,7 +179,7 @@ static bool probe_fit(struct smt_mtu *m, uint16_t limit)
         m->low = limit;
     if (m->probe == 0 || m->probe > limit) {
         m->high = m->probe = limit;
-        m->tries = 0;
+        m->tries = m->n_unheard = 0;
     }
     return m->probe > m->low;
 }
@@ -156,16 +192,24 @@ bool smt_mtu_send(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *si
         smt_conn_arm(c, now);
         return true;
     }
-    if (m->token == 0 || m->tries == 0)
+    bool again = m->tries + m->n_unheard > 0;
+    /* Who is not answered has other questions. */
+    if (again && c->asks.n_silent + c->asks.n_out > 0) {
+        m->n_unheard += m->n_unheard < MAX_UNHEARD;
+        await_answer(c, now);
+        return true;
+    }
+    if (!again)
         m->token = (uint32_t)smt_prng_next64(&c->e->prng) | 1;
     const struct smt_frame f = {.type = SMT_FRAME_PROBE, .token = m->token};
     if (!smt_ctl_send_alone(c, sink, &c->addr, &f, m->probe))
         return false;
+    /* Does anything pass? */
+    if (again)
+        smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});
     c->e->stats.mtu_probes++;
+    await_answer(c, now);
     m->tries++;
-    m->state = SMT_MTU_AWAIT_ACK;
-    uint64_t wait = 4 * c->pacer.rtt_last;
-    m->at = now + (wait > probe_wait ? wait : probe_wait) * m->tries;
-    smt_conn_arm(c, now);
+    m->sent_at = now;
     return true;
 }

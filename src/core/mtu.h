@@ -18,7 +18,11 @@ struct smt_mtu {
     uint16_t low, high; /* largest known good; search below this */
     uint16_t probe;     /* size under test; 0: whatever the link carries */
     uint32_t token;
+    uint8_t n_unheard;  /* times the probe left and nothing at all came after it */
     uint64_t at;        /* next step */
+    uint64_t sent_at;   /* when the probe under way left */
+    uint64_t first_at;  /* when the first of that size did */
+    uint64_t passed_at; /* when packets longer than SMT_BASE_PACKET were known to pass; 0 = never */
     uint64_t bad_at;    /* when the last bad round was counted */
 };
 
@@ -33,6 +37,9 @@ void smt_mtu_acked(struct smt_conn *c, uint64_t now, uint32_t token, uint32_t le
 /* Something did not arrive for a whole timer round, or was asked for twice: when it goes on, the
  * size is proven again. What the peer sends, or gets in short packets, proves nothing. */
 void smt_mtu_suspect(struct smt_conn *c, uint64_t now);
+
+/* The peer says that packets came, longer than SMT_BASE_PACKET in the mean. */
+void smt_mtu_passed(struct smt_mtu *m, uint64_t now);
 
 uint64_t smt_mtu_deadline(const struct smt_mtu *m);
 void smt_mtu_tick(struct smt_conn *c, uint64_t now);

@@ -183,6 +183,10 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
         span = m->at - f->marked_at;
     if (f->seen_at != 0 && bytes - f->seen_bytes >= RATE_MIN_BYTES)
         smt_path_rate(c, bytes - f->seen_bytes, span, lossy);
+    uint32_t n_came = packets - f->seen_packets;
+    if (f->seen_at != 0 && bytes - f->seen_bytes > (uint64_t)SMT_BASE_PACKET * n_came)
+        smt_mtu_passed(&c->mtu, now);
+    f->seen_packets = packets;
     f->seen_at = now;
     f->marked_at = m->at;
     f->seen_bytes = bytes;
@@ -223,9 +227,12 @@ uint64_t smt_pacer_deadline(const struct smt_conn *c)
         return SMT_NEVER;
     unsigned silent = p->flight->n_silent;
     uint64_t wait = mark_patience << (silent < 7 ? silent : 7);
-    if (wait < 3 * p->rtt_last)
-        wait = 3 * p->rtt_last;
-    return p->flight->mark_at + (wait < mark_patience_max ? wait : mark_patience_max);
+    if (wait > mark_patience_max)
+        wait = mark_patience_max;
+    uint64_t way = 3 * p->rtt_last;
+    if (way > c->e->config.peer_timeout / 4)
+        way = c->e->config.peer_timeout / 4;
+    return p->flight->mark_at + (wait > way ? wait : way);
 }
 
 void smt_pacer_tick(struct smt_conn *c, uint64_t now)

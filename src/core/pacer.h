@@ -29,7 +29,7 @@ struct smt_pacer_flight {
     uint64_t seen_at, marked_at; /* the last SEEN used, and when its mark left */
     uint64_t mark_at;       /* when the last mark left */
     uint32_t oldest_seq;    /* marks in flight: [oldest, next) */
-    uint32_t seen_bytes;    /* at the last SEEN used */
+    uint32_t seen_bytes, seen_packets; /* at the last SEEN used */
     uint32_t acked_packets; /* sent_packets at the mark of the last SEEN used */
     uint8_t n_silent;       /* marks repeated without answer */
     struct smt_pacer_mark marks[SMT_PACER_MARKS]; /* by seq modulo their number */

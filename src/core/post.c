@@ -176,7 +176,7 @@ int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap)
         /* Without memory for that its timer brings it back. */
         if (r->rx.granted < r->rx.len && smt_grants_add(e, r) < 0)
             e->stats.drop_no_memory++;
-        smt_rpc_ask_missing(r);
+        (void)smt_rpc_ask_missing(r);
         smt_grants_run(e);
     }
     smt_rpc_arm(r, r->heard);

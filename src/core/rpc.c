@@ -130,6 +130,7 @@ static void unlink_wire(struct smt_rpc *r)
     if (!r->in_map)
         return;
     r->in_map = false;
+    smt_asks_answered(r);
     (void)smt_map_del(&c->e->rpc_map, rpc_key(c, r->id));
     smt_wheel_disarm(&c->e->wheel, &r->timer.t);
     smt_list_remove(&r->wait_link);
@@ -403,7 +404,7 @@ void smt_rpc_ready(struct smt_rpc *r)
         c->e->stats.drop_no_memory++;
 }
 
-void smt_rpc_ask_missing(struct smt_rpc *r)
+bool smt_rpc_ask_missing(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
     uint32_t from = 0;
@@ -416,46 +417,40 @@ void smt_rpc_ask_missing(struct smt_rpc *r)
         from = end;
     }
     if (from > 0)
-        return;
+        return true;
     /* All that was granted is here: it is our turn. Without memory for that it comes again. */
     if (r->rx.entry.listed)
         c->e->grants.due = true;
     else if (r->rx.granted < r->rx.len && smt_grants_add(c->e, r) < 0)
         c->e->stats.drop_no_memory++;
+    return false;
 }
 
-static void ask(struct smt_rpc *r)
+/* Puts the question of its state. False: there is none. */
+static bool ask(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
     switch (r->state) {
     case SMT_RPC_AWAIT_RESPONSE:
-        if (smt_msg_tx_sendable(&r->tx))
-            smt_rpc_ready(r);
-        else
-            smt_ctl_add_resend(c, smt_rpc_frame_id(r), 0, SMT_RESEND_ALL);
-        break;
+        smt_ctl_add_resend(c, smt_rpc_frame_id(r), 0, SMT_RESEND_ALL);
+        return true;
     case SMT_RPC_AWAIT_REST:
     case SMT_RPC_AWAIT_REQUEST:
-        smt_rpc_ask_missing(r);
-        break;
+        return smt_rpc_ask_missing(r);
     case SMT_RPC_AWAIT_ACK:
-        if (smt_msg_tx_sendable(&r->tx)) {
-            smt_rpc_ready(r);
-            break;
-        }
         c->e->stats.need_acks_sent++;
         smt_ctl_add_behind(
             c, &(struct smt_frame){.type = SMT_FRAME_NEED_ACK, .id = smt_rpc_frame_id(r)},
             r->tx.low_prio);
-        break;
+        return true;
     case SMT_RPC_AWAIT_GONE:
         smt_rpc_abort_send(r, r->error);
-        break;
+        return true;
     case SMT_RPC_AWAIT_DONE:
         smt_rpc_refuse_again(r);
-        break;
+        return true;
     default:
-        break;
+        return false;
     }
 }
 
@@ -498,6 +493,49 @@ static bool is_lost(const struct smt_rpc *r)
            r->rx.granted > smt_msg_rx_received(&r->rx);
 }
 
+/* Nothing of it came for a round of patience. False: it was given up. */
+static bool ask_late(struct smt_rpc *r, uint64_t now)
+{
+    struct smt_conn *c = r->conn;
+    r->heard = now;
+    if (r->n_quiet < MAX_ROUNDS)
+        r->n_quiet++;
+    bool waits = r->state == SMT_RPC_AWAIT_RESPONSE || r->state == SMT_RPC_AWAIT_ACK;
+    if (waits && smt_msg_tx_sendable(&r->tx)) {
+        smt_rpc_ready(r);
+        return true;
+    }
+    if (SMT_UNLIKELY(smt_memory_is_short(&c->e->memory)) && is_lost(r)) {
+        smt_memory_take_back(r);
+        return true;
+    }
+    if (smt_rpc_awaits_memory(r)) {
+        smt_memory_again(r);
+        return true;
+    }
+    /* What stands in a queue need not be sent again; but not for ever. */
+    if (r->n_quiet <= BEHIND_ROUNDS && smt_grants_is_behind(c->e, r))
+        return true;
+    if (smt_ctl_is_backed_up(c) || !smt_asks_may(c, now))
+        return true;
+    /* Given up when the peer is silent about it, not when it waits its turn or for a grant, nor
+     * while it has not been asked. */
+    bool acked = r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r);
+    if ((acked || r->state == SMT_RPC_AWAIT_DONE) && ++r->n_need_ack > MAX_NEED_ACKS) {
+        if (acked)
+            smt_rpc_fail(r, SMT_EUNREACHABLE);
+        else
+            smt_rpc_retire(r);
+        return false;
+    }
+    smt_grants_yield(c->e, r);
+    smt_incast_give_up(c->e, &r->rx);
+    smt_mtu_suspect(c, now);
+    if (ask(r))
+        smt_asks_asked(r, now);
+    return true;
+}
+
 void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
 {
     struct smt_conn *c = r->conn;
@@ -511,38 +549,12 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         arm_at(r, now, now + smt_conn_patience(c, 0));
         return;
     }
-    if (late) {
-        if (smt_conn_is_silent(c, r->since, now)) {
-            smt_conn_close(c, now, SMT_EUNREACHABLE, false);
-            return;
-        }
-        if (r->n_quiet < MAX_ROUNDS)
-            r->n_quiet++;
-        /* Given up when the client is silent about it, not when it waits its turn or for a grant,
-         * nor while it has not been asked. */
-        bool ours = smt_ctl_is_backed_up(c);
-        if (!ours && r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r) &&
-            !smt_msg_tx_sendable(&r->tx) && ++r->n_need_ack > MAX_NEED_ACKS) {
-            smt_rpc_fail(r, SMT_EUNREACHABLE);
-            return;
-        }
-        if (!ours && r->state == SMT_RPC_AWAIT_DONE && ++r->n_need_ack > MAX_NEED_ACKS) {
-            smt_rpc_retire(r);
-            return;
-        }
-        r->heard = now;
-        if (SMT_UNLIKELY(smt_memory_is_short(&c->e->memory)) && is_lost(r))
-            smt_memory_take_back(r);
-        else if (smt_rpc_awaits_memory(r))
-            smt_memory_again(r);
-        /* What stands in a queue need not be sent again; but not for ever. */
-        else if (!ours && (r->n_quiet > BEHIND_ROUNDS || !smt_grants_is_behind(c->e, r))) {
-            smt_grants_yield(c->e, r);
-            smt_incast_give_up(c->e, &r->rx);
-            smt_mtu_suspect(c, now);
-            ask(r);
-        }
+    if (late && smt_conn_is_silent(c, r->since, now)) {
+        smt_conn_close(c, now, SMT_EUNREACHABLE, false);
+        return;
     }
+    if (late && !ask_late(r, now))
+        return;
     smt_rpc_arm(r, now);
 }
 

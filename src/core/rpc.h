@@ -38,6 +38,7 @@ struct smt_rpc {
     bool counted;              /* in the conn's open calls */
     bool in_map;
     int error;                 /* of the FAILED event */
+    uint32_t ask_round;        /* of the conn's asks, in which its timer asked; 0 = answered */
     uint8_t n_quiet;           /* timer rounds without progress */
     uint8_t n_need_ack;
     uint32_t asked_for;        /* offset of the last RESEND that came */
@@ -118,8 +119,8 @@ void smt_rpc_rx_give_back(struct smt_rpc *r);
 /* Tells the peer that we want nothing more of it. */
 void smt_rpc_abort_send(struct smt_rpc *r, int error);
 
-/* Asks for what is missing of its incoming message. */
-void smt_rpc_ask_missing(struct smt_rpc *r);
+/* Asks for what is missing of its incoming message. False: nothing is. */
+bool smt_rpc_ask_missing(struct smt_rpc *r);
 
 /* Things that happened to it, told by record_rx.c and frames.c. */
 void smt_rpc_got_all(struct smt_rpc *r);          /* its incoming message is whole */

@@ -54,6 +54,7 @@ struct smt_engine {
     struct smt_srpt srpt;
     struct smt_grants grants;
     struct smt_incast incast;
+    struct smt_asks asks;       /* of peers that were silent */
     struct smt_cutoffs cutoffs; /* ours, told to peers */
     struct smt_rtt path;        /* the best of all conns */
     uint64_t fill;

@@ -184,11 +184,30 @@ static void reach_host(struct simnet *net, struct sim_packet *p, uint64_t at)
     push_packet(net, p, at, THING_PACKET);
 }
 
+/* The host has a slow processor: packets wait for it in order of coming. */
+static void reach_processor(struct simnet *net, struct sim_packet *p)
+{
+    const struct sim_host *to = &net->hosts[p->to];
+    struct sim_host_state *hs = to->state;
+    uint64_t start = net->now > hs->down_free ? net->now : hs->down_free;
+    if ((start - net->now) / to->packet_ns >= to->max_waiting) {
+        net->n_dropped++;
+        packet_free(net, p);
+        return;
+    }
+    hs->down_free = start + to->packet_ns;
+    reach_host(net, p, hs->down_free);
+}
+
 /* The packet comes to the last hop: a queue that drains at the host's rate, in order of coming. */
 static void reach_queue(struct simnet *net, struct sim_packet *p)
 {
     const struct sim_host *to = &net->hosts[p->to];
     struct sim_host_state *hs = to->state;
+    if (to->packet_ns > 0) {
+        reach_processor(net, p);
+        return;
+    }
     uint64_t start = net->now > hs->down_free ? net->now : hs->down_free;
     uint64_t waiting = (uint64_t)((unsigned __int128)(start - net->now) * to->down_rate / SMT_SEC);
     if (to->down_queue > 0 && waiting > to->down_queue) {
@@ -204,7 +223,7 @@ static void reach_queue(struct simnet *net, struct sim_packet *p)
 
 static void schedule(struct simnet *net, struct sim_packet *p, uint64_t at)
 {
-    if (net->hosts[p->to].down_rate > 0)
+    if (net->hosts[p->to].down_rate > 0 || net->hosts[p->to].packet_ns > 0)
         push_packet(net, p, at, THING_QUEUE);
     else
         reach_host(net, p, at);

@@ -75,6 +75,8 @@ struct sim_host {
     bool cuts_bursts;    /* the send queue cuts records into slices */
     struct sim_nic *nic; /* it seals, too (sim_nic.h); lent */
     uint64_t down_queue; /* bytes that wait there before it drops, 0 = endless */
+    uint64_t packet_ns;  /* what each packet takes its processor; the two above do not count then */
+    uint32_t max_waiting; /* packets that wait for it before more are dropped */
     sim_event_fn *on_event;
     void *arg;
     uint64_t n_sent, n_received, bytes_sent;
