@@ -121,10 +121,16 @@ struct smt_conn *smt_kernel_conn_of_client(struct smt_engine *e, uint64_t now,
     return c;
 }
 
-static int may_always_call(struct smt_conn *c)
+int smt_kernel_may_post(struct smt_conn *c, uint64_t len, bool one_way)
 {
     (void)c;
-    return 0;
+    return len == 0 || one_way ? SMT_EUNSUPPORTED : 0;
+}
+
+static int may_reply(struct smt_conn *c, uint64_t len)
+{
+    (void)c;
+    return len == 0 ? SMT_EUNSUPPORTED : 0;
 }
 
 static void response_came(struct smt_rpc *r)
@@ -155,14 +161,13 @@ const struct smt_profile smt_profile_homa_main = {
     .unsched = 40000,
     .window = 200000,
     .no_handshake = true,
-    .no_empty = true,
-    .no_one_way = true,
     .no_farewell = true,
     .begin = main_begin,
     .end = smt_kernel_end,
     .conn_begin = smt_kernel_conn_begin,
     .conn_end = smt_kernel_conn_end,
-    .may_call = may_always_call,
+    .may_post = smt_kernel_may_post,
+    .may_reply = may_reply,
     .receive = smt_kernel_receive,
     .send = smt_kernel_send,
     .ctl_add = smt_kernel_ctl_add,
@@ -182,14 +187,13 @@ const struct smt_profile smt_profile_homa_6_1 = {
     .unsched = 10000,
     .window = 40000,
     .no_handshake = true,
-    .no_empty = true,
-    .no_one_way = true,
     .no_farewell = true,
     .begin = homa_6_1_begin,
     .end = smt_kernel_end,
     .conn_begin = smt_kernel_conn_begin,
     .conn_end = smt_kernel_conn_end,
-    .may_call = may_always_call,
+    .may_post = smt_kernel_may_post,
+    .may_reply = may_reply,
     .receive = smt_kernel_receive,
     .send = smt_kernel_send,
     .ctl_add = smt_kernel_ctl_add,
@@ -211,14 +215,13 @@ const struct smt_profile smt_profile_smt1 = {
     .keyed = true,
     .no_ipv6 = true,
     .no_handshake = true,
-    .no_empty = true,
-    .no_one_way = true,
     .no_farewell = true,
     .begin = smt_records_begin,
     .end = smt_records_end,
     .conn_begin = smt_records_conn_begin,
     .conn_end = smt_kernel_conn_end,
-    .may_call = smt_records_may_call,
+    .may_post = smt_records_may_post,
+    .may_reply = may_reply,
     .receive = smt_kernel_receive,
     .send = smt_records_send,
     .ctl_add = smt_kernel_ctl_add,

@@ -38,6 +38,7 @@ SMT_MUST_CHECK int smt_kernel_begin(struct smt_engine *e, const struct smt_homa_
 void smt_kernel_end(struct smt_engine *e);
 int smt_kernel_conn_begin(struct smt_conn *c);
 void smt_kernel_conn_end(struct smt_conn *c);
+int smt_kernel_may_post(struct smt_conn *c, uint64_t len, bool one_way);
 
 /* The conn of an address, NULL if there is none. */
 struct smt_conn *smt_kernel_conn_find(const struct smt_engine *e, const struct smt_addr *addr);
@@ -109,7 +110,7 @@ bool smt_kernel_answers_send(struct smt_engine *e, const struct smt_tx_sink *sin
 
 SMT_MUST_CHECK int smt_records_begin(struct smt_engine *e);
 int smt_records_conn_begin(struct smt_conn *c);
-int smt_records_may_call(struct smt_conn *c);
+int smt_records_may_post(struct smt_conn *c, uint64_t len, bool one_way);
 void smt_records_end(struct smt_engine *e);
 enum smt_sent smt_records_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
 /* A DATA packet; `number`: its place in its record. */

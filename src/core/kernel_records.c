@@ -115,9 +115,11 @@ int smt_records_conn_begin(struct smt_conn *c)
     return rc;
 }
 
-int smt_records_may_call(struct smt_conn *c)
+int smt_records_may_post(struct smt_conn *c, uint64_t len, bool one_way)
 {
-    return c->e->kernel->role == SMT_KERNEL_CLIENT ? 0 : SMT_ECREDENTIALS;
+    if (c->e->kernel->role != SMT_KERNEL_CLIENT)
+        return SMT_ECREDENTIALS;
+    return smt_kernel_may_post(c, len, one_way);
 }
 
 /* A record of the conn's has opened. False: the keys belong to another peer already. */

@@ -33,10 +33,7 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     uint64_t len = iov_total(post->iov, post->n_iov);
     if (len > c->peer_max_message)
         return SMT_EMSGSIZE;
-    const struct smt_profile *p = e->config.profile;
-    if (SMT_UNLIKELY((post->one_way && p->no_one_way) || (len == 0 && p->no_empty)))
-        return SMT_EUNSUPPORTED;
-    int rc = p->may_call(c);
+    int rc = e->config.profile->may_post(c, len, post->one_way);
     if (SMT_UNLIKELY(rc < 0))
         return rc;
     if (c->open_calls >= c->peer_open ||
@@ -108,9 +105,10 @@ int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_
         return SMT_ESTATE;
     if (len > c->peer_max_message)
         return SMT_EMSGSIZE;
-    if (SMT_UNLIKELY(len == 0 && e->config.profile->no_empty))
-        return SMT_EUNSUPPORTED;
-    int rc = smt_msg_tx_init(&r->tx, iov, n_iov, (uint32_t)len, &e->iov_blocks, &e->ranges);
+    int rc = e->config.profile->may_reply(c, len);
+    if (SMT_UNLIKELY(rc < 0))
+        return rc;
+    rc = smt_msg_tx_init(&r->tx, iov, n_iov, (uint32_t)len, &e->iov_blocks, &e->ranges);
     if (rc < 0) {
         r->tx.active = false;
         return rc;

@@ -14,14 +14,12 @@
 
 struct smt_profile {
     const char *name;
-    uint32_t max_message;    /* bytes; at least 1 when `no_empty` */
+    uint32_t max_message;    /* bytes */
     uint32_t unsched, window; /* tunables unsched_first and window_first; 0: their defaults */
     uint8_t ip_protocol, ip_class_shift; /* over IP itself: dev.h */
     bool keyed;              /* keys are installed, not agreed on: record_keys of the config */
     bool no_ipv6;
     bool no_handshake;       /* a conn is up as soon as it exists */
-    bool no_empty;           /* a message of no bytes cannot be sent */
-    bool no_one_way;         /* there are only calls */
     bool no_farewell;        /* the peer cannot be told that a call is over: it is forgotten */
 
     /* An engine begins: what the format needs of its own (e->kernel). end: gives it back. */
@@ -33,8 +31,10 @@ struct smt_profile {
     int (*conn_begin)(struct smt_conn *c);
     void (*conn_end)(struct smt_conn *c);
 
-    /* May a call be posted on the conn? 0 or the code that refuses it. */
-    int (*may_call)(struct smt_conn *c);
+    /* May a message of `len` bytes be posted on the conn, may one be the reply to a request? 0 or
+     * the code that refuses it. */
+    int (*may_post)(struct smt_conn *c, uint64_t len, bool one_way);
+    int (*may_reply)(struct smt_conn *c, uint64_t len);
 
     /* Takes one packet, borrowed. */
     void (*receive)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt);
@@ -52,8 +52,8 @@ struct smt_profile {
     /* All of a response is here: tells the server, now or later. */
     void (*response_came)(struct smt_rpc *r);
 
-    /* What the format keeps of an rpc's directions goes back: with the bytes that were sent, with
-     * the bytes that were received. */
+    /* What the format keeps of an rpc's directions (tx.sealed, rx.held) goes back: with the bytes
+     * that were sent, with those that were received. Called only when there is some. */
     void (*tx_end)(struct smt_rpc *r);
     void (*rx_end)(struct smt_rpc *r);
 };

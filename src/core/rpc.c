@@ -110,7 +110,8 @@ void smt_rpc_rx_give_back(struct smt_rpc *r)
     struct smt_conn *c = r->conn;
     uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
     rx_leave(r);
-    c->e->config.profile->rx_end(r);
+    if (SMT_UNLIKELY(!smt_list_is_empty(&r->rx.held)))
+        c->e->config.profile->rx_end(r);
     smt_msg_rx_fini(&r->rx, &c->e->bufs);
     if (had > 0)
         smt_conn_let_go(c, had);
@@ -119,7 +120,8 @@ void smt_rpc_rx_give_back(struct smt_rpc *r)
 static void tx_give_back(struct smt_rpc *r)
 {
     smt_srpt_remove(&r->conn->e->srpt, r);
-    r->conn->e->config.profile->tx_end(r);
+    if (SMT_UNLIKELY(r->tx.sealed != NULL))
+        r->conn->e->config.profile->tx_end(r);
     smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
 }
 
