@@ -1,7 +1,10 @@
 /* The environment read: a profile is a text of knobs that come before the user's own. */
 #include "config.h"
 
+#include <errno.h>
 #include <ftw.h>
+#include <glob.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -276,9 +279,24 @@ static void dir_remove(void)
         perror(config.dir);
 }
 
+/* Those of processes that were killed. */
+static void stale_remove(void)
+{
+    glob_t found;
+    if (glob("/dev/shm/mlx5-model.*", 0, NULL, &found) != 0)
+        return;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        int pid = atoi(strrchr(found.gl_pathv[i], '.') + 1);
+        if (pid > 0 && kill(pid, 0) < 0 && errno == ESRCH)
+            nftw(found.gl_pathv[i], one_remove, 8, FTW_DEPTH | FTW_PHYS);
+    }
+    globfree(&found);
+}
+
 /* Without dir= the wire is this process's own and goes with it. */
 static void private_dir(void)
 {
+    stale_remove();
     owner = getpid();
     snprintf(config.dir, sizeof(config.dir), "/dev/shm/mlx5-model.%d", (int)owner);
     atexit(dir_remove);

@@ -340,8 +340,6 @@ void mm_async_push(struct mm_dev *dev, struct ibv_async_event event)
             return;
         }
         c->events[(c->first_event + c->n_events++) % MM_MAX_ASYNC] = event;
-        if (event.event_type == IBV_EVENT_QP_FATAL)
-            mm_qp_of("event", event.element.qp)->n_unacked++;
         if (eventfd_write(c->verbs.context.async_fd, 1) < 0)
             mm_die("model", "eventfd: %s", strerror(errno));
     }
@@ -362,8 +360,26 @@ int ibv_get_async_event(struct ibv_context *ctx, struct ibv_async_event *event)
     c->first_event = (c->first_event + 1) % MM_MAX_ASYNC;
     c->n_events--;
     c->n_unacked++;
+    if (event->event_type == IBV_EVENT_QP_FATAL)
+        mm_qp_of("ibv_get_async_event", event->element.qp)->n_unacked++;
     mm_leave();
     return 0;
+}
+
+/* Nobody hears any more of a queue pair that goes. */
+void mm_async_forget(struct mm_qp *qp)
+{
+    struct mm_ctx *c = mm_ctx_of("ibv_destroy_qp", qp->ex.qp_base.context);
+    unsigned kept = 0, n = c->n_events;
+    for (unsigned i = 0; i < n; i++) {
+        struct ibv_async_event e = c->events[(c->first_event + i) % MM_MAX_ASYNC];
+        eventfd_t one;
+        if (e.event_type != IBV_EVENT_QP_FATAL || e.element.qp != &qp->ex.qp_base)
+            c->events[(c->first_event + kept++) % MM_MAX_ASYNC] = e;
+        else if (eventfd_read(c->verbs.context.async_fd, &one) < 0)
+            mm_die("model", "eventfd: %s", strerror(errno));
+    }
+    c->n_events = kept;
 }
 
 static struct mm_ctx *acked_context(struct ibv_async_event *event)

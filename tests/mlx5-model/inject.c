@@ -50,15 +50,11 @@ void mm_inject_read(struct mm_dev *dev)
 enum mm_injection mm_inject_draw(void)
 {
     for (unsigned i = 1; i < MM_N_INJECTIONS; i++) {
-        if (waiting[i] > 0) {
-            waiting[i]--;
-            mm_stats.injected++;
-            return i;
-        }
-        if (mm_hit(mm_config()->inject[i])) {
-            mm_stats.injected++;
-            return i;
-        }
+        bool is_told = waiting[i] > 0;
+        if (!is_told && !mm_hit(mm_config()->inject[i]))
+            continue;
+        waiting[i] -= is_told;
+        return i;
     }
     return MM_INJECT_NONE;
 }
@@ -81,14 +77,15 @@ static void reset(struct mm_dev *dev)
 void mm_inject_now(struct mm_dev *dev, enum mm_injection what, struct mm_qp *qp)
 {
     uint32_t sqn = qp != NULL ? qp->sqn : 0;
+    bool hit = true;
     switch (what) {
     case MM_INJECT_DEK_ERROR:
     case MM_INJECT_DEK_GARBAGE:
-        (void)mm_tls_damage(sqn, true, what == MM_INJECT_DEK_GARBAGE);
+        hit = mm_tls_damage(sqn, true, what == MM_INJECT_DEK_GARBAGE);
         break;
     case MM_INJECT_TIS_ERROR:
     case MM_INJECT_TIS_GARBAGE:
-        (void)mm_tls_damage(sqn, false, what == MM_INJECT_TIS_GARBAGE);
+        hit = mm_tls_damage(sqn, false, what == MM_INJECT_TIS_GARBAGE);
         break;
     case MM_INJECT_QP_ERROR:
         qp->state = IBV_QPS_ERR;
@@ -110,4 +107,5 @@ void mm_inject_now(struct mm_dev *dev, enum mm_injection what, struct mm_qp *qp)
     default:
         mm_die("model", "injection %u is no event", what);
     }
+    mm_stats.injected += hit;
 }

@@ -47,6 +47,7 @@ enum mm_kind {
 };
 
 struct mm_port; /* net.c: a place on the wire */
+struct mm_qp;
 
 struct mm_dev {
     struct ibv_device ibv;
@@ -169,6 +170,7 @@ extern struct mm_dev mm_devs[MM_MAX_DEVICES];
 extern struct mm_ctx *mm_contexts;
 struct mm_ctx *mm_ctx_of(const char *call, struct ibv_context *ctx);
 void mm_async_push(struct mm_dev *dev, struct ibv_async_event event);
+void mm_async_forget(struct mm_qp *qp);
 
 /* identity.c: the netdev's address, MTU and GIDs, and the device's directory in a made-up sysfs. */
 void mm_identity_fill(struct mm_dev *dev);

@@ -251,6 +251,7 @@ int ibv_destroy_qp(struct ibv_qp *ibv)
     } else {
         if (qp->n_unacked > 0)
             mm_complain("queue pair", "%u asynchronous events not acknowledged", qp->n_unacked);
+        mm_async_forget(qp);
         mm_cq_clean(qp->send_cq, qp);
         mm_cq_clean(qp->recv_cq, qp);
         qp->send_cq->n_users--;

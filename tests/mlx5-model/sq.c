@@ -73,52 +73,44 @@ void mm_sq_fail(struct mm_qp *qp, enum ibv_wc_status status, uint32_t vendor_err
     mm_sq_flush(qp);
 }
 
+/* The error CQE that a fault makes of a WQE, or success when the WQE is executed. */
+static enum ibv_wc_status injected_status(enum mm_injection fault, uint32_t *vendor_err)
+{
+    static const struct {
+        enum mm_injection fault;
+        enum ibv_wc_status status;
+        uint32_t vendor_err;
+    } rows[] = {
+        {MM_INJECT_CQE_LENGTH, IBV_WC_LOC_LEN_ERR, 0x68},
+        {MM_INJECT_CQE_PROTECTION, IBV_WC_LOC_PROT_ERR, 0x51},
+        {MM_INJECT_CQE_FLUSH, IBV_WC_WR_FLUSH_ERR, 0xf9},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].fault == fault) {
+            *vendor_err = rows[i].vendor_err;
+            return rows[i].status;
+        }
+    }
+    return IBV_WC_SUCCESS;
+}
+
 static void execute_first(struct mm_qp *qp)
 {
     struct mm_posted *p = &qp->posted[qp->first_posted];
     if (p->digest != 0 && mm_wqe_digest(qp, p->bytes) != p->digest)
         mm_complain("data.addr", "memory changed between post and transmission, wr_id 0x%llx",
                     (unsigned long long)p->wr_id);
+    enum mm_injection fault = mm_inject_draw();
     uint32_t vendor_err = 0;
-    enum ibv_wc_status status;
-    switch (mm_inject_draw()) {
-    case MM_INJECT_CQE_LENGTH:
-        status = IBV_WC_LOC_LEN_ERR;
-        vendor_err = 0x68;
-        break;
-    case MM_INJECT_CQE_PROTECTION:
-        status = IBV_WC_LOC_PROT_ERR;
-        vendor_err = 0x51;
-        break;
-    case MM_INJECT_CQE_FLUSH:
-        status = IBV_WC_WR_FLUSH_ERR;
-        vendor_err = 0xf9;
-        break;
-    case MM_INJECT_DEK_ERROR:
-        mm_inject_now(qp->dev, MM_INJECT_DEK_ERROR, qp);
+    enum ibv_wc_status status = injected_status(fault, &vendor_err);
+    if (status != IBV_WC_SUCCESS) {
+        mm_stats.injected++;
+    } else {
+        if (fault != MM_INJECT_NONE)
+            mm_inject_now(qp->dev, fault, qp);
+        if (fault == MM_INJECT_QP_ERROR || fault == MM_INJECT_RESET)
+            return; /* all that was posted is flushed */
         status = mm_wqe_execute(qp, p->bytes, &vendor_err);
-        break;
-    case MM_INJECT_DEK_GARBAGE:
-        mm_inject_now(qp->dev, MM_INJECT_DEK_GARBAGE, qp);
-        status = mm_wqe_execute(qp, p->bytes, &vendor_err);
-        break;
-    case MM_INJECT_TIS_ERROR:
-        mm_inject_now(qp->dev, MM_INJECT_TIS_ERROR, qp);
-        status = mm_wqe_execute(qp, p->bytes, &vendor_err);
-        break;
-    case MM_INJECT_TIS_GARBAGE:
-        mm_inject_now(qp->dev, MM_INJECT_TIS_GARBAGE, qp);
-        status = mm_wqe_execute(qp, p->bytes, &vendor_err);
-        break;
-    case MM_INJECT_QP_ERROR:
-        mm_inject_now(qp->dev, MM_INJECT_QP_ERROR, qp);
-        return;
-    case MM_INJECT_RESET:
-        mm_inject_now(qp->dev, MM_INJECT_RESET, qp);
-        return;
-    default:
-        status = mm_wqe_execute(qp, p->bytes, &vendor_err);
-        break;
     }
     if (status != IBV_WC_SUCCESS) {
         mm_sq_fail(qp, status, vendor_err);
