@@ -9,6 +9,7 @@ extern const struct smt_dev_ops smt_udp_ops;
 extern const struct smt_dev_ops smt_ip_ops;
 extern const struct smt_dev_ops smt_ud_ops;
 extern const struct smt_dev_ops smt_mlx5_ops;
+extern const struct smt_dev_ops smt_af_ops;
 
 /* All rows, for list.c and report.c. */
 extern const struct smt_dev_ops *const smt_dev_list[];

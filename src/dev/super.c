@@ -38,7 +38,7 @@ static inline uint8_t *frame_append(struct smt_super *s, struct smt_super_frame 
     }
     uint32_t pad = seg_len - f->last_len;
     size_t at = (size_t)f->n_segs * seg_len;
-    if (at + len > SMT_SUPER_LEN || !pad_is_worth(pad, seg_len))
+    if (at + len > s->max_len || !pad_is_worth(pad, seg_len))
         return NULL;
     s->undo.frame = f;
     s->undo.last_len = f->last_len;

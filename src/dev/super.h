@@ -10,7 +10,7 @@ enum {
     SMT_SUPER_FRAMES = 32, /* a power of two */
     SMT_SUPER_OPEN = 8,
     SMT_SUPER_SEGMENTS = 64,
-    SMT_SUPER_LEN = 65000,       /* most bytes of all segments */
+    SMT_SUPER_LEN = 65000,       /* most bytes of all segments of a frame */
     SMT_SUPER_BATCH = 768 << 10, /* together with what is received inside an L2 cache of 2 MB */
 };
 
@@ -39,7 +39,8 @@ struct smt_super {
     struct smt_super_frame *open[SMT_SUPER_OPEN];
     uint32_t head, n, n_open, next_victim;
     struct smt_super_frame *last;
-    uint32_t max_segs; /* 1 without segmentation offload */
+    uint32_t max_segs; /* of a frame; 1 without segmentation offload */
+    uint32_t max_len;  /* of a frame with several segments, at most SMT_SUPER_LEN */
     size_t batch_len;  /* bytes queued */
     struct {
         struct smt_super_frame *frame; /* NULL: nothing to take back */

@@ -38,6 +38,7 @@ void smt_udp_tx_init(struct smt_udp *d, uint8_t *slots, bool has_gso)
 {
     struct smt_udp_tx *tx = &d->tx;
     tx->super.max_segs = has_gso ? SMT_SUPER_SEGMENTS : 1;
+    tx->super.max_len = SMT_SUPER_LEN;
     tx->super.take = slot_take;
     tx->super.give = slot_give;
     for (unsigned i = 0; i < SMT_SUPER_FRAMES; i++) {

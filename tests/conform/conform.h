@@ -46,6 +46,9 @@ struct conform_row {
      * from now on; NULL = not known. */
     uint8_t (*traffic_class)(void);
     void (*set_ce)(bool is_on);
+    /* MTU of the links, and what it is otherwise; NULL: of loopback (conform_set_lo_mtu). */
+    bool (*set_mtu)(int mtu);
+    int max_mtu;
     /* Packets stay on the way until a receiver arms itself; NULL = cannot be. */
     void (*set_late)(bool is_on);
 };

@@ -28,10 +28,10 @@ def plain_env(**more):
     return env
 
 
-def run(name, *args, env=None, timeout=PATIENCE, **more):
-    """Runs a tool to its end; the result has .seconds too."""
+def run(name, *args, env=None, timeout=PATIENCE, prefix=(), **more):
+    """Runs a tool to its end, by the command `prefix` if any; the result has .seconds too."""
     start = time.monotonic()
-    done = subprocess.run([tool(name), *map(str, args)], env=env or plain_env(), text=True,
+    done = subprocess.run([*prefix, tool(name), *map(str, args)], env=env or plain_env(), text=True,
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, **more)
     done.seconds = time.monotonic() - start
     return done
@@ -40,10 +40,10 @@ def run(name, *args, env=None, timeout=PATIENCE, **more):
 class Server:
     """A tool in its own process that says "port N" when it is ready."""
 
-    def __init__(self, name, *args, env=None, port=0):
+    def __init__(self, name, *args, env=None, port=0, prefix=()):
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [tool(name), *map(str, args)], env=env or plain_env(), text=True,
+            [*prefix, tool(name), *map(str, args)], env=env or plain_env(), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         self.port = port or self.read_port()
 

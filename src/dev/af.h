@@ -1,0 +1,134 @@
+/* The parts of one AF_PACKET device, shared by af.c (opening, sleeping), af_link.c (which link),
+ * af_ring.c, af_path.c (headers for a destination), af_tx.c and af_rx.c. */
+#ifndef SMT_DEV_AF_H
+#define SMT_DEV_AF_H
+
+#include <sys/socket.h>
+
+#include "dev/af_parse.h"
+#include "dev/dev_impl.h"
+#include "dev/route.h"
+#include "dev/super.h"
+
+enum {
+    /* Before the payload of a slot; the longest headers end there. */
+    SMT_AF_HEADROOM = 128,
+    SMT_AF_SLOT = SMT_AF_HEADROOM + 65536, /* not a multiple of 4,096: slots differ in the L1 */
+    SMT_AF_PATHS = 256,
+    SMT_AF_SUPER_LEN = 16000, /* of the frames we send: they fit a slot of the peer's ring */
+    SMT_AF_BIG = SMT_AF_VNET_LEN + SMT_AF_ETH_LEN + SMT_AF_IPV6_LEN + 65536,
+    SMT_AF_RING_BLOCK = 1 << 20,
+    SMT_AF_RING_SLOT = 16384,
+    SMT_AF_RING_PER_BLOCK = SMT_AF_RING_BLOCK / SMT_AF_RING_SLOT,
+    SMT_AF_RING_BLOCKS = 4,
+    SMT_AF_RING_SLOTS = SMT_AF_RING_BLOCKS * SMT_AF_RING_PER_BLOCK,
+};
+
+static_assert(SMT_AF_VNET_LEN + SMT_AF_ETH_LEN + SMT_AF_IPV6_LEN + SMT_AF_UDP_LEN <=
+                  SMT_AF_HEADROOM,
+              "headers fit before the payload");
+
+/* What stands before the payload of every packet to one destination, lengths and sums left out. */
+struct smt_af_path {
+    struct smt_addr to; /* port 0 */
+    uint64_t until;
+    uint32_t max_len;    /* largest packet by the ring */
+    bool by_ring;        /* else by the UDP socket */
+    bool by_socket_next; /* one packet goes by the socket, so that the kernel asks for the hop */
+    uint8_t eth[SMT_AF_ETH_LEN];
+    uint8_t src[16];
+};
+
+struct smt_af_tx {
+    struct smt_super super;
+    struct smt_super_frame *spare[SMT_SUPER_FRAMES];
+    struct smt_super_frame frames[SMT_SUPER_FRAMES];
+    struct smt_af_path *last; /* of the last reservation; NULL after a flush */
+    bool last_by_socket;      /* where the last reservation is */
+    bool has_by_socket;       /* the UDP socket has something to flush */
+};
+
+struct smt_af_rx {
+    uint8_t *ring;
+    uint32_t at;        /* slot to look at next */
+    uint32_t held_from; /* slots [held_from, at) are handed out and still ours */
+    uint8_t *big;       /* the one frame that was too long for a slot; SMT_AF_BIG bytes */
+    bool is_big_lent;
+    /* the frame being handed out */
+    uint8_t *data;
+    uint32_t left, seg_len;
+    uint8_t ecn;
+    struct smt_addr from[SMT_AF_RING_SLOTS];
+    uint32_t n_looks;   /* since the socket was looked at */
+    uint32_t hot;       /* the socket has had packets lately */
+    uint32_t n_unarmed; /* calls since the last arm, while watched */
+    uint8_t mine[16]; /* destination address that was found to be ours last */
+};
+
+struct smt_af {
+    struct smt_dev base;
+    struct smt_dev *udp; /* holds the port; carries what the ring cannot */
+    int fd, nl, epoll_fd;
+    bool has_ring;
+    bool is_lost;       /* the ring is there, its link has gone */
+    bool is_watched;
+    uint32_t watched;   /* epoll events of the packet socket, while watched */
+    bool has_bound_ip;
+    uint16_t port;
+    uint8_t bound_ip[16];
+    struct smt_link link;
+    uint8_t *slots; /* to send from, and rx.big */
+    size_t slots_len;
+    char text[256]; /* why the socket carries everything, or what the ring is on */
+    char note[128];
+    struct smt_dev_stats stats;
+    struct smt_af_tx tx;
+    struct smt_af_rx rx;
+    struct smt_af_path paths[SMT_AF_PATHS];
+};
+
+/* Finds the link of the device (ifname "" = by address or route) and whether it can be used.
+ * SMT_EUNSUPPORTED: it cannot, d->text says why. SMT_ENODEV: no such interface. */
+SMT_MUST_CHECK int smt_af_link_choose(struct smt_af *d, const char *ifname);
+
+/* Packet socket, filters, receive ring. SMT_EUNSUPPORTED: cannot be, d->text says why. */
+SMT_MUST_CHECK int smt_af_ring_open(struct smt_af *d);
+void smt_af_ring_close(struct smt_af *d);
+
+/* Frames that the kernel dropped for want of a slot since the last call. */
+uint32_t smt_af_ring_drops(const struct smt_af *d);
+
+/* The link is gone: from now on everything goes by the socket. */
+void smt_af_ring_lost(struct smt_af *d);
+
+/* One phrase for people: what keeps a process from packet sockets of this kind; NULL = nothing. */
+const char *smt_af_obstacle(void);
+
+/* Takes the ring out of the epoll set until the next arm. */
+void smt_af_unwatch(struct smt_af *d);
+
+/* How packets to `to` go now. Good until the next call. */
+struct smt_af_path *smt_af_path_find(struct smt_af *d, const struct smt_addr *to);
+
+/* The largest packet to `to` is this now: what was kept of the way is asked for again if that is
+ * news. */
+void smt_af_path_mtu_seen(struct smt_af *d, const struct smt_addr *to, uint32_t mtu);
+
+/* Writes all headers of a super-frame before its payload; returns where they begin. */
+uint8_t *smt_af_headers_write(const struct smt_af *d, const struct smt_af_path *path,
+                              const struct smt_super_frame *f, size_t *headers_len);
+
+void smt_af_tx_init(struct smt_af *d);
+uint8_t *smt_af_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
+                           uint8_t prio);
+void smt_af_tx_unreserve(struct smt_dev *dev);
+int smt_af_tx_flush(struct smt_dev *dev);
+int smt_af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
+
+/* True when the ring has something to hand out. */
+bool smt_af_rx_pending(const struct smt_af *d);
+
+/* Gives slots that were handed out back to the kernel. */
+void smt_af_rx_release(struct smt_af *d);
+
+#endif

@@ -1,0 +1,197 @@
+/* The packet socket of `af`: what it lets in, its receive ring, and the socket that holds the port.
+ *
+ * The port belongs to a UDP socket, so nobody else gets it and the kernel answers no packet with
+ * "port unreachable". That socket drops what comes in by our link, which the ring has already; what
+ * comes by other links it receives as ever. */
+#include "dev/af.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if_arp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <smt/error.h>
+
+#include "dev/udp.h"
+
+#ifndef PACKET_IGNORE_OUTGOING
+#define PACKET_IGNORE_OUTGOING 23
+#endif
+
+enum {
+    KERNEL_MAJOR = 6, /* UDP super-frames pass packet sockets since 6.2 */
+    KERNEL_MINOR = 2,
+    SOCKET_BUFFER = 4 << 20,
+    RING_LEN = SMT_AF_RING_BLOCKS * SMT_AF_RING_BLOCK,
+};
+
+static bool kernel_is_new(void)
+{
+    struct utsname u;
+    if (uname(&u) < 0)
+        return false;
+    char *end;
+    long major = strtol(u.release, &end, 10);
+    long minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+    return major > KERNEL_MAJOR || (major == KERNEL_MAJOR && minor >= KERNEL_MINOR);
+}
+
+const char *smt_af_obstacle(void)
+{
+    if (!kernel_is_new())
+        return "packet sockets carry UDP super-frames since Linux 6.2; this kernel is older";
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+        close(fd);
+        return NULL;
+    }
+    return errno == EPERM
+               ? "packet sockets need CAP_NET_RAW: setcap cap_net_raw+ep PROGRAM, or root"
+               : "this kernel has no packet sockets (CONFIG_PACKET)";
+}
+
+static int option_set(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+static void buffer_set(int fd, int force, int plain)
+{
+    if (option_set(fd, SOL_SOCKET, force, SOCKET_BUFFER) < 0)
+        (void)option_set(fd, SOL_SOCKET, plain, SOCKET_BUFFER);
+}
+
+#define AD(what) ((uint32_t)SKF_AD_OFF + (what))
+
+/* UDP to our port and to this host, not a fragment, without VLAN tag, IPv6 without extensions. */
+static int ring_filter(int fd, uint16_t port)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AD(SKF_AD_PKTTYPE)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_HOST, 0, 17),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AD(SKF_AD_VLAN_TAG_PRESENT)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 15),
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 7, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 12),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 10),
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 20),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 8, 0),
+        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
+        BPF_JUMP(BPF_JMP | BPF_JA, 3, 0, 0),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 4),
+        BPF_STMT(BPF_LDX | BPF_W | BPF_IMM, 40),
+        BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    struct sock_fprog prog = {.len = SMT_ARRAY_LEN(code), .filter = code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+}
+
+static int socket_filter(int fd, uint32_t ifindex)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, AD(SKF_AD_IFINDEX)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ifindex, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog prog = {.len = SMT_ARRAY_LEN(code), .filter = code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+}
+
+static int holder_fd(const struct smt_af *d)
+{
+    return SMT_CONTAINER_OF(d->udp, struct smt_udp, base)->fd;
+}
+
+static int ring_make(struct smt_af *d)
+{
+    struct tpacket_req req = {
+        .tp_block_size = SMT_AF_RING_BLOCK,
+        .tp_block_nr = SMT_AF_RING_BLOCKS,
+        .tp_frame_size = SMT_AF_RING_SLOT,
+        .tp_frame_nr = SMT_AF_RING_SLOTS,
+    };
+    if (option_set(d->fd, SOL_PACKET, PACKET_VERSION, TPACKET_V2) < 0 ||
+        option_set(d->fd, SOL_PACKET, PACKET_VNET_HDR, 1) < 0 ||
+        option_set(d->fd, SOL_PACKET, PACKET_QDISC_BYPASS, 1) < 0 ||
+        option_set(d->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1) < 0 ||
+        option_set(d->fd, SOL_PACKET, PACKET_COPY_THRESH, 1) < 0 ||
+        ring_filter(d->fd, d->port) < 0 ||
+        setsockopt(d->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0)
+        return -1;
+    buffer_set(d->fd, SO_SNDBUFFORCE, SO_SNDBUF);
+    buffer_set(d->fd, SO_RCVBUFFORCE, SO_RCVBUF);
+    void *ring = mmap(NULL, RING_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, d->fd, 0);
+    if (ring == MAP_FAILED)
+        return -1;
+    d->rx.ring = ring;
+    return 0;
+}
+
+int smt_af_ring_open(struct smt_af *d)
+{
+    const char *obstacle = smt_af_obstacle();
+    if (obstacle != NULL) {
+        snprintf(d->text, sizeof(d->text), "af: %s; packets go by UDP sockets", obstacle);
+        return SMT_EUNSUPPORTED;
+    }
+    const struct smt_udp *holder = SMT_CONTAINER_OF(d->udp, struct smt_udp, base);
+    uint16_t protocol = holder->family == AF_INET ? ETH_P_IP
+                        : d->has_bound_ip         ? ETH_P_IPV6
+                                                  : ETH_P_ALL;
+    struct sockaddr_ll sll = {
+        .sll_family = AF_PACKET,
+        .sll_protocol = htons(protocol),
+        .sll_ifindex = (int)d->link.ifindex,
+    };
+    d->fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (d->fd < 0 || ring_make(d) < 0 ||
+        bind(d->fd, (const struct sockaddr *)&sll, sizeof(sll)) < 0 ||
+        socket_filter(holder_fd(d), d->link.ifindex) < 0) {
+        snprintf(d->text, sizeof(d->text), "af: ring on %.15s: %s; packets go by UDP sockets",
+                 d->link.name, strerror(errno));
+        smt_af_ring_close(d);
+        return SMT_EUNSUPPORTED;
+    }
+    return 0;
+}
+
+void smt_af_ring_close(struct smt_af *d)
+{
+    if (d->rx.ring != NULL)
+        munmap(d->rx.ring, RING_LEN);
+    d->rx.ring = NULL;
+    if (d->fd >= 0)
+        close(d->fd);
+    d->fd = -1;
+}
+
+uint32_t smt_af_ring_drops(const struct smt_af *d)
+{
+    struct tpacket_stats st = {0};
+    socklen_t len = sizeof(st);
+    return getsockopt(d->fd, SOL_PACKET, PACKET_STATISTICS, &st, &len) == 0 ? st.tp_drops : 0;
+}
+
+void smt_af_ring_lost(struct smt_af *d)
+{
+    d->is_lost = true;
+    snprintf(d->text, sizeof(d->text), "af: the link %.15s is gone; packets go by UDP sockets",
+             d->link.name);
+    for (unsigned i = 0; i < SMT_AF_PATHS; i++)
+        d->paths[i].until = 0;
+    (void)option_set(holder_fd(d), SOL_SOCKET, SO_DETACH_FILTER, 0);
+}

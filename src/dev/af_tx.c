@@ -1,0 +1,161 @@
+/* Sending whole Ethernet frames by a packet socket: one call a super-frame, or one for several.
+ *
+ * A transmit ring would save the kernel's copy, and was not taken: over veth and loopback the
+ * kernel gives a slot of the ring back as soon as the packet has changed hands, while its pages are
+ * still in the receiver's queue. Whoever writes the next packet there, before it is sealed, shows
+ * plaintext to that receiver. The queueing discipline is bypassed: what waits is bounded by the
+ * socket's buffer, and what a full queue of the driver drops is lost like any packet. */
+#include "dev/af.h"
+
+#include <errno.h>
+
+#include <smt/error.h>
+
+static struct smt_super_frame *slot_take(struct smt_super *s)
+{
+    struct smt_af_tx *tx = SMT_CONTAINER_OF(s, struct smt_af_tx, super);
+    return tx->spare[SMT_SUPER_FRAMES - 1 - s->n];
+}
+
+static void slot_give(struct smt_super *s, struct smt_super_frame *f)
+{
+    struct smt_af_tx *tx = SMT_CONTAINER_OF(s, struct smt_af_tx, super);
+    tx->spare[SMT_SUPER_FRAMES - 1 - s->n] = f;
+}
+
+void smt_af_tx_init(struct smt_af *d)
+{
+    struct smt_af_tx *tx = &d->tx;
+    tx->super.max_segs = SMT_SUPER_SEGMENTS;
+    tx->super.max_len = SMT_AF_SUPER_LEN;
+    tx->super.take = slot_take;
+    tx->super.give = slot_give;
+    for (unsigned i = 0; i < SMT_SUPER_FRAMES; i++) {
+        tx->frames[i].data = d->slots + (size_t)i * SMT_AF_SLOT + SMT_AF_HEADROOM;
+        tx->spare[i] = &tx->frames[SMT_SUPER_FRAMES - 1 - i];
+    }
+}
+
+static inline bool path_is_for(const struct smt_af_path *p, const struct smt_addr *to)
+{
+    return memcmp(p->to.ip, to->ip, sizeof(to->ip)) == 0 && p->to.scope == to->scope;
+}
+
+uint8_t *smt_af_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
+                           uint8_t prio)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    struct smt_af_tx *tx = &d->tx;
+    if (tx->last == NULL || !path_is_for(tx->last, to))
+        tx->last = smt_af_path_find(d, to);
+    /* What is too long the socket refuses better than a super-frame would. */
+    tx->last_by_socket =
+        !tx->last->by_ring || tx->last->by_socket_next || len > tx->last->max_len;
+    if (tx->last_by_socket) {
+        tx->last->by_socket_next = false;
+        tx->has_by_socket = true;
+        return d->udp->ops->tx_reserve(d->udp, to, len, prio);
+    }
+    assert(len > 0 && len <= SMT_DEV_MAX_PACKET && prio < 8);
+    uint8_t *p = smt_super_reserve(&tx->super, to, len, prio);
+    if (SMT_UNLIKELY(p == NULL))
+        d->stats.tx_full++;
+    return p;
+}
+
+void smt_af_tx_unreserve(struct smt_dev *dev)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    if (d->tx.last_by_socket)
+        d->udp->ops->tx_unreserve(d->udp);
+    else
+        smt_super_unreserve(&d->tx.super);
+}
+
+static void head_sent(struct smt_af *d)
+{
+    const struct smt_super_frame *f = d->tx.super.queue[d->tx.super.head];
+    d->stats.tx_frames++;
+    d->stats.tx_packets += f->n_segs;
+    d->stats.tx_bytes += smt_super_len(f);
+    smt_super_head_release(&d->tx.super);
+}
+
+/* The kernel refused the first frame. 0 to go on, else SMT_EAGAIN. */
+static int head_failed(struct smt_af *d, int error)
+{
+    const struct smt_super_frame *f = d->tx.super.queue[d->tx.super.head];
+    if (error == EINTR)
+        return 0;
+    if (error == EAGAIN || error == EWOULDBLOCK) {
+        d->stats.tx_full++;
+        return SMT_EAGAIN;
+    }
+    if (error == EMSGSIZE)
+        d->stats.tx_too_big += f->n_segs;
+    else
+        d->stats.tx_errors += f->n_segs;
+    smt_super_head_release(&d->tx.super);
+    if (error == ENXIO || error == ENODEV)
+        smt_af_ring_lost(d);
+    /* The driver's queue was full, or there is no carrier: the kernel has dropped this frame, the
+     * others wait. */
+    return error == ENOBUFS ? SMT_EAGAIN : 0;
+}
+
+/* The whole frame with its headers; false when the way has changed since it was reserved. */
+static bool frame_complete(struct smt_af *d, const struct smt_super_frame *f, struct iovec *out)
+{
+    const struct smt_af_path *path = smt_af_path_find(d, &f->to);
+    if (!path->by_ring)
+        return false;
+    size_t headers_len;
+    out->iov_base = smt_af_headers_write(d, path, f, &headers_len);
+    out->iov_len = headers_len + smt_super_len(f);
+    return true;
+}
+
+/* The first frame, or several by one call. 0 to go on, else SMT_EAGAIN. */
+static int queue_send(struct smt_af *d)
+{
+    const struct smt_super *s = &d->tx.super;
+    struct mmsghdr msgs[SMT_SUPER_FRAMES];
+    struct iovec iov[SMT_SUPER_FRAMES];
+    uint32_t n = 0;
+    while (n < s->n && frame_complete(d, smt_super_at(s, n), &iov[n])) {
+        msgs[n].msg_hdr = (struct msghdr){.msg_iov = &iov[n], .msg_iovlen = 1};
+        n++;
+    }
+    if (n == 0)
+        return head_failed(d, EHOSTUNREACH);
+    d->stats.tx_calls++;
+    int sent;
+    if (n == 1)
+        sent = send(d->fd, iov[0].iov_base, iov[0].iov_len, 0) < 0 ? -1 : 1;
+    else
+        sent = sendmmsg(d->fd, msgs, n, 0);
+    if (sent < 0)
+        return head_failed(d, errno);
+    for (int i = 0; i < sent; i++)
+        head_sent(d);
+    return 0;
+}
+
+int smt_af_tx_flush(struct smt_dev *dev)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    struct smt_super *s = &d->tx.super;
+    int r = 0;
+    while (s->n > 0 && r == 0)
+        r = queue_send(d);
+    smt_super_flushed(s);
+    d->tx.last = NULL;
+    if (d->tx.has_by_socket) {
+        int by_socket = d->udp->ops->tx_flush(d->udp);
+        if (by_socket != SMT_EAGAIN)
+            d->tx.has_by_socket = false;
+        if (by_socket < 0)
+            r = by_socket;
+    }
+    return r;
+}
