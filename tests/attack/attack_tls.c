@@ -309,6 +309,44 @@ static void replayed_handshake(void **state)
     }
 }
 
+static bool spoil_all(struct rig *rig, struct rig_packet *p)
+{
+    if (smt_prng_below(&rig->rng, 4) == 0)
+        p->data[smt_prng_below(&rig->rng, p->len)] ^= 0x55;
+    return true;
+}
+
+static unsigned hex_run(const char *text)
+{
+    unsigned most = 0, n = 0;
+    for (; *text != '\0'; text++) {
+        n = strchr("0123456789abcdefABCDEF", *text) != NULL ? n + 1 : 0;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+/* S13, the logs: handshakes and records that fail leave lines without a byte of what they held. */
+static void s13_logs_hold_no_bytes(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct smt_session *s;
+    rig_open(&rig, false, 5 * SMT_SEC);
+    assert_true(rig_connect(&rig, 0, 1, 5 * SMT_SEC, &s));
+    rig.hook = spoil_all;
+    for (unsigned i = 0; i < 20; i++)
+        rig_call(&rig, 0, s, 5000);
+    assert_true(rig_counter(&rig, 1, "drop_auth") > 5);
+    struct forger f = {.left = UINT32_MAX};
+    rig.hook = forge;
+    rig.arg = &f;
+    (void)rig_connect(&rig, 0, 1, 10 * SMT_SEC, &s);
+    assert_true(strlen(rig.log) > 100);
+    assert_in_range(hex_run(rig.log), 0, 15);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +361,7 @@ int main(void)
         cmocka_unit_test(a_wrong_name_is_asked_once),
         cmocka_unit_test(reflected_hello),
         cmocka_unit_test(replayed_handshake),
+        cmocka_unit_test(s13_logs_hold_no_bytes),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

@@ -164,7 +164,10 @@ static const struct smt_dev_ops rig_ops = {
 
 static void log_line(void *arg, int level, const char *text)
 {
-    (void)arg;
+    struct rig *rig = arg;
+    size_t len = strlen(rig->log);
+    if (len + strlen(text) + 2 < sizeof(rig->log))
+        snprintf(rig->log + len, sizeof(rig->log) - len, "%s\n", text);
     if (getenv("SMT_TEST_LOG") != NULL)
         fprintf(stderr, "[%d] %s\n", level, text);
 }
@@ -190,6 +193,7 @@ void rig_open(struct rig *rig, bool with_psk, uint64_t handshake_timeout)
             config.ca_file = ca;
         }
         config.log = log_line;
+        config.log_arg = rig;
         config.error_text = text;
         config.error_text_len = sizeof(text);
         if (smt_ctx_open(&config, &end->ctx) < 0)

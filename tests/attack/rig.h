@@ -37,6 +37,7 @@ struct rig {
     void *arg;
     struct smt_prng rng;
     uint64_t n_packets;
+    char log[65536]; /* what the library logged */
     struct rig_wire *wire;
 };
 

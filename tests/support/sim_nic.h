@@ -13,6 +13,7 @@ struct sim_nic {
     unsigned max_ctxs;  /* more than these push the oldest out; 0: none is ever free */
     bool is_unsupported;
     bool is_wrong;      /* what it seals nobody can open */
+    bool is_blind;      /* it seals nothing: what it is given leaves as it is */
     uint32_t lose;      /* parts of 10,000: its contexts are gone at a record */
     uint64_t n_opened, n_closed, n_sealed, n_lost;
     uint64_t next;
