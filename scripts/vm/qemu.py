@@ -31,15 +31,16 @@ def shell(kernel, initrd):
     return subprocess.call(command(kernel, initrd, "mon:stdio", "lab.shell"))
 
 
-def follow(kernel, initrd, work, listener):
+def follow(kernel, initrd, work, listener, words="", prefix=(), extra=()):
     """Runs a guest and hands each line of its port `results` to listener.line(), until that says
     False. Returns why it ended: "told" (by the listener), "ended" (QEMU did, by itself) or "hung"
-    (nothing was said for listener.patience() seconds)."""
+    (nothing was said for listener.patience() seconds). `words` go to the guest's kernel, `extra` to
+    QEMU, which `prefix` runs."""
     # The chardev counts as closed once its input ends, so that is a pipe nobody writes to.
     with open(work / "qemu.log", "wb") as log:
         guest = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--"] +
-            command(kernel, initrd, f"file:{work / 'console.log'}") +
+            [*prefix, "setpriv", "--pdeathsig", "KILL", "--"] +
+            command(kernel, initrd, f"file:{work / 'console.log'}", words) + list(extra) +
             ["-chardev", "stdio,id=results,signal=off",
              "-device", "virtserialport,chardev=results,name=results"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
