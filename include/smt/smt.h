@@ -170,6 +170,7 @@ struct smt_session_info {
     uint64_t rtt_min_ns;       /* 0 = not measured */
     uint32_t open_calls;
     uint8_t peer_key_sha256[32]; /* of the peer's SPKI; zero without certificate */
+    char sealing[160];           /* "nic", or "cpu" and why: "cpu: this device leaves it to …" */
 };
 SMT_API int smt_session_get_info(const struct smt_session *session, struct smt_session_info *info);
 

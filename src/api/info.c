@@ -31,6 +31,10 @@ static void stats_fill(const struct smt_link *link, struct smt_session_info *inf
     info->handshake_ns = stats.handshake_ns;
     info->rtt_min_ns = stats.rtt_min;
     info->open_calls = stats.open_calls;
+    struct smt_dev *dev = link->ep->dev;
+    const char *why = dev->ops->sealer(dev) == NULL ? dev->ops->why_no_seal(dev) : stats.no_nic;
+    snprintf(info->sealing, sizeof(info->sealing), "%s%s", why == NULL ? "nic" : "cpu: ",
+             why == NULL ? "" : why);
 }
 
 int smt_session_get_info(const struct smt_session *session, struct smt_session_info *info)

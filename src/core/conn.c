@@ -677,6 +677,7 @@ void smt_conn_stats(const struct smt_conn *c, struct smt_conn_stats *out)
         .rtt_last = c->pacer.rtt_last,
         .handshake_ns = c->up_at > c->opened_at ? c->up_at - c->opened_at : 0,
         .max_rate = c->path.rate,
+        .no_nic = smt_nic_why_not(c),
         .up = c->state == SMT_CONN_UP,
     };
 }

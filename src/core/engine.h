@@ -194,6 +194,7 @@ struct smt_conn_stats {
     uint32_t epoch, mtu, open_calls;
     uint64_t rtt_min, rtt_last, handshake_ns;
     uint64_t max_rate;       /* largest delivery rate seen, bytes/s */
+    const char *no_nic;      /* why the CPU seals, static; NULL: the NIC does */
     bool up;
 };
 void smt_conn_stats(const struct smt_conn *c, struct smt_conn_stats *out);

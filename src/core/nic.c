@@ -196,6 +196,27 @@ bool smt_nic_test_again(struct smt_rpc *r)
     return false;
 }
 
+const char *smt_nic_why_not(const struct smt_conn *c)
+{
+    const struct smt_nic *n = &c->nic;
+    if (c->e->config.sealer == NULL)
+        return "the device does not seal";
+    switch (n->state) {
+    case SMT_NIC_ON:
+        return NULL;
+    case SMT_NIC_TESTING:
+        return "the peer has not answered the NIC's test record yet";
+    case SMT_NIC_DENIED:
+        return "the NIC cannot seal with this cipher, or the peer could not open what it sealed";
+    default:
+        break;
+    }
+    if (!c->may_burst)
+        return "the peer takes no records in slices, or not by IPv4";
+    return n->retry_at > 0 ? "the NIC has no context for this session now"
+                           : "no record was worth a NIC's context yet";
+}
+
 void smt_nic_fini(struct smt_conn *c)
 {
     if (c->nic.state == SMT_NIC_TESTING || c->nic.state == SMT_NIC_ON)

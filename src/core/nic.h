@@ -44,6 +44,9 @@ void smt_nic_test_passed(struct smt_rpc *r);
 void smt_nic_test_failed(struct smt_rpc *r);
 bool smt_nic_test_again(struct smt_rpc *r);
 
+/* Why the CPU seals, in one phrase; NULL: the NIC does. */
+const char *smt_nic_why_not(const struct smt_conn *c);
+
 /* The conn ends. */
 void smt_nic_fini(struct smt_conn *c);
 

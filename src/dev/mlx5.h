@@ -83,7 +83,7 @@ struct smt_mlx5 {
     uint64_t now, looked_at;
     bool is_rx_armed, is_tx_armed, is_nic_armed;
     unsigned n_rx_events, n_tx_events, n_nic_events;
-    uint64_t recoveries_since;
+    uint64_t recovered_at_good;
     uint32_t n_recoveries;
     bool is_lost;
     const char *why_lost;

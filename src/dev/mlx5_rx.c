@@ -283,16 +283,16 @@ static void look_now_and_then(struct smt_mlx5 *d, bool is_idle)
 static void rx_recover(struct smt_mlx5 *d)
 {
     enum { MAX_RECOVERIES = 64 };
-    uint64_t now = smt_mlx5_now();
-    if (now - d->recoveries_since > SMT_SEC) {
-        d->recoveries_since = now;
+    smt_mlx5_tx_reap(d);
+    /* So many without anything that went well in between. */
+    uint64_t good = d->tx.sq.n_good + d->stats.rx_packets;
+    if (good != d->recovered_at_good)
         d->n_recoveries = 0;
-    }
+    d->recovered_at_good = good;
     if (d->n_recoveries++ >= MAX_RECOVERIES) {
         smt_mlx5_lose(d, "the queue pair of the mlx5 device fails again and again");
         return;
     }
-    smt_mlx5_tx_reap(d);
     smt_mlx5_tx_forget(d);
     /* Frames that wait are lost with their buffers. */
     if (smt_mlx5_sq_reset(&d->tx.sq, NULL, NULL) < 0) {

@@ -358,7 +358,12 @@ static int objects_init(struct smt_mlx5_seal *s, const char **what)
     if (s->cq == NULL)
         return -errno;
     const struct smt_mlx5_sq_config c = {
-        .ctx = s->d->port.ctx, .pd = s->pd, .send_cq = s->cq, .recv_cq = s->cq, .depth = DEPTH};
+        .ctx = s->d->port.ctx,
+        .pd = s->pd,
+        .send_cq = s->cq,
+        .recv_cq = s->cq,
+        .depth = DEPTH,
+        .has_lso = true};
     r = smt_mlx5_sq_init(&s->sq, &c);
     if (r < 0)
         return r;

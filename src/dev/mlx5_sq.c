@@ -40,11 +40,14 @@ int smt_mlx5_sq_init(struct smt_mlx5_sq *q, const struct smt_mlx5_sq_config *c)
                 .max_send_sge = SMT_MLX5_MAX_SEGS,
                 .max_recv_sge = c->recv_depth > 0},
         .qp_type = IBV_QPT_RAW_PACKET,
-        .comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_MAX_TSO_HEADER |
-                     IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
+        .comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS |
+                     (c->has_lso ? IBV_QP_INIT_ATTR_MAX_TSO_HEADER : 0),
         .pd = c->pd,
-        .max_tso_header = SMT_MLX5_MAX_HDR,
+        .max_tso_header = c->has_lso ? SMT_MLX5_MAX_HDR : 0,
     };
+    /* Without it only the pieces make a slot of the ring large: as many as a request has bytes. */
+    if (!c->has_lso)
+        attr.cap.max_send_sge = SMT_MLX5_MAX_WQE / SMT_MLX5_UNIT - 3;
     struct mlx5dv_qp_init_attr dv = {
         .comp_mask = MLX5DV_QP_INIT_ATTR_MASK_SEND_OPS_FLAGS,
         .send_ops_flags = MLX5DV_QP_EX_WITH_RAW_WQE,
@@ -105,6 +108,7 @@ int smt_mlx5_sq_reap(struct smt_mlx5_sq *q)
             if ((uint32_t)(wc->wr_id >> 32) != q->life || done - q->done > q->posted - q->done)
                 continue; /* of a life before a reset */
             q->done = done;
+            q->n_good += wc->status == IBV_WC_SUCCESS;
             if (SMT_UNLIKELY(wc->status != IBV_WC_SUCCESS)) {
                 q->n_errors += !q->is_suspect;
                 if (!q->is_suspect)

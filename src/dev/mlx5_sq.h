@@ -18,6 +18,7 @@ struct smt_mlx5_sq_config {
     struct ibv_pd *pd;
     struct ibv_cq *send_cq, *recv_cq;
     uint32_t depth, recv_depth; /* powers of two, at least 2 * SIGNAL_EVERY; recv_depth 0: none */
+    bool has_lso;
 };
 
 struct smt_mlx5_sq {
@@ -30,7 +31,7 @@ struct smt_mlx5_sq {
     uint32_t life;      /* counts resets: completions of a former life differ in it */
     bool is_suspect;    /* an error was seen: reset it */
     bool is_begun;      /* requests wait for the doorbell */
-    uint64_t n_errors;
+    uint64_t n_errors, n_good;  /* completions */
     uint32_t vendor_error; /* of the last one */
 };
 

@@ -81,7 +81,8 @@ int smt_mlx5_tx_init(struct smt_mlx5 *d, const struct smt_dev_config *config)
                                          .send_cq = tx->cq,
                                          .recv_cq = d->rx.cq,
                                          .depth = DEPTH,
-                                         .recv_depth = d->rx.depth};
+                                         .recv_depth = d->rx.depth,
+                                         .has_lso = smt_mlx5_max_tso(&d->port.attr) > 0};
     int r = smt_mlx5_sq_init(&tx->sq, &c);
     return r < 0 ? smt_mlx5_fail_create(d, config, "raw packet queue pair", r) : 0;
 }

@@ -33,6 +33,7 @@ struct client {
     unsigned n_ports;
     pthread_barrier_t barrier;
     atomic_int exit_code; /* the first failure wins */
+    atomic_ullong sealed, sealed_nic; /* records, of workers that have closed */
     bool stop;            /* written by thread 0 between barriers */
     double cpu_start, cpu_s;
     struct result result;
@@ -407,9 +408,25 @@ static void run_sizes(struct client *c, unsigned index)
     }
 }
 
+/* Who sealed what this worker sent. */
+static void note_sealing(struct client *c, const struct worker *w)
+{
+    enum { MAX_COUNTERS = 256 };
+    struct smt_counter counters[MAX_COUNTERS];
+    int n = smt_ep_counters(w->ep, counters, MAX_COUNTERS);
+    for (int i = 0; i < n && i < MAX_COUNTERS; i++) {
+        if (strcmp(counters[i].name, "records_sealed") == 0) {
+            atomic_fetch_add(&c->sealed, counters[i].value);
+        } else if (strcmp(counters[i].name, "records_sealed_nic") == 0) {
+            atomic_fetch_add(&c->sealed_nic, counters[i].value);
+        }
+    }
+}
+
 static void close_worker(struct client *c, struct worker *w)
 {
     if (w->ep != NULL) {
+        note_sealing(c, w);
         if (w->fatal == 0 && atomic_load(&c->exit_code) == TOOL_OK) {
             int rc = smt_ep_drain(w->ep, deadline_ns(c));
             if (rc != 0) {
@@ -501,6 +518,10 @@ static void run_threads(struct client *c)
 static void say_bye(struct client *c)
 {
     struct worker *w = &c->workers[0];
+    struct smt_session_info info = {.size = sizeof(info)};
+    if (w->n_sessions > 0 && smt_session_get_info(w->sessions[0], &info) == 0) {
+        memcpy(c->report.sealing, info.sealing, sizeof(c->report.sealing));
+    }
     if (w->n_sessions == 0 || w->fatal != 0 || c->options->contents != CONTENTS_OWN ||
         atomic_load(&c->exit_code) == TOOL_CONNECTION) {
         return;
@@ -567,6 +588,8 @@ int bench_client(const struct options *o, struct smt_ctx *ctx)
         say_error("interrupted");
         fail(c, TOOL_ERRORS);
     }
+    c->report.sealed = atomic_load(&c->sealed);
+    c->report.sealed_nic = atomic_load(&c->sealed_nic);
     rc = report_close(&c->report);
     int first = atomic_load(&c->exit_code);
     free(c->workers);

@@ -192,6 +192,10 @@ static void write_json(struct report *r)
     json_string(&j, "cipher", r->peer.cipher);
     json_string(&j, "cipher_impl", r->peer.cipher_impl);
     json_string(&j, "auth", auth_word(r->peer.auth));
+    json_string(&j, "crypto", r->sealed_nic > 0 ? "nic" : "cpu");
+    json_string(&j, "sealing", r->sealing);
+    json_uint(&j, "records_sealed", r->sealed);
+    json_uint(&j, "records_sealed_nic", r->sealed_nic);
     json_real(&j, "handshake_us", (double)r->peer.handshake_ns / 1e3);
     json_string(&j, "peer", r->peer.peer);
     json_uint(&j, "mtu", r->peer.mtu);
@@ -223,7 +227,10 @@ int report_close(struct report *r)
     int rc = TOOL_OK;
     progress_clear();
     if (r->n_results > 0) {
-        fprintf(r->table, "%s\n", rule);
+        fprintf(r->table, "%s\n crypto: %s, %llu of %llu records sealed by the NIC%s%s%s\n", rule,
+                r->sealed_nic > 0 ? "nic" : "cpu", (unsigned long long)r->sealed_nic,
+                (unsigned long long)r->sealed, r->sealing[0] != '\0' ? " (" : "", r->sealing,
+                r->sealing[0] != '\0' ? ")" : "");
         fflush(r->table);
     }
     if (r->json != NULL) {

@@ -12,6 +12,9 @@ struct report {
     FILE *json;            /* NULL: not wanted */
     FILE *hdr;             /* NULL: not wanted */
     struct smt_session_info peer;
+    /* By whom records were sealed, all threads together; why not by a NIC. */
+    uint64_t sealed, sealed_nic;
+    char sealing[160];
     struct result *results; /* grown by report_add */
     unsigned n_results;
 };
