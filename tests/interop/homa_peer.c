@@ -3,8 +3,8 @@
  *
  * usage: homa_peer serve PROFILE HOST PORT [TAP]
  *        homa_peer call PROFILE PEER SIZE N [TAP]
- * The server says "port N" when it can be called, and ends by SIGTERM. The caller says
- * "N calls of SIZE bytes" and exits with 0 when all came back. */
+ * Keys of smt1 are in SMT_KEYS_FILE. The server says "port N" when it can be called, and ends by
+ * SIGTERM. The caller says "N calls of SIZE bytes" and exits with 0 when all came back. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +38,7 @@ static void open_all(const char *profile, const char *host, int port, const char
     config.device = "ip";
     config.profile = profile;
     config.tap = tap;
+    config.keys_file = getenv("SMT_KEYS_FILE");
     config.error_text = text;
     config.error_text_len = sizeof(text);
     if (smt_ctx_open(&config, &ctx) < 0)
@@ -68,6 +69,8 @@ static int serve(void)
                     die("smt_reply", smt_error_text(ctx));
                 n++;
             } else if (ev->type == SMT_EV_SENT || ev->type == SMT_EV_FAILED) {
+                if (ev->type == SMT_EV_FAILED)
+                    printf("a reply failed: %s\n", smt_error_name(ev->error));
                 smt_release(ev->user);
             }
         }
