@@ -101,7 +101,7 @@ struct smt_conn {
     uint64_t rest_at;    /* when to look whether there is still work */
     uint64_t tell_at;    /* when finished ids are told unless a record told them before */
     uint64_t credit_at;  /* when to ask for credit that never came */
-    uint64_t contest_at; /* another responder spoke up: when this handshake is given up */
+    uint64_t contest_at; /* when a handshake whose responder may be false is given up */
     uint64_t doubt_since, doubt_at; /* NO_SESSION came; when its truth is judged */
     uint8_t n_doubts;    /* questions without answer since then */
 };

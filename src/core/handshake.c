@@ -10,7 +10,7 @@
 #include "core/state.h"
 
 /* Another responder's word against the one that spoke first: one of them is false, and if it was
- * the first, nothing comes of this handshake. */
+ * the first, nothing comes of this handshake. It is given up soon, so that it can be repeated. */
 static const uint64_t contest_wait = 100 * SMT_MSEC;
 
 static struct smt_map_key peer_key(uint64_t peer_id, const struct smt_addr *from)
@@ -86,7 +86,7 @@ static bool peer_id_learn(struct smt_conn *c, uint64_t now, const struct smt_hdr
     if (hdr->source_id == 0)
         return false;
     if (c->peer_id != 0) {
-        if (c->initiator && c->state == SMT_CONN_AWAIT_KEYS && c->contest_at == SMT_NEVER) {
+        if (c->initiator && c->state == SMT_CONN_AWAIT_KEYS && c->contest_at > now + contest_wait) {
             c->contest_at = now + contest_wait;
             smt_conn_arm(c, now);
         }
@@ -96,6 +96,9 @@ static bool peer_id_learn(struct smt_conn *c, uint64_t now, const struct smt_hdr
         return false;
     c->peer_id = hdr->source_id;
     c->in_hs_map = true;
+    /* And if it was nobody, the true responder drops what we send to that id. */
+    if (c->state == SMT_CONN_AWAIT_KEYS)
+        c->contest_at = now + c->e->config.handshake_timeout / 2;
     return true;
 }
 

@@ -344,7 +344,8 @@ static void amplification(void **state)
 
 struct contest {
     struct pair p;
-    bool late; /* the false one speaks after the true one */
+    bool late;   /* the false one speaks after the true one */
+    bool cookie; /* after the cookie, but before the true one */
     unsigned n_forged;
     int error;
     uint64_t down_at;
@@ -356,6 +357,8 @@ static enum sim_verdict forge_responder(void *arg, struct simnet *net, struct si
     const struct sim_host *speaker = c->late ? c->p.b : c->p.a;
     if (pkt->from != speaker->number || pkt->data[13] != SMT_KIND_HANDSHAKE || c->n_forged > 0)
         return SIM_PASS;
+    if (c->cookie && pkt->data[38] == 0)
+        return SIM_PASS;
     c->n_forged++;
     uint64_t id = smt_get_be64(pkt->data + (c->late ? 20 : 28));
     uint8_t bytes[200] = {0};
@@ -364,9 +367,10 @@ static enum sim_verdict forge_responder(void *arg, struct simnet *net, struct si
                                 .dport = c->p.a->addr.port,
                                 .session_id = id,
                                 .source_id = 0x666,
-                                .tls_len = 100};
+                                .tls_len = 0};
     smt_hdr_encode(&hdr, bytes);
-    simnet_inject(net, &c->p.b->addr, c->p.a->number, bytes, 144, c->late ? 20 * SMT_USEC : 1);
+    simnet_inject(net, &c->p.b->addr, c->p.a->number, bytes, SMT_HS_HDR_LEN,
+                  c->late ? 20 * SMT_USEC : 1);
     return SIM_PASS;
 }
 
@@ -384,9 +388,10 @@ static void contest_event(void *arg, struct sim_host *host, const struct smt_eng
 static void false_responder(void **state)
 {
     (void)state;
-    for (unsigned late = 0; late < 2; late++) {
+    for (unsigned when = 0; when < 3; when++) {
         struct contest c = {.p = pair_new(sim_seed(231), &clean_link, CHECKING_FAST),
-                            .late = late != 0};
+                            .cookie = when == 1,
+                            .late = when == 2};
         pair_start(&c.p);
         c.p.net->hook = forge_responder;
         c.p.net->hook_arg = &c;
@@ -402,8 +407,11 @@ static void false_responder(void **state)
             SIM_CHECK(c.p.net, c.error == 0, "ended: %d", c.error);
         } else {
             simnet_sleep(c.p.net, SMT_SEC);
+            /* Before the cookie: then the true one never speaks of itself. */
+            simnet_sleep(c.p.net, 2 * SMT_SEC);
             SIM_CHECK(c.p.net, c.error == SMT_EPROTO, "error %d", c.error);
-            SIM_CHECK(c.p.net, c.down_at < began + 200 * SMT_MSEC, "late");
+            uint64_t most = c.cookie ? 200 * SMT_MSEC : 2600 * SMT_MSEC;
+            SIM_CHECK(c.p.net, c.down_at < began + most, "late");
         }
         simnet_sleep(c.p.net, 10 * SMT_SEC);
         pair_free(&c.p);

@@ -149,6 +149,22 @@ static void copied_packets_move_nobody(void **state)
     }
 }
 
+/* The same while the way to the old address is closed for a while: as long as nobody answers at the
+ * new one, nobody is followed there. */
+static void silent_addresses_are_not_followed(void **state)
+{
+    (void)state;
+    struct detour d;
+    detour_begin(&d, 224);
+    d.copies = true;
+    simnet_link(d.net, 1, 0)->dark_from = d.net->now;
+    simnet_link(d.net, 1, 0)->dark_until = d.net->now + 500 * SMT_MSEC;
+    detour_load(&d);
+    SIM_CHECK(d.net, sim_counter(d.b->engine, "moves_checked") > 0, "not tried");
+    SIM_CHECK(d.net, sim_counter(d.b->engine, "peers_moved") == 0, "it was followed");
+    detour_end(&d);
+}
+
 /* Packets that do not open start no check at all. */
 static void forged_packets_from_elsewhere(void **state)
 {
@@ -193,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_peer_that_moves_is_followed),
         cmocka_unit_test(copied_packets_move_nobody),
+        cmocka_unit_test(silent_addresses_are_not_followed),
         cmocka_unit_test(forged_packets_from_elsewhere),
         cmocka_unit_test(a_peer_of_many_addresses),
     };
