@@ -266,6 +266,41 @@ def faults(lab, scale):
     check(injected >= 10 * scale, "%d faults only" % injected)
 
 
+def late(lab, scale):
+    """A NIC that reads memory long after the doorbell, completions that come late and in lots, and
+    receive queues without PAUSE: memory given back too early would be a complaint."""
+    knobs = "full,lazy_us=300,cqe_batch=8,cqe_delay_us=500,rq_drop=1,loss=0.01"
+    for mode in ([], ["-e"]):
+        _, c = lab.pair(knobs, knobs, tool="smt_bw",
+                        args=[*mode, "-n", str(max(4, 40 * scale // 100)), "-t", "4", "-s",
+                              "300000"])
+        check(c["tls_records"] > 10, "%d records by the NIC" % c["tls_records"])
+
+
+def reset(lab, scale):
+    """The part is pulled out: the program ends with an error and does not hang."""
+    for mode in ([], ["-e"]):
+        wire = lab.wire()
+        s = lab.start("b", wire, "full", "smt_bw", "-e", "-d", "mlx5")
+        c = None
+        try:
+            check("waiting" in s.stdout.readline(), "no server")
+            c = lab.start("a", wire, "full", "smt_bw", *mode, "-d", "mlx5", "-s", "100000", "-D",
+                          "60", "10.99.0.2")
+            time.sleep(2)
+            with open("%s/control.%d.0" % (wire, c.pid), "w") as f:
+                f.write("reset\n")
+            out, err = c.communicate(timeout=30)
+            check(c.returncode > 0, "exit %s\n%s%s" % (c.returncode, out, err))
+            print("    " + err.strip().splitlines()[-1])
+        finally:
+            for p in (c, s):
+                if p is not None and p.poll() is None:
+                    p.kill()
+                    p.wait()
+        check(lab.complaints(wire) == "", lab.complaints(wire))
+
+
 def sessions(lab, scale):
     """Many sessions, messages interleaved: how often a context is programmed anew."""
     n = max(10, 500 * scale // 100)
@@ -279,7 +314,8 @@ def sessions(lab, scale):
     check(c["wqe_static"] < records, "a static a record")
 
 
-SCENARIOS = {f.__name__: f for f in (sizes, ciphers, profiles, refusals, faults, sessions)}
+SCENARIOS = {f.__name__: f for f in (sizes, ciphers, profiles, refusals, faults, late, reset,
+                                     sessions)}
 
 
 def main():
