@@ -332,6 +332,18 @@ struct smt_device_info {
 };
 SMT_API int smt_device_list(struct smt_device_info *out, unsigned n);
 
+/* The steps between this machine and a NIC that seals, tried in their order on one device
+ * ("mlx5_0", "eth0"; NULL = the first mlx5 one): up to n of 16; returns how many were got to.
+ * Objects are made and destroyed, nothing is sent. */
+enum smt_probe_result { SMT_PROBE_GOOD, SMT_PROBE_BAD, SMT_PROBE_REMARK };
+struct smt_device_probe {
+    unsigned number;              /* 1 ... 16 */
+    enum smt_probe_result result;
+    char what[40];
+    char text[256];               /* what was found, and what helps */
+};
+SMT_API int smt_device_probe(const char *device, struct smt_device_probe *out, unsigned n);
+
 /* Memory facts of the process for smt_info: bytes of key memory that could not be locked. */
 SMT_API uint64_t smt_secret_unlocked_bytes(void);
 

@@ -1,6 +1,8 @@
 /* Looking inside: a session's facts, the machine's devices, the library's version. */
 #include "api/api.h"
 
+#include "dev/mlx5_probe.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -77,6 +79,19 @@ int smt_device_list(struct smt_device_info *out, unsigned n)
     }
     smt_mem_free(reports);
     return n_known;
+}
+
+static_assert(sizeof(struct smt_device_probe) == sizeof(struct smt_mlx5_probe) &&
+                  (int)SMT_PROBE_GOOD == (int)SMT_PROBE_OK &&
+                  (int)SMT_PROBE_BAD == (int)SMT_PROBE_NO &&
+                  (int)SMT_PROBE_REMARK == (int)SMT_PROBE_NOTE,
+              "filled in place");
+
+int smt_device_probe(const char *device, struct smt_device_probe *out, unsigned n)
+{
+    if (out == NULL && n > 0)
+        return smt_fail_static(NULL, SMT_EINVAL, "out is NULL");
+    return (int)smt_mlx5_probe(device, (struct smt_mlx5_probe *)out, n);
 }
 
 uint64_t smt_secret_unlocked_bytes(void)

@@ -43,6 +43,8 @@ struct backend {
 struct facts {
     struct smt_device_info devices[MAX_DEVICES];
     int n_devices;
+    struct smt_device_probe probes[16];
+    int n_probes;
     struct backend backends[4];
     unsigned n_backends;
     char flags[256];
@@ -156,6 +158,7 @@ static int gather(struct facts *f)
     if (f->n_devices > MAX_DEVICES) {
         f->n_devices = MAX_DEVICES;
     }
+    f->n_probes = smt_device_probe(NULL, f->probes, sizeof(f->probes) / sizeof(f->probes[0]));
     probe_backends(f);
     read_cpu_flags(f);
     probe_udp(f);
@@ -167,6 +170,11 @@ static int gather(struct facts *f)
         snprintf(f->kernel.release, sizeof(f->kernel.release), "unknown");
     }
     return TOOL_OK;
+}
+
+static const char *result_word(enum smt_probe_result result)
+{
+    return result == SMT_PROBE_GOOD ? "ok" : result == SMT_PROBE_BAD ? "NO" : "-";
 }
 
 static void print_text(const struct facts *f)
@@ -185,6 +193,11 @@ static void print_text(const struct facts *f)
         if (!d->usable && d->reason[0] != '\0') {
             printf("  %-12s why        %s\n", "", d->reason);
         }
+    }
+    printf("\nsealing by the NIC (mlx5)\n");
+    for (int i = 0; i < f->n_probes; i++) {
+        const struct smt_device_probe *p = &f->probes[i];
+        printf("  %2u %-17s %-4s %s\n", p->number, p->what, result_word(p->result), p->text);
     }
     printf("\nciphers\n");
     for (unsigned i = 0; i < f->n_backends; i++) {
@@ -224,6 +237,17 @@ static void write_json(const struct facts *f, FILE *out)
         json_bool(&j, "usable", d->usable != 0);
         json_string(&j, "reason", d->reason);
         json_string(&j, "addresses", d->addresses);
+        json_close_object(&j);
+    }
+    json_close_array(&j);
+    json_open_array(&j, "nic_sealing");
+    for (int i = 0; i < f->n_probes; i++) {
+        const struct smt_device_probe *p = &f->probes[i];
+        json_open_object(&j, NULL);
+        json_uint(&j, "number", p->number);
+        json_string(&j, "what", p->what);
+        json_string(&j, "result", result_word(p->result));
+        json_string(&j, "text", p->text);
         json_close_object(&j);
     }
     json_close_array(&j);

@@ -305,7 +305,7 @@ def sessions(lab, scale):
     """Many sessions, messages interleaved: how often a context is programmed anew."""
     n = max(10, 500 * scale // 100)
     report, c = lab.pair("full", "full", tool="smt_bw",
-                         args=["-e", "-S", str(n), "-t", str(n), "-n", str(6 * n), "-s", "60000"],
+                         args=["-e", "-S", str(n), "-t", str(min(n, 64)), "-n", str(8 * n), "-s", "60000"],
                          timeout=300)
     records = c["tls_records"]
     print("    %d sessions: %d records by the NIC of %d, %d static: %.3f a record; %d contexts" %
