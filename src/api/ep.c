@@ -150,6 +150,7 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ec.rx_window = ep->dev->ops->rx_capacity(ep->dev);
     ec.bursts = (ep->dev->ops->caps & SMT_DEV_CAP_RAW) != 0;
     ec.sealer = ep->dev->ops->sealer(ep->dev);
+    ec.tune.link_mbps = ep->dev->ops->link_mbps(ep->dev);
     ec.max_open_rpcs = c->max_open_rpcs;
     ec.max_conn_bytes = c->max_session_bytes;
     ec.max_bytes = c->max_ep_bytes;

@@ -91,6 +91,7 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
     smt_stateless_init(&e->stateless);
     smt_half_open_init(&e->half_open);
     smt_asks_init(&e->asks);
+    smt_pace_init(&e->pace, e->config.tune.link_mbps, e->config.tune.pace_ns);
     smt_cutoffs_init(&e->cutoffs, e->config.tune.n_prios, e->config.tune.unsched_most);
     e->stateless.tokens_at = now;
     int rc = pools_init(e);
@@ -216,6 +217,7 @@ static void enter(struct smt_engine *e, uint64_t now)
         posted_take(e, now);
     if (SMT_UNLIKELY(e->memory.due))
         smt_memory_run(e);
+    smt_pace_look(&e->pace, now);
 }
 
 /* ---- in ---- */
@@ -273,14 +275,21 @@ uint64_t smt_engine_deadline(const struct smt_engine *e)
 {
     if (!smt_list_is_empty(&e->posted) || e->memory.due)
         return e->now;
-    return smt_wheel_next(&e->wheel);
+    uint64_t wheel = smt_wheel_next(&e->wheel), pace = smt_pace_deadline(&e->pace);
+    return pace < wheel ? pace : wheel;
 }
 
 /* ---- out ---- */
 
+/* Does the first message in order wait for the device's queue? */
+static bool is_paced(const struct smt_engine *e)
+{
+    return e->pace.is_held && smt_srpt_first(&e->srpt)->tx.len > SMT_SRPT_SHORT_LEN;
+}
+
 bool smt_engine_tx_pending(const struct smt_engine *e)
 {
-    return !smt_srpt_is_empty(&e->srpt) || !smt_list_is_empty(&e->posted) ||
+    return (!smt_srpt_is_empty(&e->srpt) && !is_paced(e)) || !smt_list_is_empty(&e->posted) ||
            !smt_list_is_empty(&e->ctl_ready) || !smt_list_is_empty(&e->acks_due) ||
            !smt_list_is_empty(&e->hs_ready) ||
            e->stateless.n > 0 || e->memory.due;
@@ -322,7 +331,14 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
         struct smt_conn *c = r->conn;
         enum smt_sent sent = SMT_SENT_ONE;
         uint64_t before = e->stats.packets_sent_data;
-        for (unsigned i = 0; i < BURST_PACKETS && sent == SMT_SENT_ONE &&
+        unsigned burst = BURST_PACKETS;
+        if (SMT_UNLIKELY(e->pace.ps_per_byte > 0)) {
+            smt_pace_sent(&e->pace, now, e->stats.bytes_sent, before);
+            if (smt_pace_holds(&e->pace, now) && is_paced(e))
+                return true;
+            burst = 1;
+        }
+        for (unsigned i = 0; i < burst && sent == SMT_SENT_ONE &&
                              e->stats.packets_sent_data - before < BURST_PACKETS; i++)
             sent = e->config.profile->send(r, now, sink);
         if (sent == SMT_SENT_ONE || sent == SMT_SENT_FULL) {

@@ -551,6 +551,11 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         arm_at(r, now, now + smt_conn_patience(c, 0));
         return;
     }
+    /* Its bytes wait for their turn at the device: nobody has been asked anything. */
+    if (late && !smt_list_is_empty(&r->tx.ready)) {
+        r->heard = r->since = now;
+        late = false;
+    }
     if (late && smt_conn_is_silent(c, r->since, now)) {
         smt_conn_close(c, now, SMT_EUNREACHABLE, false);
         return;

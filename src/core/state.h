@@ -16,6 +16,7 @@
 #include "core/half_open.h"
 #include "core/incast.h"
 #include "core/memory.h"
+#include "core/pace.h"
 #include "core/srpt.h"
 #include "core/stateless.h"
 #include "core/stats.h"
@@ -52,6 +53,7 @@ struct smt_engine {
 
     struct smt_bursts bursts;
     struct smt_srpt srpt;
+    struct smt_pace pace;
     struct smt_grants grants;
     struct smt_incast incast;
     struct smt_asks asks;       /* of peers that were silent */

@@ -8,6 +8,7 @@
 /* X(name, default, least, most, unit and meaning) */
 #define SMT_TUNE_TABLE(X)                                                                          \
     X(link_mbps, 0, 0, 4000000, "Mb/s of the device, an upper bound of rates; 0 = unknown")        \
+    X(pace_ns, 100000, 0, 100000000, "ns of its time in the queue of the device; 0 = no limit")    \
     X(n_prios, 8, 1, 8, "priority levels of the network, used from 0 up")                          \
     X(overcommit, 8, 1, 16, "incoming messages granted at once")                                   \
     X(unsched_first, 10000, 1, 1 << 30, "bytes without a grant to a peer never measured")          \

@@ -30,6 +30,11 @@ static uint16_t default_port(struct smt_dev *dev)
     return 0;
 }
 
+static uint32_t default_link_mbps(struct smt_dev *dev)
+{
+    return 0;
+}
+
 static uint32_t default_rx_capacity(struct smt_dev *dev)
 {
     return 1 << 18;
@@ -81,6 +86,7 @@ static const struct smt_dev_ops defaults = {
     .fd = default_fd,
     .arm = default_arm,
     .port = default_port,
+    .link_mbps = default_link_mbps,
     .rx_capacity = default_rx_capacity,
     .mem_register = default_mem_register,
     .mem_unregister = default_mem_unregister,
@@ -105,6 +111,7 @@ void smt_dev_init(struct smt_dev *dev, const struct smt_dev_ops *row)
     DEFAULT(fd);
     DEFAULT(arm);
     DEFAULT(port);
+    DEFAULT(link_mbps);
     DEFAULT(rx_capacity);
     DEFAULT(mem_register);
     DEFAULT(mem_unregister);

@@ -120,6 +120,10 @@ struct smt_dev_ops {
 
     uint16_t (*port)(struct smt_dev *dev);
 
+    /* Speed of the link it sends into, in Mb/s, as it is now; 0: not known, or there is more than
+     * one. */
+    uint32_t (*link_mbps)(struct smt_dev *dev);
+
     /* Bytes the receive side can buffer between two rx calls. */
     uint32_t (*rx_capacity)(struct smt_dev *dev);
 

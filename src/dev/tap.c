@@ -246,6 +246,12 @@ static uint16_t tap_port(struct smt_dev *dev)
     return t->inner->ops->port(t->inner);
 }
 
+static uint32_t tap_link_mbps(struct smt_dev *dev)
+{
+    struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
+    return t->inner->ops->link_mbps(t->inner);
+}
+
 static uint32_t tap_rx_capacity(struct smt_dev *dev)
 {
     struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
@@ -323,6 +329,7 @@ static const struct smt_dev_ops tap_ops = {
     .fd = tap_fd,
     .arm = tap_arm,
     .port = tap_port,
+    .link_mbps = tap_link_mbps,
     .rx_capacity = tap_rx_capacity,
     .mem_register = tap_mem_register,
     .mem_unregister = tap_mem_unregister,

@@ -12,12 +12,14 @@
 #include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/link.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -29,6 +31,7 @@
 enum {
     RX_BUFFER_DEFAULT = 4 << 20, /* the kernel doubles it */
     TX_BUFFER = 4 << 20,
+    MBPS_MAX = 4000000,
     RX_PAYLOAD_PART = 4, /* of the kernel's count, which includes its own structures */
     MTU_MAX = 65000,
     MTU_UNKNOWN = 1232, /* IPv6's minimum: where there is no route nothing larger is promised */
@@ -176,20 +179,31 @@ static int socket_choose(const struct smt_dev_config *config, const char *ifname
     return socket_open(config, ifname, *family, &addr, fd);
 }
 
-static int ifname_parse(const struct smt_dev_config *config, char *ifname, size_t len)
+/* "udp", "udp:eth0", "udp:eth0,mbps=1000". */
+static int spec_parse(const struct smt_dev_config *config, struct smt_udp *d)
 {
+    static const char option[] = ",mbps=";
     const char *colon = strchr(config->spec, ':');
-    ifname[0] = '\0';
-    if (config->spec[strcspn(config->spec, ":,")] == ',')
-        return smt_dev_fail(config->error_text, config->error_text_len, SMT_EINVAL,
-                            "the device udp has no options, as in \"%.60s\"", config->spec);
-    if (colon == NULL)
+    const char *comma = config->spec + strcspn(config->spec, ",");
+    if (*comma != '\0') {
+        char *end = NULL;
+        unsigned long mbps = 0;
+        if (strncmp(comma, option, sizeof(option) - 1) == 0)
+            mbps = strtoul(comma + sizeof(option) - 1, &end, 10);
+        if (end == NULL || *end != '\0' || mbps == 0 || mbps > MBPS_MAX)
+            return smt_dev_fail(config->error_text, config->error_text_len, SMT_EINVAL,
+                                "the device udp knows one option, mbps=1 to %d, unlike \"%.60s\"",
+                                MBPS_MAX, config->spec);
+        d->mbps = (uint32_t)mbps;
+    }
+    if (colon == NULL || colon > comma)
         return 0;
-    size_t n = strlen(colon + 1);
-    if (n == 0 || n >= len)
+    size_t n = (size_t)(comma - colon - 1);
+    if (n == 0 || n >= sizeof(d->ifname))
         return smt_dev_fail(config->error_text, config->error_text_len, SMT_ENODEV,
                             "\"%.60s\" names no network interface", config->spec);
-    memcpy(ifname, colon + 1, n + 1);
+    memcpy(d->ifname, colon + 1, n);
+    d->ifname[n] = '\0';
     return 0;
 }
 
@@ -214,7 +228,7 @@ static int udp_open(const struct smt_dev_config *config, struct smt_dev **out)
     smt_dev_init(&d->base, &smt_udp_ops);
     d->fd = -1;
     d->epoll_fd = -1;
-    int r = ifname_parse(config, d->ifname, sizeof(d->ifname));
+    int r = spec_parse(config, d);
     if (r < 0)
         goto err_close;
     r = socket_choose(config, d->ifname, &d->fd, &d->family);
@@ -325,6 +339,14 @@ static uint16_t udp_port(struct smt_dev *dev)
     return SMT_CONTAINER_OF(dev, struct smt_udp, base)->port;
 }
 
+static uint32_t udp_link_mbps(struct smt_dev *dev)
+{
+    const struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
+    if (d->mbps > 0)
+        return d->mbps;
+    return d->ifname[0] != '\0' ? smt_link_mbps(d->ifname) : 0;
+}
+
 static uint32_t udp_rx_capacity(struct smt_dev *dev)
 {
     return SMT_CONTAINER_OF(dev, struct smt_udp, base)->rx_capacity;
@@ -381,6 +403,7 @@ const struct smt_dev_ops smt_udp_ops = {
     .fd = udp_fd,
     .arm = udp_arm,
     .port = udp_port,
+    .link_mbps = udp_link_mbps,
     .rx_capacity = udp_rx_capacity,
     .stats = udp_stats,
     .report = udp_report,

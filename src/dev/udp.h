@@ -61,6 +61,7 @@ struct smt_udp {
     uint16_t port;
     uint32_t rx_capacity;
     char ifname[16];
+    uint32_t mbps; /* of its link, as the spec says; 0: ask the kernel */
     uint8_t *mem; /* slots of both directions */
     size_t mem_len;
     struct smt_dev_stats stats;

@@ -55,6 +55,8 @@ static void random_host(struct smt_prng *rng, struct sim_host *h)
     if (smt_prng_below(rng, 3) == 0)
         h->config.rekey_records = 200 + up_to(rng, 1000);
     if (smt_prng_below(rng, 4) == 0)
+        h->config.tune.link_mbps = 100u << smt_prng_below(rng, 9);
+    if (smt_prng_below(rng, 4) == 0)
         h->config.mtu = 1024 + up_to(rng, 3000);
     if (smt_prng_below(rng, 4) == 0)
         h->config.cached_keys = 4 + up_to(rng, 8);

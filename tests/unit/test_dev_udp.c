@@ -475,7 +475,9 @@ static void test_opening_fails_in_words(void **state)
         const char *word;
     } rows[] = {
         {{.spec = "nosuch"}, SMT_ENODEV, "udp"},
-        {{.spec = "udp,gid=1"}, SMT_EINVAL, "no options"},
+        {{.spec = "udp,gid=1"}, SMT_EINVAL, "one option"},
+        {{.spec = "udp:lo,mbps="}, SMT_EINVAL, "one option"},
+        {{.spec = "udp,mbps=5000000"}, SMT_EINVAL, "one option"},
         {{.spec = "udpx"}, SMT_ENODEV, "\"udpx\""},
         {{.spec = "udp:nosuchif0"}, SMT_ENODEV, "nosuchif0"},
         {{.spec = "udp:"}, SMT_ENODEV, "interface"},
