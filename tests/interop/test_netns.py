@@ -86,6 +86,7 @@ def client(ns, host, *options, limit=40):
 def succeeds(ns, host, *options):
     code, text = client(ns, host, *options)
     assert code == 0, text
+    return text
 
 
 def security(profile, keys):
@@ -100,7 +101,9 @@ def sizes(net, profile, keys, server_ns, client_ns, host, small=True):
             succeeds(client_ns, host, *common, "--verify", "-a", "--min", "1", "--max", "524288",
                      "-n", "3", "-t", "3")
     with server(server_ns, *common):
-        succeeds(client_ns, host, *common, "--verify", "-s", "1000000", "-n", "4", "-t", "4")
+        said = succeeds(client_ns, host, *common, "--verify", "-s", "1000000", "-n", "4", "-t", "4",
+                        "--json", "-")
+        assert f'"profile": "{profile}"' in said, said
 
 
 def refused(ns, host, *options, word):

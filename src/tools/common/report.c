@@ -188,7 +188,7 @@ static void write_json(struct report *r)
     json_string(&j, "tool", options_tool_name(o->tool));
     json_string(&j, "version", smt_version());
     json_string(&j, "device", o->creds.device != NULL ? o->creds.device : "udp");
-    json_string(&j, "profile", "smt2");
+    json_string(&j, "profile", o->creds.profile != NULL ? o->creds.profile : "smt2");
     json_string(&j, "cipher", r->peer.cipher);
     json_string(&j, "cipher_impl", r->peer.cipher_impl);
     json_string(&j, "auth", auth_word(r->peer.auth));
