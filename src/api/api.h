@@ -150,6 +150,7 @@ struct smt_ep {
     bool poll_spin;
     bool accept;
     bool is_lost;           /* its device is */
+    bool hears_refusals;    /* its profile has no handshake */
     uint8_t news;           /* enum smt_dev_news to be told */
     bool told_down;         /* DEVICE_DOWN was told, DEVICE_UP not yet */
     struct smt_ctx *ctx;
@@ -262,6 +263,9 @@ SMT_MUST_CHECK int smt_ep_profile_check(const struct smt_ctx *ctx,
 
 /* What a code means when connecting. Static. */
 const char *smt_ctx_connect_text(const struct smt_ctx *ctx, int code);
+
+/* What a code means when a session ends. Static. */
+const char *smt_ctx_down_text(const struct smt_ctx *ctx, int code);
 
 /* What a code means when posting with this profile; NULL: nothing special. Static. */
 const char *smt_ctx_post_text(const struct smt_ctx *ctx, int code);

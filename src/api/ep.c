@@ -232,6 +232,7 @@ static struct smt_ep *ep_alloc(struct smt_ctx *ctx, struct smt_dev *dev,
     ep->ctx = ctx;
     ep->dev = dev;
     ep->poll_spin = c->poll_spin != 0;
+    ep->hears_refusals = !smt_ctx_is_native(ctx);
     ep->accept = c->accept != 0;
     ep->handshake_timeout = c->handshake_timeout_ns;
     ep->dial_deadline = SMT_NEVER;

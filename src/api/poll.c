@@ -8,6 +8,8 @@
  * the engine's, and last the loss of the device. */
 #include "api/api.h"
 
+#include <string.h>
+
 #include "base/packet.h"
 
 /* A device's packet is handed to the engine as it is. */
@@ -42,6 +44,23 @@ static int lost_progress(struct smt_ep *ep)
     return smt_ep_has_event(ep) ? 0 : smt_ep_lost_fail(ep);
 }
 
+/* What the network says of peers that have no other way to say it. */
+static void refusals_take(struct smt_ep *ep)
+{
+    struct smt_addr to;
+    int error;
+    while (ep->dev->ops->refused(ep->dev, &to, &error) > 0) {
+        for (struct smt_list *it = ep->links.next; it != &ep->links; it = it->next) {
+            struct smt_link *link = SMT_CONTAINER_OF(it, struct smt_link, node);
+            const struct smt_addr *peer = smt_conn_addr(link->conn);
+            bool same_host = memcmp(peer->ip, to.ip, sizeof(to.ip)) == 0;
+            if (same_host && link->text == NULL)
+                link->text = smt_text_copy(smt_ctx_down_text(ep->ctx, error));
+        }
+        smt_engine_refused(ep->engine, ep->now, &to, error);
+    }
+}
+
 int smt_ep_progress(struct smt_ep *ep)
 {
     uint64_t now = smt_api_clock();
@@ -56,6 +75,8 @@ int smt_ep_progress(struct smt_ep *ep)
         smt_ep_lose(ep);
     if (SMT_UNLIKELY(ep->dev->news != 0))
         smt_ep_news_take(ep);
+    if (SMT_UNLIKELY(ep->hears_refusals))
+        refusals_take(ep);
     smt_engine_tick(ep->engine, now);
     if (SMT_UNLIKELY(now >= ep->dial_deadline))
         smt_session_dial_tick(ep, now);

@@ -163,6 +163,23 @@ const char *smt_ctx_connect_text(const struct smt_ctx *ctx, int code)
     }
 }
 
+const char *smt_ctx_down_text(const struct smt_ctx *ctx, int code)
+{
+    if (smt_ctx_is_native(ctx))
+        return smt_strerror(code);
+    switch (code) {
+    case SMT_EREFUSED:
+        return "nobody has that port there (ICMP)";
+    case SMT_EVERSION:
+        return "that host speaks no such IP protocol (ICMP): is a server of the same profile "
+               "running there?";
+    case SMT_EUNREACHABLE:
+        return "no answer: is a server of the same profile and keys running there?";
+    default:
+        return smt_strerror(code);
+    }
+}
+
 const char *smt_ctx_post_text(const struct smt_ctx *ctx, int code)
 {
     if (smt_ctx_is_native(ctx))

@@ -491,7 +491,9 @@ static void session_over(struct smt_session *s, const struct smt_link *lost, int
     if (error != 0 && !s->mute) {
         char peer[64];
         smt_dev_addr_text(smt_conn_addr(lost->conn), peer, sizeof(peer));
-        smt_fail(s->ep->ctx, error, "%s: %s", peer, text != NULL ? text : smt_strerror(error));
+        if (text == NULL)
+            text = smt_ctx_down_text(s->ep->ctx, error);
+        smt_fail(s->ep->ctx, error, "%s: %s", peer, text);
     }
 }
 

@@ -179,8 +179,12 @@ static int call_post(struct smt_session *s, struct smt_call_args *args, struct w
 static int64_t response_take(const struct smt_session *s, const struct smt_event *ev,
                              const void *resp)
 {
-    if (ev->type == SMT_EV_FAILED)
-        return smt_fail_static(s->ep->ctx, ev->error, smt_strerror(ev->error));
+    if (ev->type == SMT_EV_FAILED) {
+        /* Where more is known of the end of the session, the text tells it. */
+        const char *why = s->link != NULL ? s->link->text : NULL;
+        return smt_fail(s->ep->ctx, ev->error, "%s%s%s", smt_strerror(ev->error),
+                        why != NULL ? ": " : "", why != NULL ? why : "");
+    }
     if (ev->msg != NULL)
         smt_release(ev->msg);
     if (resp == NULL && ev->len > 0)

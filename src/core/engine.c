@@ -424,6 +424,18 @@ static void rpc_event(struct smt_rpc *r, unsigned type, struct smt_engine_event 
     }
 }
 
+void smt_engine_refused(struct smt_engine *e, uint64_t now, const struct smt_addr *to, int error)
+{
+    if (smt_engine_has_handshake(e))
+        return;
+    SMT_LIST_FOREACH_SAFE(l, tmp, &e->live) {
+        struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, all_link);
+        bool same_host = memcmp(c->addr.ip, to->ip, sizeof(to->ip)) == 0;
+        if (same_host && (to->port == 0 || to->port == c->addr.port))
+            smt_conn_close(c, now, error, false);
+    }
+}
+
 bool smt_engine_has_handshake(const struct smt_engine *e)
 {
     return !e->config.profile->no_handshake;

@@ -155,6 +155,10 @@ SMT_MUST_CHECK int smt_conn_open(struct smt_engine *e, uint64_t now, const struc
  * whom the first thing heard is UP. */
 bool smt_engine_has_handshake(const struct smt_engine *e);
 
+/* The network says that packets to `to` (port 0: to all of that host) are refused, with `error`:
+ * conns of profiles without a handshake, which has better proofs, end. */
+void smt_engine_refused(struct smt_engine *e, uint64_t now, const struct smt_addr *to, int error);
+
 /* Ours; its id is what our parameters announce. peer_id is 0 until a packet told it. */
 uint64_t smt_conn_id(const struct smt_conn *c);
 uint64_t smt_conn_peer_id(const struct smt_conn *c);

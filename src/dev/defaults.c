@@ -76,6 +76,11 @@ static const char *default_why_no_seal(struct smt_dev *dev)
     return "this device leaves it to the CPU";
 }
 
+static int default_refused(struct smt_dev *dev, struct smt_addr *to, int *error)
+{
+    return 0;
+}
+
 static int default_report(struct smt_dev_report *out, unsigned n)
 {
     return 0;
@@ -93,6 +98,7 @@ static const struct smt_dev_ops defaults = {
     .stats = default_stats,
     .why = default_why,
     .note = default_note,
+    .refused = default_refused,
     .sealer = default_sealer,
     .why_no_seal = default_why_no_seal,
     .report = default_report,
@@ -118,6 +124,7 @@ void smt_dev_init(struct smt_dev *dev, const struct smt_dev_ops *row)
     DEFAULT(stats);
     DEFAULT(why);
     DEFAULT(note);
+    DEFAULT(refused);
     DEFAULT(sealer);
     DEFAULT(why_no_seal);
     DEFAULT(report);

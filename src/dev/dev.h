@@ -139,6 +139,11 @@ struct smt_dev_ops {
     /* The same for a peer that can be reached: what could be better, such as the MTU. */
     const char *(*note)(struct smt_dev *dev, const struct smt_addr *to);
 
+    /* Takes one report of the network (ICMP) that packets to `to` are refused: 1, and SMT_EREFUSED
+     * (nobody has that port), or with port 0 for the whole host SMT_EVERSION (it does not know the
+     * protocol) or SMT_EUNREACHABLE. 0: there is none. Anybody can forge such reports. */
+    int (*refused)(struct smt_dev *dev, struct smt_addr *to, int *error);
+
     /* What this machine has for this row: up to n reports; returns how many. */
     int (*report)(struct smt_dev_report *out, unsigned n);
 };

@@ -341,5 +341,6 @@ const struct smt_dev_ops smt_ip_ops = {
     .port = ip_port,
     .rx_capacity = ip_rx_capacity,
     .stats = ip_stats,
+    .refused = smt_ip_refused,
     .report = ip_report,
 };

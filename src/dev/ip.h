@@ -1,5 +1,5 @@
 /* The parts of one device `ip`, shared by ip.c (opening, sleeping), ip_sock.c (what a socket takes
- * and lets pass), ip_claim.c (whose port it is), ip_tx.c and ip_rx.c. */
+ * and lets pass), ip_claim.c (whose port it is), ip_tx.c, ip_rx.c, ip_refused.c. */
 #ifndef SMT_DEV_IP_H
 #define SMT_DEV_IP_H
 
@@ -79,6 +79,7 @@ struct smt_ip {
     char ifname[16];
     struct smt_addr bound; /* when has_bound */
     bool has_bound;
+    bool has_refusals; /* a call has failed: the error queues are worth a look */
     uint8_t *mem;
     size_t mem_len;
     struct smt_dev_stats stats;
@@ -98,6 +99,10 @@ SMT_MUST_CHECK int smt_ip_claim(uint8_t protocol, uint16_t port, const struct sm
 
 /* The address that packets to `to` leave from; NULL when there is no route. */
 const struct smt_addr *smt_ip_source(struct smt_ip *d, const struct smt_addr *to);
+
+/* A call on a socket has failed; reports of the network, of which there may be some since then. */
+void smt_ip_failed(struct smt_ip *d, int error);
+int smt_ip_refused(struct smt_dev *dev, struct smt_addr *to, int *error);
 
 void smt_ip_rx_init(struct smt_ip *d, uint8_t *slots);
 

@@ -108,8 +108,10 @@ static int socket_receive(struct smt_ip *d, unsigned socket, unsigned n)
     }
     d->stats.rx_calls++;
     int r = recvmmsg(d->sockets[socket].fd, rx->msgs, n, 0, NULL);
-    if (r < 0)
+    if (r < 0) {
+        smt_ip_failed(d, errno);
         return is_dead(errno) ? SMT_EDEVICE : 0;
+    }
     rx->socket = socket;
     rx->cur = 0;
     rx->n = (uint32_t)r;

@@ -73,8 +73,12 @@ static int filter_set(int fd, int family, uint8_t protocol, uint16_t port)
 static int options_set(const struct smt_ip *d, int fd, int family, uint8_t protocol)
 {
     int r = 0;
-    if (family == AF_INET)
-        return option_set(fd, IPPROTO_IP, IP_HDRINCL, 1);
+    if (family == AF_INET) {
+        r |= option_set(fd, IPPROTO_IP, IP_HDRINCL, 1);
+        r |= option_set(fd, IPPROTO_IP, IP_RECVERR, 1);
+        return r;
+    }
+    r |= option_set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
     r |= option_set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
     r |= option_set(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1);
     r |= option_set(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);

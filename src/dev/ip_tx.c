@@ -155,6 +155,7 @@ static int head_failed(struct smt_ip *d, int error)
         d->stats.tx_full++;
         return SMT_EAGAIN;
     }
+    smt_ip_failed(d, error);
     if (error == EMSGSIZE)
         d->stats.tx_too_big++;
     else

@@ -283,6 +283,12 @@ static const char *tap_why(struct smt_dev *dev, const struct smt_addr *to)
     return t->inner->ops->why(t->inner, to);
 }
 
+static int tap_refused(struct smt_dev *dev, struct smt_addr *to, int *error)
+{
+    struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
+    return t->inner->ops->refused(t->inner, to, error);
+}
+
 static const char *tap_note(struct smt_dev *dev, const struct smt_addr *to)
 {
     struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
@@ -336,6 +342,7 @@ static const struct smt_dev_ops tap_ops = {
     .stats = tap_stats,
     .why = tap_why,
     .note = tap_note,
+    .refused = tap_refused,
 };
 
 /* The file's name, the first "%p" in it being the port: endpoints of one context share a spec. */
