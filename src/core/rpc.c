@@ -495,6 +495,18 @@ static bool is_lost(const struct smt_rpc *r)
            r->rx.granted > smt_msg_rx_received(&r->rx);
 }
 
+/* Counts a question about what only the peer can end. True: it was put often enough, and for no
+ * less than a silent peer gets. */
+static bool asked_enough(struct smt_rpc *r)
+{
+    const struct smt_conn *c = r->conn;
+    if (r->n_need_ack == UINT8_MAX)
+        return true;
+    r->n_need_ack++;
+    return r->n_need_ack > MAX_NEED_ACKS &&
+           r->n_need_ack * smt_conn_patience(c, r->n_quiet) > c->e->config.peer_timeout;
+}
+
 /* Nothing of it came for a round of patience. False: it was given up. */
 static bool ask_late(struct smt_rpc *r, uint64_t now)
 {
@@ -523,7 +535,7 @@ static bool ask_late(struct smt_rpc *r, uint64_t now)
     /* Given up when the peer is silent about it, not when it waits its turn or for a grant, nor
      * while it has not been asked. */
     bool acked = r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r);
-    if ((acked || r->state == SMT_RPC_AWAIT_DONE) && ++r->n_need_ack > MAX_NEED_ACKS) {
+    if ((acked || r->state == SMT_RPC_AWAIT_DONE) && asked_enough(r)) {
         if (acked)
             smt_rpc_fail(r, SMT_EUNREACHABLE);
         else

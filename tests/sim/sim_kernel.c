@@ -57,6 +57,7 @@ struct run {
     uint64_t seed;
     uint32_t n_calls, max_len, fixed_len;
     bool both_ways;
+    uint64_t patience; /* peer timeout, 0: default */
     sim_hook *hook;
 };
 
@@ -64,6 +65,8 @@ static void run(const struct run *r)
 {
     struct pair p = kernel_pair(r->profile, r->seed, r->link);
     p.net->hook = r->hook;
+    for (unsigned i = 0; i < 2 && r->patience > 0; i++)
+        p.net->hosts[i].config.peer_timeout = r->patience;
     pair_start(&p);
     struct back back = {.host = p.b};
     sim_app_set_watch(p.app, back_watch, &back);
@@ -145,6 +148,31 @@ static void kernel_records_that_do_not_open_come_again(void **state)
                       .hook = corrupt_records});
 }
 
+/* Nothing passes for 8 s from the first bytes of a response on, as when a machine is stopped. */
+static enum sim_verdict silence(void *arg, struct simnet *net, struct sim_packet *pkt)
+{
+    static uint64_t began;
+    if (net->n_packets == 0)
+        began = 0;
+    bool response = pkt->len > 1000 && (pkt->data[27] & 1) != 0;
+    if (began == 0 && response)
+        began = net->now;
+    return began != 0 && net->now < began + 8 * SMT_SEC ? SIM_DROP : SIM_PASS;
+}
+
+/* An endpoint that gives its peers half a minute keeps responses as long. */
+static void kernel_response_outlasts_silence(void **state)
+{
+    for (unsigned i = 0; i < 3; i++)
+        run(&(struct run){.profile = profiles[i],
+                          .link = &clean_link,
+                          .seed = sim_seed(7),
+                          .n_calls = 20,
+                          .max_len = 1 << 17,
+                          .patience = 30 * SMT_SEC,
+                          .hook = silence});
+}
+
 /* What the kernel cannot do is refused with a code, and nothing is sent. */
 static void kernel_limits(void **state)
 {
@@ -217,6 +245,7 @@ int main(void)
         cmocka_unit_test(kernel_loss_reorder_duplicates),
         cmocka_unit_test(kernel_largest_message),
         cmocka_unit_test(kernel_records_that_do_not_open_come_again),
+        cmocka_unit_test(kernel_response_outlasts_silence),
         cmocka_unit_test(kernel_limits),
         cmocka_unit_test(kernel_keys_serve_one_pair_of_ends),
     };
