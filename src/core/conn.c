@@ -19,10 +19,9 @@ enum { ACCEPTED_SLACK = 64, MAX_DOUBTS = 3 };
 
 /* Only assertions look at it. */
 __attribute__((unused)) static const uint16_t arrows[SMT_CONN_N_STATES] = {
-    [SMT_CONN_FREE] = 1u << SMT_CONN_AWAIT_KEYS | 1u << SMT_CONN_AWAIT_CONFIRM |
-                      1u << SMT_CONN_UP,
-    [SMT_CONN_AWAIT_KEYS] = 1u << SMT_CONN_AWAIT_CONFIRM | 1u << SMT_CONN_UP |
-                            1u << SMT_CONN_CLOSED,
+    [SMT_CONN_FREE] = 1u << SMT_CONN_AWAIT_KEYS | 1u << SMT_CONN_AWAIT_CONFIRM | 1u << SMT_CONN_UP,
+    [SMT_CONN_AWAIT_KEYS] =
+        1u << SMT_CONN_AWAIT_CONFIRM | 1u << SMT_CONN_UP | 1u << SMT_CONN_CLOSED,
     [SMT_CONN_AWAIT_CONFIRM] = 1u << SMT_CONN_UP | 1u << SMT_CONN_CLOSED,
     [SMT_CONN_UP] = 1u << SMT_CONN_CLOSED,
     [SMT_CONN_CLOSED] = 1u << SMT_CONN_FREE,
@@ -48,6 +47,16 @@ static uint64_t fresh_id(struct smt_engine *e)
     return id;
 }
 
+/* The credit of now is what the peer knows, and will do until it moves by more than an eighth of
+ * all. Beyond all there is none, and no less than that. */
+static void told_note(struct smt_conn *c)
+{
+    uint64_t max = c->e->config.max_conn_bytes;
+    uint64_t held = c->held_bytes < max ? c->held_bytes : max;
+    c->told_low = held > max / 8 ? held - max / 8 : 0;
+    c->told_high = max - held > max / 8 ? held + max / 8 : UINT64_MAX;
+}
+
 static void credit_init(struct smt_conn *c)
 {
     struct smt_params p;
@@ -58,7 +67,7 @@ static void credit_init(struct smt_conn *c)
     c->unsched_limit = p.unsched;
     c->peer_mtu = p.mtu;
     smt_mtu_init(&c->mtu);
-    c->told_bytes = c->e->config.max_conn_bytes;
+    told_note(c);
     c->cutoffs = smt_cutoffs_default;
 }
 
@@ -267,19 +276,16 @@ uint64_t smt_conn_credit_bytes(const struct smt_conn *c)
 
 static void credit_send(struct smt_conn *c)
 {
-    c->told_bytes = smt_conn_credit_bytes(c);
+    told_note(c);
     smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CREDIT,
                                        .length = c->e->config.max_open_rpcs,
-                                       .low_water = c->told_bytes});
+                                       .low_water = smt_conn_credit_bytes(c)});
 }
 
-static void held_changed(struct smt_conn *c)
+/* It moved by more than an eighth. */
+static void credit_moved(struct smt_conn *c)
 {
-    if (!smt_keys_ready(&c->keys) || c->state == SMT_CONN_CLOSED)
-        return;
-    uint64_t is = smt_conn_credit_bytes(c);
-    uint64_t moved = is > c->told_bytes ? is - c->told_bytes : c->told_bytes - is;
-    if (moved > c->e->config.max_conn_bytes / 8)
+    if (smt_keys_ready(&c->keys) && c->state != SMT_CONN_CLOSED)
         credit_send(c);
 }
 
@@ -294,14 +300,16 @@ void smt_conn_hold(struct smt_conn *c, uint32_t len)
 {
     c->held_bytes += len;
     smt_memory_take(&c->e->memory, c->host, len);
-    held_changed(c);
+    if (SMT_UNLIKELY(c->held_bytes > c->told_high))
+        credit_moved(c);
 }
 
 void smt_conn_let_go(struct smt_conn *c, uint32_t len)
 {
     c->held_bytes -= len;
     smt_memory_give(&c->e->memory, c->host, len);
-    held_changed(c);
+    if (SMT_UNLIKELY(c->held_bytes < c->told_low))
+        credit_moved(c);
 }
 
 void smt_conn_unblock(struct smt_conn *c)

@@ -65,7 +65,7 @@ struct smt_conn {
 
     struct smt_memory_host *host;   /* where it is */
     uint64_t held_bytes;            /* received memory not yet released */
-    uint64_t told_bytes;            /* the credit of bytes told last */
+    uint64_t told_low, told_high;   /* held_bytes between which the credit told last will do */
 
     struct smt_keys keys;
     struct smt_nic nic;

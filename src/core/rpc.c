@@ -101,8 +101,10 @@ static void rx_leave(struct smt_rpc *r)
     struct smt_engine *e = r->conn->e;
     if (r->rx.incoming > 0 || r->rx.entry.listed)
         smt_grants_remove(e, r);
-    smt_incast_forget(e, &r->rx);
-    smt_memory_forget(r);
+    if (r->rx.counted)
+        smt_incast_forget(e, &r->rx);
+    if (SMT_UNLIKELY(smt_heap_has(&r->rx.waits)))
+        smt_memory_forget(r);
 }
 
 void smt_rpc_rx_give_back(struct smt_rpc *r)
