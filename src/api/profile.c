@@ -174,7 +174,8 @@ const char *smt_ctx_down_text(const struct smt_ctx *ctx, int code)
         return "that host speaks no such IP protocol (ICMP): is a server of the same profile "
                "running there?";
     case SMT_EUNREACHABLE:
-        return "no answer: is a server of the same profile and keys running there?";
+        return "no answer: is a server of the same profile and keys running there, and is the MTU "
+               "the same at both ends?";
     default:
         return smt_strerror(code);
     }
