@@ -227,8 +227,11 @@ uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
     uint64_t base = t->resend_first_ns;
     /* A peer that lost its processor for a moment is not a lossy path: wait as long as it lately
      * took. */
-    if (c->pacer.rtt_peak > 0)
-        base = c->pacer.rtt_peak + c->pacer.rtt_peak / 4 + t->resend_floor_ns;
+    uint64_t rtt = c->pacer.rtt_peak;
+    if (smt_compete_in_is_on(c, c->e->now) && c->compete_in.delay > rtt)
+        rtt = c->compete_in.delay;
+    if (rtt > 0)
+        base = rtt + rtt / 4 + t->resend_floor_ns;
     /* However long the way has become, an answer can only come after that. */
     uint64_t most = base > t->resend_most_ns ? base : t->resend_most_ns;
     if (most > c->e->config.peer_timeout / 4)

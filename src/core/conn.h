@@ -6,6 +6,7 @@
 #include "core/acks.h"
 #include "core/asks.h"
 #include "core/book.h"
+#include "core/compete.h"
 #include "core/ctl.h"
 #include "core/evq.h"
 #include "core/finished.h"
@@ -80,6 +81,8 @@ struct smt_conn {
     struct smt_rtt path;            /* measured, both ways */
     uint64_t fill;                  /* bytes that fill it; 0 = not known */
     struct smt_share tx_share, rx_share; /* of windows: to the peer, to us */
+    struct smt_compete compete;
+    struct smt_compete_in compete_in;
     struct smt_book_peer book;      /* its messages in the grant book */
     uint64_t cutoffs_told_at;       /* when our CUTOFFS were last sent */
     uint16_t told_cutoffs;          /* their version; 0 = none */

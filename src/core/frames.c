@@ -186,7 +186,7 @@ static void on_resend(const struct heard *h)
     uint64_t end = h->f->length == SMT_RESEND_ALL ? t->sent : (uint64_t)h->f->offset + h->f->length;
     if (end > t->len)
         end = t->len;
-    bool queued = smt_msg_tx_sendable(t);
+    bool queued = t->sent < t->granted;
     /* It asks for bytes that were granted, so if we think otherwise the GRANT was lost. */
     if (end > t->granted)
         smt_msg_tx_grant(t, (uint32_t)end, h->f->prio & 7);

@@ -175,7 +175,7 @@ static uint32_t window_of(const struct smt_engine *e, const struct smt_rpc *r, u
     least = least > part ? least : part;
     w = (w > least ? w : least) + 2ull * g->batch;
     uint64_t most = g->max_incoming / (g->book.n_active + 1);
-    return (uint32_t)(w < most ? w : most);
+    return (uint32_t)(w < most && !smt_compete_in_is_on(c, e->now) ? w : most);
 }
 
 static void grant_send(struct smt_engine *e, struct smt_rpc *r, uint32_t to, uint8_t prio)
@@ -184,6 +184,7 @@ static void grant_send(struct smt_engine *e, struct smt_rpc *r, uint32_t to, uin
     struct smt_msg_rx *m = &r->rx;
     if (outstanding(m) == 0)
         came_note(e, m);
+    smt_compete_granted(r, e->now, m->granted);
     g->fifo_owed += (uint64_t)(to - m->granted) * e->config.tune.grant_fifo_permille;
     m->granted = to;
     m->grant_prio = prio;
@@ -224,7 +225,11 @@ static bool grant_one(struct smt_engine *e, struct smt_rpc *r, unsigned rank)
 {
     struct smt_msg_rx *m = &r->rx;
     uint32_t window = window_of(e, r, rank);
-    uint32_t to = whole_packets(m, (uint64_t)smt_msg_rx_received(m) + window);
+    uint64_t have = smt_msg_rx_received(m);
+    /* Gaps are filled at the end, and must not shut the window until then. */
+    if (smt_compete_in_is_on(r->conn, e->now) && m->got.n > 0)
+        have = m->got.last.end;
+    uint32_t to = whole_packets(m, have + window);
     /* Small steps cost a packet each and bring nothing: wait for a quarter of the window. */
     if (to <= m->granted || (to < m->len && to - m->granted < window / 4))
         return true;

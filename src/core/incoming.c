@@ -111,6 +111,7 @@ bool smt_incoming_data(struct smt_rpc *r, uint32_t offset, uint32_t len, uint32_
     r->heard = now;
     r->n_quiet = 0;
     smt_asks_answered(r);
+    smt_compete_came(r, now, offset);
     if (unsched > m->granted)
         m->granted = unsched < m->len ? unsched : m->len;
     if (m->whole) {

@@ -14,6 +14,8 @@
 enum {
     WINDOW_FIRST = 64 * 1024,
     WINDOW_PACKETS = 4, /* at least: less would stall for an answer each */
+    WINDOW_PARTS = 4,   /* marks in a window */
+    CLOCK_PACKETS = 2,
     MARK_MIN_BYTES = 16 * 1024,
     RATE_MIN_BYTES = 8 * 1024, /* less says nothing of a rate */
     LOSS_MEMORY = 256, /* packets */
@@ -34,7 +36,7 @@ void smt_pacer_init(struct smt_pacer *p)
 void smt_pacer_start(struct smt_pacer *p, uint32_t rx_window)
 {
     p->max_window = rx_window > WINDOW_FIRST ? rx_window : WINDOW_FIRST;
-    uint32_t part = p->max_window / SMT_PACER_MARKS;
+    uint32_t part = p->max_window / WINDOW_PARTS;
     p->max_step = part > MARK_MIN_BYTES ? part : MARK_MIN_BYTES;
 }
 
@@ -97,7 +99,14 @@ static bool flight_begin(struct smt_conn *c, uint64_t now)
 static uint32_t step_narrow(const struct smt_conn *c)
 {
     uint32_t window = (uint32_t)smt_pacer_window_narrow(c);
-    uint32_t step = window / SMT_PACER_MARKS;
+    /* Whole parts of a window at once are what a full buffer drops: there each answer is to bring
+     * a few packets, in step with those of others. */
+    if (smt_compete_is_on(c, c->e->now)) {
+        uint32_t least = CLOCK_PACKETS * c->mtu.now;
+        uint32_t part = window / (SMT_PACER_MARKS - 2);
+        return least > part ? least : part;
+    }
+    uint32_t step = window / WINDOW_PARTS;
     if (step < MARK_MIN_BYTES)
         step = window < 2 * MARK_MIN_BYTES ? window / 2 : MARK_MIN_BYTES;
     return step;
@@ -122,13 +131,20 @@ void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio
 }
 
 /* Of `sent` more packets, now `missing` in all have not come. Control overtakes data, and data of a
- * low priority may stand in queues for long: only what was also asked for again is lost. True: more
- * is lost of late than may be. One packet alone is never more. */
-static bool loss_note(struct smt_conn *c, struct smt_loss *l, uint32_t sent, int32_t missing)
+ * low priority may stand in queues for long: only what was also asked for again is lost, but where
+ * `plain` says that nothing overtakes. How many more are; `much`: more than may be of late. One
+ * packet alone is never more. */
+static uint32_t loss_note(struct smt_conn *c, struct smt_loss *l, uint32_t sent, int32_t missing,
+                          bool plain, bool *much)
 {
     uint32_t is = missing > 0 ? (uint32_t)missing : 0;
-    if (is < l->n_missing)
+    /* Several marks of a burst come together behind it and say too little, then the whole again. */
+    if (SMT_UNLIKELY(plain))
+        l->n_asked = is;
+    else if (is < l->n_missing)
         l->n_missing = is;
+    if (is < l->n_missing)
+        is = l->n_missing;
     uint32_t lost = is - l->n_missing < l->n_asked ? is - l->n_missing : l->n_asked;
     l->n_missing += lost;
     l->n_asked = 0;
@@ -136,13 +152,12 @@ static bool loss_note(struct smt_conn *c, struct smt_loss *l, uint32_t sent, int
     l->n_lost += lost;
     c->e->stats.losses_seen += lost;
     uint32_t of = l->n_sent > LOSS_LEAST ? l->n_sent : LOSS_LEAST;
-    bool much =
-        l->n_lost > 1 && l->n_lost * 1000ull > (uint64_t)of * c->e->config.tune.loss_permille;
-    if (much || l->n_sent >= LOSS_MEMORY) {
+    *much = l->n_lost > 1 && l->n_lost * 1000ull > (uint64_t)of * c->e->config.tune.loss_permille;
+    if (*much || l->n_sent >= LOSS_MEMORY) {
         l->n_sent /= 2;
-        l->n_lost = much ? 0 : l->n_lost / 2;
+        l->n_lost = *much ? 0 : l->n_lost / 2;
     }
-    return much;
+    return lost;
 }
 
 static void share_update(struct smt_conn *c, struct smt_share *s, uint64_t now, bool congested)
@@ -164,6 +179,8 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
         return false;
     const struct smt_pacer_mark *m = &f->marks[seq % SMT_PACER_MARKS];
     f->oldest_seq = seq + 1;
+    /* After a repeated mark nobody knows which of its copies was answered. */
+    bool clear = f->n_silent == 0;
     f->n_silent = 0;
     const struct smt_tune *t = &c->e->config.tune;
     uint64_t rtt = now > m->at ? now - m->at : 1;
@@ -174,9 +191,13 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
     smt_path_rtt(c, now, rtt);
     uint64_t least = smt_rtt_least(&c->path);
     bool queued = rtt > t->rtt_high_factor * least && rtt > least + t->rtt_high_ns;
-    bool lossy = loss_note(c, &p->lost, m->packets - f->acked_packets,
-                           (int32_t)(f->acked_packets - packets));
-    share_update(c, &c->tx_share, now, queued || lossy || ce != p->seen_ce);
+    bool slow = clear && rtt > least + SMT_COMPETE_QUEUE;
+    bool lossy;
+    uint32_t n_lost = loss_note(c, &p->lost, m->packets - f->acked_packets,
+                                (int32_t)(f->acked_packets - packets),
+                                smt_compete_is_on(c, now), &lossy);
+    if (!smt_compete_seen(c, now, slow, n_lost, ce != p->seen_ce))
+        share_update(c, &c->tx_share, now, queued || lossy || ce != p->seen_ce);
     /* No faster than it was sent, however close answers come upon each other. */
     uint64_t span = f->seen_at != 0 ? now - f->seen_at : 0;
     if (span < m->at - f->marked_at)
@@ -202,8 +223,12 @@ void smt_pacer_marked(struct smt_conn *c, uint64_t now, uint32_t packets)
     struct smt_pacer_in *in = &p->in;
     bool first = in->at == 0;
     /* What left before the last MARK has had its time to come. */
-    bool lossy = !first && loss_note(c, &in->lost, packets - in->packets,
-                                     (int32_t)(in->packets - p->got_packets));
+    bool lossy = false;
+    if (!first)
+        smt_compete_lost_in(c, now,
+                            loss_note(c, &in->lost, packets - in->packets,
+                                      (int32_t)(in->packets - p->got_packets),
+                                      smt_compete_in_is_on(c, now), &lossy));
     share_update(c, &c->rx_share, now, lossy || (!first && p->got_ce != in->got_ce));
     /* What is taken at one go says nothing of the way it came. */
     uint32_t bytes = p->got_bytes - in->rate_bytes;

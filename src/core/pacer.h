@@ -7,7 +7,7 @@
 
 struct smt_conn;
 
-enum { SMT_PACER_MARKS = 4 };
+enum { SMT_PACER_MARKS = 16 };
 
 /* Packets lost of those sent lately; older ones count less. */
 struct smt_loss {

@@ -153,6 +153,30 @@ static void sim_trouble_thin_middle_all_lengths(void **state)
     smt_run_result_fini(&r);
 }
 
+/* One flow beside one of plain TCP through a link of 100 Mb/s: neither takes twice as much as the
+ * other. TCP fills the buffer and listens to losses only; delay alone left us 2 to 15 %. */
+static void sim_trouble_beside_tcp(void **state)
+{
+    static const uint32_t buffers[] = {30000, 100000, 500000};
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(buffers); i++) {
+        struct trouble t;
+        struct smt_run_result r;
+        trouble_init(&t, "thin", "fixed:10000000", 0.1, 2000, 5000);
+        t.config.policy = &smt_policy_mixed;
+        t.config.pattern = SMT_RUN_FLOWS;
+        t.config.n_at_once = 2;
+        t.config.net.switch_buffer = buffers[i];
+        t.config.drain_ns = 0;
+        levels_set(&t, 1);
+        run(&t, &r);
+        double ours = (double)smt_run_counter(&r, "smt_wire_bytes");
+        double theirs = (double)smt_run_counter(&r, "tcp_wire_bytes");
+        printf("    %u KB: %.2f of the link\n", buffers[i] / 1000, ours / (ours + theirs));
+        assert_true(ours < 2 * theirs && theirs < 2 * ours);
+        smt_run_result_fini(&r);
+    }
+}
+
 /* Only long messages, more than fits: the oldest get a share, so the slowest are not as slow. */
 static void sim_trouble_starvation(void **state)
 {
@@ -179,6 +203,7 @@ int main(void)
         cmocka_unit_test(sim_trouble_incast),
         cmocka_unit_test(sim_trouble_thin_middle),
         cmocka_unit_test(sim_trouble_thin_middle_all_lengths),
+        cmocka_unit_test(sim_trouble_beside_tcp),
         cmocka_unit_test(sim_trouble_starvation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
