@@ -125,9 +125,9 @@ static void seal_close(void *arg, uint64_t name)
 static int seal_reserve(void *arg, uint64_t ctx, const struct smt_seal_record *r, uint8_t **out)
 {
     struct smt_mlx5_seal *s = arg;
-    assert(r->hdr_len + r->record_len <= SMT_MLX5_BIG_LEN && r->prio < 8);
     if (SMT_UNLIKELY(s->sq.is_suspect || smt_mlx5_ctxs_find(&s->ctxs, ctx) == NULL))
         return SMT_ESTATE;
+    assert(r->hdr_len + r->record_len <= SMT_MLX5_BIG_LEN && r->prio < 8);
     if (SMT_UNLIKELY(s->n_spare == 0))
         smt_mlx5_seal_reap(s->d);
     if (SMT_UNLIKELY(s->n_spare == 0)) {
