@@ -1,20 +1,25 @@
 /* An acknowledgement lets the sender forget a message; nobody waits for it as one waits for data. A
- * packet for each would cost a third of the bandwidth of the smallest messages, at the highest
- * priority. So ACK frames wait: for a DATA packet with room to the same peer, for a CTRL packet
- * that leaves anyway, or until there is nothing better to send; then they go at the lowest
- * priority. Where data went to the peer a moment ago more is likely to follow, and they wait a
- * little for that. What has waited for long on a busy link goes like other control frames, before
- * the sender asks. */
+ * packet for each would cost a third of the bandwidth of the smallest messages, and even the nine
+ * bytes of an ACK riding in data are more than two percent of it, which at a load of 0.8 is ten
+ * percent of the 99th percentile. So ids are gathered in blocks of 64, as bits, and told together
+ * by ACKS frames: after a delay in the next DATA packet with room to the same peer; in any CTRL
+ * packet that leaves anyway; half a delay later, or when enough have come, alone, at the lowest
+ * priority, as soon as there is nothing better to send; and after twice the delay like other
+ * control frames, before the sender asks. Those of long messages do not wait: they are few, and
+ * their senders hold much. */
 #include "core/acks.h"
 
 #include "core/state.h"
 
-/* Of the delay, until they are urgent. */
-enum { URGENT_AFTER = 2 };
+enum {
+    ENOUGH = 48,          /* ids worth a frame before the delay is over */
+    LONG_LEN = 64 * 1024, /* bytes of a message that are worth one */
+};
 
 void smt_acks_init(struct smt_acks *a)
 {
-    a->n = 0;
+    a->n = a->n_blocks = 0;
+    a->ride_at = 0;
     a->at = SMT_NEVER;
     smt_list_init(&a->due);
 }
@@ -33,37 +38,60 @@ static bool is_narrow(const struct smt_conn *c)
     return c->tx_share.is < SMT_SHARE_ALL || c->rx_share.is < SMT_SHARE_ALL;
 }
 
+static struct smt_frame frame_of(const struct smt_acks_block *b)
+{
+    unsigned low = (unsigned)__builtin_ctzll(b->bits);
+    uint64_t others = b->bits >> low >> 1;
+    return (struct smt_frame){.type = others != 0 ? SMT_FRAME_ACKS : SMT_FRAME_ACK,
+                              .id = b->first + low,
+                              .bitmap = others};
+}
+
 /* To the other control frames. */
 static void hurry(struct smt_conn *c)
 {
     struct smt_acks *a = &c->acks;
-    for (uint32_t i = 0; i < a->n; i++)
-        smt_ctl_add_id(c, SMT_FRAME_ACK, a->ids[i]);
+    for (uint32_t i = 0; i < a->n_blocks; i++) {
+        struct smt_frame f = frame_of(&a->blocks[i]);
+        smt_ctl_add(c, &f);
+    }
     smt_acks_drop(c);
 }
 
-void smt_acks_add(struct smt_conn *c, uint64_t id)
+static void block_add(struct smt_conn *c, uint64_t id)
+{
+    struct smt_acks *a = &c->acks;
+    uint64_t first = id & ~63ull;
+    uint32_t i = a->n_blocks;
+    while (i > 0 && a->blocks[i - 1].first != first)
+        i--;
+    if (i == 0) {
+        if (a->n_blocks == SMT_ACKS_BLOCKS)
+            hurry(c);
+        a->blocks[a->n_blocks++] = (struct smt_acks_block){first, 0};
+        i = a->n_blocks;
+    }
+    a->blocks[i - 1].bits |= 1ull << (id & 63);
+    a->n++;
+}
+
+void smt_acks_add(struct smt_conn *c, uint64_t id, uint32_t len)
 {
     struct smt_acks *a = &c->acks;
     struct smt_engine *e = c->e;
+    uint64_t delay = e->config.tune.ack_delay_ns;
     e->stats.acks_sent++;
     if (!smt_keys_ready(&c->keys) || c->state == SMT_CONN_CLOSED)
         return;
-    a->ids[a->n++] = id;
-    if (a->n == SMT_ACKS_MAX) {
-        hurry(c);
-        return;
+    block_add(c, id);
+    if (a->n == 1) {
+        a->ride_at = e->now + delay;
+        look_at(c, is_narrow(c) ? a->ride_at : a->ride_at + delay / 2);
     }
-    if (a->n > 1)
-        return;
-    uint64_t delay = e->config.tune.ack_delay_ns;
-    if (is_narrow(c)) {
-        look_at(c, e->now + delay);
-    } else if (e->now < c->data_at + delay) {
-        look_at(c, c->data_at + delay);
-    } else {
+    if ((a->n == ENOUGH || len >= LONG_LEN) && smt_list_is_empty(&a->due)) {
+        a->ride_at = e->now;
         smt_list_push_tail(&e->acks_due, &a->due);
-        look_at(c, e->now + URGENT_AFTER * delay);
+        look_at(c, e->now + delay);
     }
 }
 
@@ -80,19 +108,39 @@ void smt_acks_tick(struct smt_conn *c, uint64_t now)
         return;
     }
     smt_list_push_tail(&c->e->acks_due, &a->due);
-    a->at = now + URGENT_AFTER * c->e->config.tune.ack_delay_ns;
+    a->at = now + c->e->config.tune.ack_delay_ns / 2;
+}
+
+static size_t frame_len(const struct smt_frame *f)
+{
+    if (f->type == SMT_FRAME_ACK)
+        return smt_frame_len(SMT_FRAME_ACK);
+    return 2 + 8 + (71 - (unsigned)__builtin_clzll(f->bitmap)) / 8;
+}
+
+size_t smt_acks_len(const struct smt_acks *a)
+{
+    size_t len = 0;
+    for (uint32_t i = 0; i < a->n_blocks; i++) {
+        struct smt_frame f = frame_of(&a->blocks[i]);
+        len += frame_len(&f);
+    }
+    return len;
 }
 
 size_t smt_acks_take(struct smt_conn *c, uint8_t *out, size_t room)
 {
     struct smt_acks *a = &c->acks;
     size_t len = 0;
-    while (a->n > 0 && room - len >= SMT_ACK_LEN) {
-        const struct smt_frame f = {.type = SMT_FRAME_ACK, .id = a->ids[--a->n]};
-        len += smt_frame_encode(&f, out + len, room - len);
+    while (a->n_blocks > 0) {
+        struct smt_frame f = frame_of(&a->blocks[a->n_blocks - 1]);
+        size_t n = smt_frame_encode(&f, out + len, room - len);
+        if (n == 0)
+            return len;
+        len += n;
+        a->n -= (uint32_t)__builtin_popcountll(a->blocks[--a->n_blocks].bits);
     }
-    if (a->n == 0)
-        smt_list_remove(&a->due);
+    smt_acks_drop(c);
     return len;
 }
 
@@ -101,9 +149,13 @@ bool smt_acks_pop(struct smt_conn *c, uint64_t *id)
     struct smt_acks *a = &c->acks;
     if (a->n == 0)
         return false;
-    *id = a->ids[--a->n];
+    struct smt_acks_block *b = &a->blocks[a->n_blocks - 1];
+    *id = b->first + (unsigned)__builtin_ctzll(b->bits);
+    b->bits &= b->bits - 1;
+    a->n--;
+    a->n_blocks -= b->bits == 0;
     if (a->n == 0)
-        smt_list_remove(&a->due);
+        smt_acks_drop(c);
     return true;
 }
 
@@ -121,6 +173,6 @@ bool smt_acks_send(struct smt_engine *e, const struct smt_tx_sink *sink)
 
 void smt_acks_drop(struct smt_conn *c)
 {
-    c->acks.n = 0;
+    c->acks.n = c->acks.n_blocks = 0;
     smt_list_remove(&c->acks.due);
 }

@@ -113,6 +113,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     smt_list_init(&c->blocked);
     smt_list_init(&c->hs_link);
     smt_list_init(&c->half_link);
+    smt_list_init(&c->sender_link);
     int rc = e->config.profile->conn_begin(c);
     if (rc < 0) {
         (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
@@ -152,13 +153,13 @@ void smt_conn_free(struct smt_conn *c)
     smt_evlink_drop(&c->ev);
     smt_list_remove(&c->all_link);
     smt_list_remove(&c->hs_link);
+    smt_list_remove(&c->sender_link);
     smt_ctl_fini(c);
     smt_acks_drop(c);
     smt_pacer_rest(c);
     smt_nic_fini(c);
     smt_bursts_forget(&e->bursts, c->slot);
     smt_book_peer_fini(&c->book);
-    smt_mem_free(c->own_cutoffs);
     smt_moved_fini(c);
     smt_keys_fini(&c->keys);
     smt_hs_stream_free(c->hs);
@@ -664,6 +665,7 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
     }
     smt_list_remove(&c->all_link);
     smt_list_push_tail(&e->dead, &c->all_link);
+    smt_list_remove(&c->sender_link);
 }
 
 int smt_conn_rekey(struct smt_conn *c)

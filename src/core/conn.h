@@ -53,7 +53,7 @@ struct smt_conn {
     uint64_t id_base;            /* kernel.h: of our ids on the wire */
     uint32_t peer_cut;           /* kernel.h: message bytes in full packets of its records */
     const uint32_t *cutoffs;     /* eight; the peer's own once it told some */
-    uint32_t *own_cutoffs;
+    uint32_t own_cutoffs[8];
 
     /* our own rpcs */
     uint64_t next_id;
@@ -76,7 +76,6 @@ struct smt_conn {
     struct smt_acks acks;
     struct smt_asks asks;
     uint32_t again_round;           /* of the engine's asks: one of ours was let pass; 0 = none */
-    uint64_t data_at;               /* when DATA was last sent to it */
     struct smt_pacer pacer;
     struct smt_rtt path;            /* measured, both ways */
     uint64_t fill;                  /* bytes that fill it; 0 = not known */
@@ -96,6 +95,7 @@ struct smt_conn {
     struct smt_list all_link;       /* engine's conns or, once closed, its dead */
     struct smt_list hs_link;        /* in the engine's hs_ready */
     struct smt_list half_link;      /* in the engine's half-open ones */
+    struct smt_list sender_link;    /* in the engine's senders */
     uint32_t n_rpcs;
 
     struct smt_owned_timer timer;

@@ -194,8 +194,8 @@ bool smt_frames_send(struct smt_conn *c, const struct smt_tx_sink *sink)
 
 bool smt_frames_send_acks(struct smt_conn *c, const struct smt_tx_sink *sink)
 {
-    uint8_t frames[SMT_ACKS_MAX * SMT_ACK_LEN];
-    size_t plain_len = c->acks.n * (size_t)SMT_ACK_LEN;
+    uint8_t frames[SMT_ACKS_MAX_LEN];
+    size_t plain_len = smt_acks_len(&c->acks);
     size_t packet_len = SMT_CTRL_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len;
     uint8_t *pkt = sink->reserve(sink->arg, &c->addr, packet_len, 0);
     if (pkt == NULL)

@@ -9,7 +9,7 @@ struct smt_conn;
 struct smt_engine;
 
 /* Eight classes an octave. */
-enum { SMT_CUTOFFS_CLASSES = 30 * 8 + 1, SMT_CUTOFFS_LEVELS = 8 };
+enum { SMT_CUTOFFS_CLASSES = 30 * 8 + 1, SMT_CUTOFFS_LEVELS = 8, SMT_CUTOFFS_ONE = 16 };
 
 /* Cutoffs as in the frame: at[p] is the most bytes left to be sent at priority p, at[0] all. */
 struct smt_cutoffs {
@@ -19,9 +19,10 @@ struct smt_cutoffs {
     uint32_t limit;    /* unscheduled bytes per message that we take */
     uint32_t n_seen;   /* messages since the last look */
     uint32_t look_at;  /* how many make the next one */
+    uint32_t n_known;  /* messages that the counts hold, but for those */
     uint32_t n_looks;
     uint32_t n_changes;
-    uint32_t count[SMT_CUTOFFS_CLASSES]; /* messages by length, older ones count less */
+    uint32_t count[SMT_CUTOFFS_CLASSES]; /* messages x SMT_CUTOFFS_ONE by length, of late */
 };
 
 /* For n_prios levels, before any traffic was seen. */
@@ -32,7 +33,7 @@ unsigned smt_cutoffs_class(uint32_t len);
 /* A message of that length is coming in. */
 static inline void smt_cutoffs_note(struct smt_cutoffs *c, uint32_t len)
 {
-    c->count[smt_cutoffs_class(len)]++;
+    c->count[smt_cutoffs_class(len)] += SMT_CUTOFFS_ONE;
     c->n_seen++;
 }
 

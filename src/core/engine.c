@@ -4,6 +4,7 @@
 #include "core/engine.h"
 
 #include "base/mem.h"
+#include "core/frames.h"
 #include "core/profile.h"
 #include "core/state.h"
 
@@ -15,6 +16,9 @@ enum {
     MAX_RANGES = 4 << 20,
     CUTOFFS_PACKET = 1380, /* data bytes of a packet, for where priorities are cut */
 };
+
+/* However many messages come, between two looks at them. */
+static const uint64_t cutoffs_pause = 200 * SMT_USEC;
 
 void smt_engine_config_init(struct smt_engine_config *g)
 {
@@ -85,7 +89,7 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
     smt_wheel_init(&e->wheel, now);
     smt_bufpool_init(&e->bufs, 2 * config->max_bytes + (64u << 20), 64u << 20);
     struct smt_list *lists[] = {&e->events, &e->live, &e->dead, &e->over, &e->posted,
-                                &e->ctl_ready, &e->acks_due, &e->hs_ready};
+                                &e->ctl_ready, &e->acks_due, &e->hs_ready, &e->senders};
     for (unsigned i = 0; i < SMT_ARRAY_LEN(lists); i++)
         smt_list_init(lists[i]);
     smt_stateless_init(&e->stateless);
@@ -231,15 +235,19 @@ static inline void traffic_look(struct smt_engine *e, uint64_t bytes, unsigned n
         smt_path_total(e, e->now);
     if (n > 1 || e->grants.batch > 0)
         smt_grants_batch(&e->grants, n, bytes);
-    if (SMT_LIKELY(!smt_cutoffs_is_due(&e->cutoffs)))
+    if (SMT_LIKELY(!smt_cutoffs_is_due(&e->cutoffs)) ||
+        e->now < e->cutoffs_looked_at + cutoffs_pause)
         return;
+    e->cutoffs_looked_at = e->now;
     uint64_t unsched = smt_path_unsched_of(t, e->fill);
     uint64_t tail = smt_path_tail_of(t, e->fill);
     if (unsched > e->cutoffs.limit)
         unsched = e->cutoffs.limit;
     if (smt_cutoffs_look(&e->cutoffs, t->n_prios, (uint32_t)unsched, (uint32_t)tail,
-                         CUTOFFS_PACKET, t->cutoffs_drift_pct, t->cutoffs_every))
+                         CUTOFFS_PACKET, t->cutoffs_drift_pct, t->cutoffs_every)) {
         e->stats.cutoffs_moved++;
+        smt_frames_cutoffs_tell_all(e, e->now);
+    }
 }
 
 void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts, unsigned n)

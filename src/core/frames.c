@@ -6,7 +6,6 @@
  * there. */
 #include "core/frames.h"
 
-#include "base/mem.h"
 #include "core/state.h"
 
 struct heard {
@@ -18,6 +17,9 @@ struct heard {
 };
 
 static const uint64_t cutoffs_wait = 50 * SMT_USEC;
+/* Who has sent nothing for that long is told when he sends again. */
+static const uint64_t cutoffs_memory = 2 * SMT_SEC;
+enum { MOST_TOLD = 1024 };
 
 typedef void (*frame_fn)(const struct heard *h);
 
@@ -238,13 +240,28 @@ void smt_frames_cutoffs_tell(struct smt_conn *c, uint64_t now)
     smt_ctl_add(c, &f);
 }
 
+void smt_frames_cutoffs_tell_all(struct smt_engine *e, uint64_t now)
+{
+    struct smt_list later;
+    smt_list_init(&later);
+    for (unsigned n = 0; n < MOST_TOLD && !smt_list_is_empty(&e->senders); n++) {
+        struct smt_list *l = smt_list_pop_head(&e->senders);
+        struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, sender_link);
+        /* Nor is who has proven nothing told unasked. */
+        if (now >= c->heard + cutoffs_memory || c->state != SMT_CONN_UP ||
+            !smt_list_is_empty(&c->half_link))
+            continue;
+        smt_frames_cutoffs_tell(c, now);
+        smt_list_push_tail(&later, l);
+    }
+    struct smt_list *l;
+    while ((l = smt_list_pop_head(&later)) != NULL)
+        smt_list_push_tail(&e->senders, l);
+}
+
 static void on_cutoffs(const struct heard *h)
 {
     struct smt_conn *c = h->c;
-    if (c->own_cutoffs == NULL)
-        c->own_cutoffs = smt_mem_alloc(8 * sizeof(uint32_t));
-    if (c->own_cutoffs == NULL)
-        return;
     c->cutoffs_version = h->f->code;
     c->unsched_limit = h->f->length;
     c->own_cutoffs[0] = UINT32_MAX;
@@ -303,6 +320,24 @@ static void on_ack(const struct heard *h)
     h->c->e->stats.acks_rcvd++;
     if (h->r != NULL && h->r->state == SMT_RPC_AWAIT_ACK)
         smt_rpc_acked(h->r);
+}
+
+static void acked_one(struct smt_conn *c, uint64_t id)
+{
+    struct smt_rpc *r = smt_rpc_find(c, id);
+    if (r != NULL && r->state == SMT_RPC_AWAIT_ACK)
+        smt_rpc_acked(r);
+}
+
+static void on_acks(const struct heard *h)
+{
+    struct smt_conn *c = h->c;
+    uint64_t id = h->f->id;
+    uint64_t left = (id & SMT_ID_MASK) < SMT_ID_MASK - 64 ? h->f->bitmap : 0;
+    acked_one(c, id);
+    c->e->stats.acks_rcvd += 1u + (unsigned)__builtin_popcountll(left);
+    for (; left != 0; left &= left - 1)
+        acked_one(c, id + 1 + (unsigned)__builtin_ctzll(left));
 }
 
 static void on_abort(const struct heard *h)
@@ -369,6 +404,7 @@ static const frame_fn handlers[] = {
     [SMT_FRAME_CREDIT] = on_credit,
     [SMT_FRAME_CLOSE] = on_close,
     [SMT_FRAME_REKEY] = on_rekey,
+    [SMT_FRAME_ACKS] = on_acks,
 };
 
 void smt_frames_act(struct smt_conn *c, uint64_t now, const struct smt_frame *f, struct smt_rpc *r)

@@ -5,6 +5,7 @@
 #include "base/defs.h"
 
 struct smt_conn;
+struct smt_engine;
 struct smt_frame;
 struct smt_rpc;
 
@@ -24,5 +25,9 @@ bool smt_frames_id_is_new(const struct smt_conn *c, uint64_t id);
 
 /* Our cutoffs, to a peer that works with older ones: not more often than he can answer. */
 void smt_frames_cutoffs_tell(struct smt_conn *c, uint64_t now);
+
+/* They have changed: tells those who have sent messages of late, as many as is decent; others are
+ * told when a message of theirs shows that they work with older ones. */
+void smt_frames_cutoffs_tell_all(struct smt_engine *e, uint64_t now);
 
 #endif

@@ -71,6 +71,8 @@ bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t sent, 
     m->len = message_len;
     m->known = true;
     smt_cutoffs_note(&e->cutoffs, m->len);
+    if (SMT_UNLIKELY(smt_list_is_empty(&c->sender_link)))
+        smt_list_push_tail(&e->senders, &c->sender_link);
     bool fits_user = r->resp_buf != NULL && m->len <= r->resp_cap;
     if (m->len > e->config.max_msg_len || (r->resp_buf != NULL && !fits_user)) {
         if (server)

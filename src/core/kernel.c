@@ -135,7 +135,7 @@ static int may_reply(struct smt_conn *c, uint64_t len)
 
 static void response_came(struct smt_rpc *r)
 {
-    smt_acks_add(r->conn, smt_rpc_frame_id(r));
+    smt_acks_add(r->conn, smt_rpc_frame_id(r), r->rx.len);
 }
 
 static void nothing_kept(struct smt_rpc *r)

@@ -25,8 +25,23 @@ static uint8_t type_of(uint8_t frame_type)
     }
 }
 
+/* One by one: they are in a hurry, and few. */
+static void acks_add(struct smt_conn *c, const struct smt_frame *f, uint8_t prio)
+{
+    struct smt_frame one = {.type = SMT_FRAME_ACK, .id = f->id};
+    smt_kernel_ctl_add(c, &one, prio);
+    for (uint64_t left = f->bitmap; left != 0; left &= left - 1) {
+        one.id = f->id + 1 + (unsigned)__builtin_ctzll(left);
+        smt_kernel_ctl_add(c, &one, prio);
+    }
+}
+
 void smt_kernel_ctl_add(struct smt_conn *c, const struct smt_frame *f, uint8_t prio)
 {
+    if (SMT_UNLIKELY(f->type == SMT_FRAME_ACKS)) {
+        acks_add(c, f, prio);
+        return;
+    }
     const struct smt_homa_format *format = c->e->kernel->format;
     struct smt_homa_pkt p = {
         .sport = c->e->config.port,
@@ -45,7 +60,9 @@ void smt_kernel_ctl_add(struct smt_conn *c, const struct smt_frame *f, uint8_t p
     if (p.type == SMT_HOMA_RESEND && p.length == SMT_RESEND_ALL && !format->resend_all)
         p.length = SMT_HOMA_RESEND_FIRST;
     p.cutoffs[0] = INT32_MAX;
-    memcpy(p.cutoffs + 1, f->cutoffs, sizeof(f->cutoffs));
+    /* The kernel's are signed. */
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(f->cutoffs); i++)
+        p.cutoffs[i + 1] = f->cutoffs[i] < INT32_MAX ? f->cutoffs[i] : INT32_MAX;
     struct smt_ctl_buf *b = smt_ctl_room(c, prio, 1 + SMT_HOMA_MAX_HDR_LEN);
     if (b == NULL)
         return;

@@ -68,7 +68,6 @@ void smt_kernel_piece_sent(struct smt_rpc *r, uint64_t now, const struct smt_ker
     if (t->len > SMT_SRPT_SHORT_LEN)
         smt_srpt_charge(&c->e->srpt, r, packet_len);
     r->heard = now;
-    c->data_at = now;
 }
 
 void smt_kernel_header(const struct smt_rpc *r, const struct smt_kernel_piece *piece,

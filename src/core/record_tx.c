@@ -210,7 +210,8 @@ static void plan_make(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink 
     if (SMT_UNLIKELY(c->acks.n > 0) && piece->len == t->len && !piece->again &&
         piece->len + FIRST_EXTRA <= room) {
         uint32_t left = room - FIRST_EXTRA - piece->len;
-        out->frames_len = SMT_ACK_LEN * (c->acks.n * SMT_ACK_LEN <= left ? c->acks.n : 0);
+        uint32_t len = (uint32_t)smt_acks_riding_len(&c->acks, now);
+        out->frames_len = len <= left ? len : 0;
     }
     out->record_len = SMT_RECORD_OVERHEAD + head_len + out->frames_len + piece->len;
     out->slice_len = out->record_len;
@@ -318,7 +319,6 @@ static void sent_note(struct smt_rpc *r, uint64_t now, const struct plan *p)
     /* From here on its response may be late. */
     r->rx.came_at = now;
     r->rx.came_bytes = st->bytes_rcvd;
-    c->data_at = now;
 }
 
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink)

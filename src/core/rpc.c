@@ -322,7 +322,7 @@ void smt_rpc_got_all(struct smt_rpc *r)
     }
     if (r->one_way) {
         c->e->stats.messages_received++;
-        smt_acks_add(c, smt_rpc_frame_id(r));
+        smt_acks_add(c, smt_rpc_frame_id(r), r->rx.len);
         r->holds_bytes = true;
         raise_event(r, SMT_EE_MESSAGE);
         smt_rpc_retire(r);

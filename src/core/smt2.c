@@ -103,7 +103,7 @@ static int smt2_may_reply(struct smt_conn *c, uint64_t len)
 static void smt2_response_came(struct smt_rpc *r)
 {
     if (!smt_finished_is_near(&r->conn->finished, r->id))
-        smt_acks_add(r->conn, smt_rpc_frame_id(r));
+        smt_acks_add(r->conn, smt_rpc_frame_id(r), r->rx.len);
 }
 
 static void smt2_rpc_end(struct smt_rpc *r)

@@ -50,6 +50,7 @@ struct smt_engine {
     struct smt_list ctl_ready; /* conns with frames, by ctl.link */
     struct smt_list acks_due;  /* conns whose ACKs may leave alone, by acks.due */
     struct smt_list hs_ready;  /* conns with handshake bytes or probes, by hs_link */
+    struct smt_list senders;   /* conns that sent messages of late, by sender_link */
 
     struct smt_bursts bursts;
     struct smt_srpt srpt;
@@ -58,6 +59,7 @@ struct smt_engine {
     struct smt_incast incast;
     struct smt_asks asks;       /* of peers that were silent */
     struct smt_cutoffs cutoffs; /* ours, told to peers */
+    uint64_t cutoffs_looked_at;
     struct smt_rtt path;        /* the best of all conns */
     uint64_t fill;
     uint64_t total_bytes, total_at; /* received since then */

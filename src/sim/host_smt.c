@@ -149,9 +149,9 @@ static void forget_length(struct smt_host *h, uint32_t len)
 {
     struct smt_cutoffs *c = &h->engine->cutoffs;
     uint32_t *count = &c->count[smt_cutoffs_class(len)];
-    if (c->n_seen > 0 && *count > 0) {
+    if (c->n_seen > 0 && *count >= SMT_CUTOFFS_ONE) {
         c->n_seen--;
-        (*count)--;
+        *count -= SMT_CUTOFFS_ONE;
     }
 }
 

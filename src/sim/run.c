@@ -11,7 +11,7 @@
 #include "base/mem.h"
 
 /* SETTLE_MOST: times the warm-up that was asked for. */
-enum { PROGRESS_PARTS = 200, SETTLE_MOST = 4 };
+enum { PROGRESS_PARTS = 200, SETTLE_MOST = 32 };
 
 struct source {
     struct run *run;

@@ -14,7 +14,7 @@ struct field {
     uint8_t at;
 };
 
-enum { MAX_FIELDS = 9, SKIPPABLE = 0x80 };
+enum { MAX_FIELDS = 9, SKIPPABLE = 0x80, ACKS_HEAD = 2 + 8, ACKS_MAX = ACKS_HEAD + 8 };
 
 struct row {
     uint8_t len; /* type byte included; 0: no such type */
@@ -62,11 +62,31 @@ static_assert(SMT_ARRAY_LEN(rows) <= SKIPPABLE, "types from 0x80 on carry a leng
 
 size_t smt_frame_len(uint8_t type)
 {
+    if (type == SMT_FRAME_ACKS)
+        return ACKS_MAX;
     return type < SMT_ARRAY_LEN(rows) ? rows[type].len : 0;
+}
+
+/* The bitmap ends with the byte of its last bit. */
+static size_t acks_encode(const struct smt_frame *f, uint8_t *out, size_t cap)
+{
+    size_t len = ACKS_HEAD;
+    for (uint64_t b = f->bitmap; b != 0; b >>= 8)
+        len++;
+    if (len > cap)
+        return 0;
+    out[0] = SMT_FRAME_ACKS;
+    out[1] = (uint8_t)(len - 2);
+    smt_put_be64(out + 2, f->id);
+    for (size_t i = ACKS_HEAD; i < len; i++)
+        out[i] = (uint8_t)(f->bitmap >> (i - ACKS_HEAD) * 8);
+    return len;
 }
 
 size_t smt_frame_encode(const struct smt_frame *f, uint8_t *out, size_t cap)
 {
+    if (f->type == SMT_FRAME_ACKS)
+        return acks_encode(f, out, cap);
     size_t len = smt_frame_len(f->type);
     if (len == 0 || len > cap)
         return 0;
@@ -141,6 +161,21 @@ static int skippable_decode(const uint8_t *in, size_t len)
     return 2 + in[1];
 }
 
+/* Whole, as skippable_decode has seen. A bitmap longer than ours is a later version's. */
+static int acks_decode(const uint8_t *in, struct smt_frame *out)
+{
+    size_t len = (size_t)2 + in[1];
+    if (len < ACKS_HEAD)
+        return SMT_EMALFORMED;
+    uint64_t id = smt_get_be64(in + 2);
+    if (id & ~(SMT_ID_ROLE | SMT_ID_MASK))
+        return SMT_EMALFORMED;
+    out->id = id;
+    for (size_t i = ACKS_HEAD; i < len && i < ACKS_MAX; i++)
+        out->bitmap |= (uint64_t)in[i] << (i - ACKS_HEAD) * 8;
+    return (int)len;
+}
+
 int smt_frame_decode(const uint8_t *in, size_t len, struct smt_frame *out)
 {
     *out = (struct smt_frame){.type = len ? in[0] : SMT_FRAME_PAD};
@@ -153,8 +188,10 @@ int smt_frame_decode(const uint8_t *in, size_t len, struct smt_frame *out)
             n++;
         return (int)n;
     }
-    if (type >= SKIPPABLE)
-        return skippable_decode(in, len);
+    if (type >= SKIPPABLE) {
+        int n = skippable_decode(in, len);
+        return n > 0 && type == SMT_FRAME_ACKS ? acks_decode(in, out) : n;
+    }
     size_t need = smt_frame_len(type);
     if (need == 0)
         return 0;

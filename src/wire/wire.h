@@ -157,6 +157,7 @@ enum smt_frame_type {
     SMT_FRAME_CREDIT = 0x1b,
     SMT_FRAME_CLOSE = 0x1c,
     SMT_FRAME_REKEY = 0x1d,
+    SMT_FRAME_ACKS = 0x80, /* the first that whoever does not know it may skip */
 };
 
 enum { SMT_FRAME_MAX_LEN = 48, SMT_RESEND_ALL = 0xffffffff };
@@ -175,11 +176,11 @@ struct smt_frame {
     uint32_t length;
     uint32_t seq, packets, bytes, ce; /* MARK, SEEN */
     uint64_t low_water; /* DONE; CREDIT: bytes */
-    uint64_t bitmap;    /* DONE */
+    uint64_t bitmap;    /* DONE; ACKS: bit i is for the message id + 1 + i */
     uint32_t cutoffs[7]; /* CUTOFFS, priority 1 … 7 */
 };
 
-/* Encoded length of a frame of this type, 0 if unknown. */
+/* Encoded length of a frame of this type, the longest if it differs, 0 if unknown. */
 size_t smt_frame_len(uint8_t type);
 
 /* Writes the frame; its length, or 0 when cap is too small or the type is not a row of the

@@ -16,6 +16,17 @@ static void check_frame(const struct smt_frame *f, const uint8_t *in, size_t use
     FUZZ_CHECK(memcmp(again, in, len) == 0);
 }
 
+/* A bitmap may have been longer than it need be. */
+static void check_acks(const struct smt_frame *f)
+{
+    uint8_t again[SMT_FRAME_MAX_LEN];
+    struct smt_frame back;
+    size_t len = smt_frame_encode(f, again, sizeof(again));
+    FUZZ_CHECK(len > 0 && len <= smt_frame_len(SMT_FRAME_ACKS));
+    FUZZ_CHECK(smt_frame_decode(again, len, &back) == (int)len);
+    FUZZ_CHECK(back.id == f->id && back.bitmap == f->bitmap);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t at = 0;
@@ -31,6 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             FUZZ_CHECK(at + (size_t)used == size || data[at + (size_t)used] != SMT_FRAME_PAD);
         else if (f.type < 0x80)
             check_frame(&f, data + at, (size_t)used);
+        else if (f.type == SMT_FRAME_ACKS)
+            check_acks(&f);
         at += (size_t)used;
     }
     return 0;

@@ -83,7 +83,8 @@ static void bursts_sealed_by_the_cpu(void **state)
         assert_int_equal(counter(r.p.a, "records_sealed_nic"), 0);
         if (i == 0) {
             assert_int_equal(counter(r.p.b, "bursts_rcvd"), counter(r.p.a, "bursts_sent"));
-            assert_int_equal(counter(r.p.a, "resent_records"), 0);
+            /* What is late behind better messages may be asked for while it is on its way. */
+            assert_true(counter(r.p.a, "resent_records") * 100 < counter(r.p.a, "records_sealed"));
         }
         printf("    %s: %llu bursts, %llu whole\n", i == 0 ? "clean" : "lossy",
                (unsigned long long)counter(r.p.a, "bursts_sent"),

@@ -356,6 +356,7 @@ static void silence_is_asked_about_as_the_format_can(void **state)
         assert_memory_equal(ev->data, message, 3 * M_HOMA);
         smt_rpc_release(ev->rpc);
         /* The ack comes by itself, and when it is asked for. */
+        sleep_ms(g, 1);
         assert_int_equal(n_of(g, SMT_HOMA_ACK), 1);
         assert_int_equal(out_of(g, SMT_HOMA_ACK, 0)->p.sender_id, id);
         give_control(g, SMT_HOMA_NEED_ACK, id ^ 1);

@@ -83,6 +83,9 @@ static const struct golden {
      {0x1b, 0, 0, 0x10, 0, T_1}},
     {{.type = SMT_FRAME_CLOSE, .code = 306}, 3, {0x1c, 0x01, 0x32}},
     {{.type = SMT_FRAME_REKEY}, 1, {0x1d}},
+    {{.type = SMT_FRAME_ACKS, .id = 5, .bitmap = 0x8000000000000201},
+     18,
+     {0x80, 16, ID_5, 0x01, 0x02, 0, 0, 0, 0, 0, 0x80}},
 };
 
 static void assert_frame_equal(const struct smt_frame *a, const struct smt_frame *b)
@@ -164,7 +167,7 @@ static void unknown_types(void **state)
         assert_int_equal(decode(in, sizeof(in), &f), 0);
         assert_int_equal(f.type, type);
     }
-    for (unsigned type = 0x80; type < 256; type++) {
+    for (unsigned type = 0x81; type < 256; type++) {
         struct smt_frame f;
         in[0] = (uint8_t)type;
         assert_int_equal(smt_frame_len((uint8_t)type), 0);
@@ -202,14 +205,39 @@ static void bit_62_of_ids(void **state)
         uint8_t in[SMT_FRAME_MAX_LEN];
         struct smt_frame f;
         memcpy(in, g->bytes, g->len);
-        in[1] ^= 0x40;
+        unsigned at = g->f.type < 0x80 ? 1 : 2;
+        in[at] ^= 0x40;
         assert_int_equal(decode(in, g->len, &f), SMT_EMALFORMED);
-        in[1] ^= 0x40 | 0x80;
+        in[at] ^= 0x40 | 0x80;
         assert_int_equal(decode(in, g->len, &f), g->len);
         assert_int_equal(f.id, g->f.id ^ ROLE);
         with_id++;
     }
-    assert_int_equal(with_id, 7);
+    assert_int_equal(with_id, 8);
+}
+
+/* ACKS ends with the last bit of its bitmap; a longer one is a later version's. */
+static void acks_of_all_lengths(void **state)
+{
+    for (unsigned n = 0; n <= 64; n++) {
+        uint64_t bitmap = n > 0 ? 1ull << (n - 1) : 0;
+        struct smt_frame f = {.type = SMT_FRAME_ACKS, .id = ROLE | 5, .bitmap = bitmap};
+        uint8_t out[SMT_FRAME_MAX_LEN];
+        size_t len = smt_frame_encode(&f, out, sizeof(out));
+        assert_int_equal(len, 10 + (n + 7) / 8);
+        assert_int_equal(smt_frame_encode(&f, out, len - 1), 0);
+        struct smt_frame back;
+        assert_int_equal(decode(out, len, &back), len);
+        assert_frame_equal(&back, &f);
+    }
+    uint8_t longer[40] = {SMT_FRAME_ACKS, 38, ID_5, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    struct smt_frame f;
+    assert_int_equal(decode(longer, sizeof(longer), &f), sizeof(longer));
+    assert_int_equal(f.bitmap, 1);
+    for (unsigned n = 0; n < 8; n++) {
+        longer[1] = (uint8_t)n;
+        assert_int_equal(decode(longer, sizeof(longer), &f), SMT_EMALFORMED);
+    }
 }
 
 /* A member that a frame has not must not disturb those it has. */
@@ -221,6 +249,7 @@ static void random_members(void **state)
             ((uint8_t *)&f)[i] = (uint8_t)rng();
         f.type = goldens[1 + rng() % (SMT_ARRAY_LEN(goldens) - 1)].f.type;
         f.id &= ~(1ull << 62);
+        f.bitmap |= 1ull << 63;
         uint8_t a[SMT_FRAME_MAX_LEN], b[SMT_FRAME_MAX_LEN];
         size_t len = smt_frame_encode(&f, a, sizeof(a));
         assert_int_equal(len, smt_frame_len(f.type));
@@ -276,7 +305,7 @@ int main(void)
         cmocka_unit_test(no_room_and_cut_short), cmocka_unit_test(unknown_types),
         cmocka_unit_test(pads_are_taken_as_one), cmocka_unit_test(bit_62_of_ids),
         cmocka_unit_test(random_members),        cmocka_unit_test(random_runs),
-        cmocka_unit_test(random_bytes),
+        cmocka_unit_test(random_bytes),          cmocka_unit_test(acks_of_all_lengths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -333,6 +333,21 @@ static void ctrl_section(void)
         .n_frames = 1,
         .pad_len = 8,
     });
+    static const struct smt_frame acks[] = {
+        {.type = SMT_FRAME_ACKS, .id = 5, .bitmap = 0x8000000000000201},
+        {.type = SMT_FRAME_ACKS, .id = SMT_ID_ROLE | 64, .bitmap = 7},
+        {.type = SMT_FRAME_ACKS, .id = 9},
+    };
+    vec_packet(&(struct packet){
+        .name = "ctrl-acks",
+        .note = "ACKS with bitmaps of eight bytes, of one and of none, from the responder.",
+        .keys = &k128,
+        .from_responder = true,
+        .hdr = {.kind = SMT_KIND_CTRL},
+        .record_no = 0x1235,
+        .frames = acks,
+        .n_frames = SMT_ARRAY_LEN(acks),
+    });
     static const uint8_t skip[] = {0x90, 3, 1, 2, 3, 0x1d, 0, 0, 0};
     vec_packet(&(struct packet){
         .name = "ctrl-skipped-frame",

@@ -141,6 +141,14 @@ def read_fields(spec, data):
     return out, at
 
 
+def decode_acks(body):
+    """Id, then a bitmap of up to eight bytes that counts: byte i, bit j is for id + 1 + 8 * i + j."""
+    need(len(body) >= 8, 'ACKS cut short')
+    ident = be(body[:8])
+    need(not ident >> 62 & 1, 'ACKS: id has bit 62')
+    return 'ACKS id=%016x bitmap=%016x' % (ident, int.from_bytes(body[8:16], 'little'))
+
+
 def decode_frames(data):
     """One line of text per frame."""
     lines, at = [], 0
@@ -150,7 +158,8 @@ def decode_frames(data):
         if kind >= 0x80:
             need(at < len(data) and at + 1 + data[at] <= len(data), 'frame %02x cut short', kind)
             body = data[at + 1:at + 1 + data[at]]
-            lines.append('SKIPPED type=%02x bytes=%s' % (kind, body.hex()))
+            lines.append(decode_acks(body) if kind == 0x80 else
+                         'SKIPPED type=%02x bytes=%s' % (kind, body.hex()))
             at += 1 + len(body)
             continue
         need(kind in FRAMES, 'unknown frame %02x', kind)

@@ -81,6 +81,7 @@ static const char *const frame_names[] = {
     [SMT_FRAME_CREDIT] = "CREDIT",
     [SMT_FRAME_CLOSE] = "CLOSE",
     [SMT_FRAME_REKEY] = "REKEY",
+    [SMT_FRAME_ACKS] = "ACKS",
 };
 
 static void frame_rest(const struct smt_frame *f)
@@ -99,6 +100,9 @@ static void frame_rest(const struct smt_frame *f)
         break;
     case SMT_FRAME_DONE:
         printf(" low_water=%016" PRIx64 " bitmap=%016" PRIx64, f->low_water, f->bitmap);
+        break;
+    case SMT_FRAME_ACKS:
+        printf(" id=%016" PRIx64 " bitmap=%016" PRIx64, f->id, f->bitmap);
         break;
     case SMT_FRAME_CREDIT:
         printf(" open=%u bytes=%" PRIu64, f->length, f->low_water);
