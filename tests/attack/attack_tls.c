@@ -12,6 +12,9 @@
 #include <cmocka.h>
 
 #include "api/api.h"
+#include "hs/hs_impl.h"
+#include "hs_pair.h"
+#include "hs_sides.h"
 #include "wire/wire.h"
 
 static bool is_handshake(const struct rig_packet *p)
@@ -309,6 +312,36 @@ static void replayed_handshake(void **state)
     }
 }
 
+/* There is no ticket to be replayed: none is sent, none is kept, and a session that TLS itself
+ * would resume is not resumable on either side. */
+static void ticket_replay(void **state)
+{
+    (void)state;
+    hs_sides_setup(NULL);
+    for (unsigned psk = 0; psk < 2; psk++) {
+        struct smt_creds *i =
+            hs_side_creds(psk ? &(struct hs_side){.psk = "psk"} : &(struct hs_side)HS_CLIENT);
+        struct smt_creds *r =
+            hs_side_creds(psk ? &(struct hs_side){.psk = "psk"} : &(struct hs_side)HS_SERVER);
+        struct hs_pair pair;
+        uint8_t more[64];
+        hs_pair_open_simple(&pair, i, r);
+        hs_pair_run(&pair);
+        assert_int_equal(pair.i_rc, SMT_HS_DONE);
+        assert_int_equal(pair.r_rc, SMT_HS_DONE);
+        assert_int_equal(smt_hs_output(pair.r, more, sizeof(more)), 0);
+        assert_int_equal(SSL_SESSION_is_resumable(SSL_get_session(pair.i->ssl)), 0);
+        assert_int_equal(SSL_SESSION_has_ticket(SSL_get_session(pair.i->ssl)), 0);
+        assert_true((SSL_get_options(pair.r->ssl) & SSL_OP_NO_TICKET) != 0);
+        assert_int_equal(SSL_get_num_tickets(pair.r->ssl), 0);
+        assert_int_equal(SSL_get_max_early_data(pair.r->ssl), 0);
+        hs_pair_close(&pair);
+        smt_creds_free(i);
+        smt_creds_free(r);
+    }
+    hs_sides_teardown(NULL);
+}
+
 static bool spoil_all(struct rig *rig, struct rig_packet *p)
 {
     if (smt_prng_below(&rig->rng, 4) == 0)
@@ -361,6 +394,7 @@ int main(void)
         cmocka_unit_test(a_wrong_name_is_asked_once),
         cmocka_unit_test(reflected_hello),
         cmocka_unit_test(replayed_handshake),
+        cmocka_unit_test(ticket_replay),
         cmocka_unit_test(s13_logs_hold_no_bytes),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);

@@ -21,6 +21,7 @@ struct kept {
 
 static struct kept *kept; /* message bytes lent to the engine */
 static uint32_t next_seal;
+static struct hand_pkt *spare_pkts;
 
 static uint8_t *keep(size_t len)
 {
@@ -69,7 +70,9 @@ struct hand *hand_new(bool hand_is_initiator)
     next_seal = 0;
     struct hand *h = calloc(1, sizeof(*h));
     assert_non_null(h);
-    h->pkts = calloc(HAND_MAX_PKTS, sizeof(*h->pkts));
+    /* Twenty megabytes: one is kept for the next hand, whatever lies in it. */
+    h->pkts = spare_pkts != NULL ? spare_pkts : calloc(HAND_MAX_PKTS, sizeof(*h->pkts));
+    spare_pkts = NULL;
     assert_non_null(h->pkts);
     h->now = SMT_SEC;
     h->polite = true;
@@ -535,7 +538,8 @@ void hand_free(struct hand *h)
         kept = k->next;
         free(k);
     }
-    free(h->pkts);
+    free(spare_pkts);
+    spare_pkts = h->pkts;
     free(h);
     checking_aead_reset();
 }
