@@ -135,7 +135,8 @@ static void record_compare(uint64_t ctx, uint32_t key_len, const uint8_t *key, c
     smt_record_nonce(nonce, salt, record_no);
     smt_record_aad(aad, record_no, plain_len);
     const struct smt_aead_in in = {plain, plain_len};
-    assert_int_equal(aead->seal(aead_ctx, nonce, aad, sizeof(aad), &in, 1, plain, plain + plain_len),
+    uint8_t *tag = plain + plain_len;
+    assert_int_equal(aead->seal(aead_ctx, nonce, aad, sizeof(aad), &in, 1, plain, tag),
                      0);
     aead->fini(aead_ctx);
     free(aead_ctx);
@@ -183,7 +184,8 @@ int main(void)
 {
     if (unshare(CLONE_NEWNET) < 0 ||
         system("ip link set lo up && ip link add mx0 type veth peer name mx1 && "
-               "ip addr add 10.97.0.1/24 dev mx0 && ip link set mx0 up && ip link set mx1 up") != 0) {
+               "ip addr add 10.97.0.1/24 dev mx0 && ip link set mx0 up && "
+               "ip link set mx1 up") != 0) {
         printf("skipped: no network namespace of our own\n");
         return SKIP;
     }
