@@ -19,7 +19,7 @@ struct heard {
 static const uint64_t cutoffs_wait = 50 * SMT_USEC;
 /* Who has sent nothing for that long is told when he sends again. */
 static const uint64_t cutoffs_memory = 2 * SMT_SEC;
-enum { MOST_TOLD = 1024 };
+enum { MOST_TOLD = 256 };
 
 typedef void (*frame_fn)(const struct heard *h);
 
