@@ -80,8 +80,10 @@ static uint64_t memory_run(uint64_t seed, const struct sim_link *link)
               (unsigned long long)held);
     SIM_CHECK(net, greed.n_held_back > 0, "nothing was held back");
     uint64_t beside = polite_run(net, app);
-    SIM_CHECK(net, beside < 2 * alone, "%llu us, alone %llu us", (unsigned long long)beside / 1000,
-              (unsigned long long)alone / 1000);
+    /* Where packets are lost, one call that loses several in a row is a good part of either. */
+    uint64_t slack = link->drop > 0 ? 500 * SMT_MSEC : 0;
+    SIM_CHECK(net, beside < 2 * alone + slack, "%llu us, alone %llu us",
+              (unsigned long long)beside / 1000, (unsigned long long)alone / 1000);
     SIM_CHECK(net, sim_counter(server->engine, "memory_waits") > 0, "nobody waited");
     simnet_sleep(net, 500 * SMT_MSEC);
     SIM_CHECK(net, sim_counter(server->engine, "memory_taken_back") > 0, "nothing taken back");
