@@ -14,7 +14,7 @@
 #include "base/bytes.h"
 
 #define LIFETIME (2 * SMT_SEC)
-#define LIFETIME_UNKNOWN (20 * SMT_MSEC)
+#define LIFETIME_UNKNOWN (2 * SMT_MSEC) /* the kernel asks at once */
 
 enum {
     UDP_CSUM_AT = 6,

@@ -68,15 +68,15 @@ class Af(Case):
 
     def check_pair(self, server, client, family, *args):
         before = self.by_sockets(0), self.by_sockets(1)
-        result = self.measure("smt_lat", server, client, "-s", 64, "-n", 500, *args,
+        result = self.measure("smt_lat", server, client, "-s", 64, "-n", 2000, *args,
                               family=family)
-        self.assertEqual(result["iterations"], 500)
+        self.assertEqual(result["iterations"], 2000)
         for end, device in enumerate((client, server)):
             sent = self.by_sockets(end) - before[end]
             if device == "udp":
-                self.assertGreater(sent, 500)
-            else:
-                self.assertLess(sent, 100, f"{device} sent by sockets")
+                self.assertGreater(sent, 2000)
+            else:  # until the kernel has resolved the other end
+                self.assertLess(sent, 1000, f"{device} sent by sockets")
 
     def test_with_itself(self):
         self.check_pair("af:vb", "af:va", 4)
@@ -91,8 +91,8 @@ class Af(Case):
 
     def test_sleeping(self):
         before = self.by_sockets(0)
-        self.measure("smt_lat", "af", "af", "-s", 64, "-n", 300, "-e", server_args=["-e"])
-        self.assertLess(self.by_sockets(0) - before, 100)
+        self.measure("smt_lat", "af", "af", "-s", 64, "-n", 1000, "-e", server_args=["-e"])
+        self.assertLess(self.by_sockets(0) - before, 500)
 
     def test_large_and_many(self):
         for server, client in (("af", "af"), ("udp", "af"), ("af", "udp")):
