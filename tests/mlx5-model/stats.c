@@ -20,6 +20,7 @@ static const struct {
     ROW(complaints),
     ROW(wqes),
     ROW(wqe_static),
+    ROW(static_needless),
     ROW(wqe_progress),
     ROW(wqe_nop),
     ROW(wqe_dump),

@@ -6,7 +6,7 @@
 
 struct mm_stats {
     uint64_t complaints;
-    uint64_t wqes, wqe_static, wqe_progress, wqe_nop, wqe_dump, wqe_lso, wqe_send;
+    uint64_t wqes, wqe_static, static_needless, wqe_progress, wqe_nop, wqe_dump, wqe_lso, wqe_send;
     uint64_t doorbells, cqes, error_cqes, flushed;
     uint64_t commands, commands_failed, deks, tises, deks_live, tises_live, syncs;
     uint64_t tls_wqes, tls_records, tls_bytes, tls_stale, tls_garbage, tls_number_differs;

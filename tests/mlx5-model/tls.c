@@ -119,6 +119,16 @@ static bool dek_fits(const struct mm_params *p, uint32_t pdn, const struct mm_ti
     return true;
 }
 
+/* Parameters that tell the engine what it expects anyway: a resync that changes nothing. */
+static bool is_needless(const struct mm_tis *t, uint32_t sqn, const struct mm_params *p)
+{
+    const struct mm_parser *at = &t->parser;
+    return t->sqn == sqn && t->params.is_set && !t->next_params.is_set && at->is_set &&
+           at->phase == MM_PHASE_HEADER && at->n_header == 0 &&
+           at->record_number == p->record_number && t->params.dek == p->dek &&
+           t->params.version == p->version && memcmp(t->params.salt, p->salt, 4) == 0;
+}
+
 enum ibv_wc_status mm_tls_static(uint32_t sqn, uint32_t pdn, uint32_t tisn, const uint8_t *b)
 {
     static const struct {
@@ -155,6 +165,8 @@ enum ibv_wc_status mm_tls_static(uint32_t sqn, uint32_t pdn, uint32_t tisn, cons
         return IBV_WC_LOC_PROT_ERR;
     if (t->sqn != 0 && t->sqn != sqn)
         mm_tls_forget(t);
+    if (is_needless(t, sqn, &p))
+        mm_stats.static_needless++;
     t->sqn = sqn;
     t->next_params = p;
     note_changed(t);
