@@ -76,7 +76,9 @@ static int veth_open(struct conform_set *set)
     struct smt_dev_config c = {.error_text = text, .error_text_len = sizeof(text)};
     for (unsigned i = 0; i <= set->row->n_rx; i++) {
         c.spec = i == 0 ? "af:va" : "af:vb";
-        c.bind_host = i == 0 ? set->row->bind_host : set->row->address;
+        c.bind_host = i > 0                                     ? set->row->bind_host
+                      : strchr(set->row->bind_host, ':') != NULL ? "2001:db8::1"
+                                                                 : "192.0.2.1";
         struct smt_dev **dev = i == 0 ? &set->tx : &set->rx[i - 1];
         struct smt_addr *addr = i == 0 ? &set->back : &set->to[i - 1];
         int r = smt_dev_open(&c, dev);
@@ -103,7 +105,7 @@ static bool veth_set_mtu(int mtu)
 }
 
 #define VETH                                                                                       \
-    .is_socket = true, .spec = "af:va", .open = veth_open, .set_mtu = veth_set_mtu,                \
+    .is_socket = true, .spec = "af:vb", .open = veth_open, .set_mtu = veth_set_mtu,                \
     .max_mtu = 65535
 #define SOCKET .is_socket = true, .faults = socket_faults, .n_faults = 1
 
@@ -122,8 +124,8 @@ const struct conform_row conform_rows[] = {
     {.name = "udp-lo", .n_rx = 4, SOCKET, .address = "127.0.0.1", .spec = "udp:lo"},
     /* Without a ring it is udp. */
     {.name = "af-lo", .n_rx = 4, SOCKET, .address = "127.0.0.1", .spec = "af:lo"},
-    {.name = "af4", .n_rx = 4, VETH, .address = "192.0.2.2", .bind_host = "192.0.2.1"},
-    {.name = "af6", .n_rx = 4, VETH, .address = "2001:db8::2", .bind_host = "2001:db8::1"},
+    {.name = "af4", .n_rx = 4, VETH, .address = "192.0.2.2", .bind_host = "192.0.2.2"},
+    {.name = "af6", .n_rx = 4, VETH, .address = "2001:db8::2", .bind_host = "2001:db8::2"},
     {.name = "tap",
      .n_rx = 4,
      SOCKET,
