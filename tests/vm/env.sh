@@ -63,7 +63,7 @@ refused()
     says 'network interface "lo" carries no RDMA port' lat -d ud:lo
     says 'GID 9 is empty' lat -d ud:rxe0 -x 9
     says 'no GID of type RoCE v2 for the local address 10.9.0.77' lat -d ud --bind 10.9.0.77
-    says 'the device udp has no options' lat -x 1
+    says 'the device udp knows one option' lat -x 1
 
     trap lab_again EXIT
     ip link set va mtu 1000
