@@ -42,6 +42,7 @@ struct smt_conn {
     bool want_writable;  /* a post was refused: WRITABLE is owed */
     bool down_taken;     /* DOWN was handed out: the user has let go */
     bool in_hs_map;
+    uint8_t n_farewells; /* packets with CLOSE to send after the first */
     uint8_t n_quiet;     /* handshake or credit timer rounds without answer */
     int error;           /* of the DOWN event */
 

@@ -187,6 +187,13 @@ bool smt_frames_send(struct smt_conn *c, const struct smt_tx_sink *sink)
             sink->unreserve(sink->arg);
             c->e->stats.frames_lost++;
         }
+        if (SMT_UNLIKELY(c->n_farewells > 0 && b->next == NULL)) {
+            /* Nobody acknowledges a CLOSE, and who misses it waits for nothing. */
+            const struct smt_frame again = {.type = SMT_FRAME_CLOSE, .code = (uint16_t)-c->error};
+            c->n_farewells--;
+            b->len = (uint16_t)smt_frame_encode(&again, b->bytes, sizeof(b->bytes));
+            continue;
+        }
         smt_ctl_pop(c);
     }
     return true;

@@ -607,6 +607,30 @@ static void what_a_conn_that_is_up_refuses(void **state)
     hand_free(h);
 }
 
+/* Nobody acknowledges a CLOSE, so it leaves in three packets of its own, and an idle peer that
+ * waits for nothing learns of it though two are lost. */
+static void a_farewell_is_said_three_times(void **state)
+{
+    struct hand *h = start();
+    hand_sleep(h, 100 * SMT_MSEC);
+    hand_clear(h);
+    smt_conn_close(h->conn, h->now, SMT_EREFUSED, true);
+    hand_run(h);
+    unsigned n_packets = 0;
+    for (unsigned i = 0; i < h->n_pkts; i++) {
+        for (unsigned k = 0; k < h->pkts[i].n_frames; k++) {
+            const struct smt_frame *f = &h->pkts[i].frames[k];
+            if (f->type != SMT_FRAME_CLOSE)
+                continue;
+            assert_int_equal(f->code, -SMT_EREFUSED);
+            n_packets++;
+        }
+    }
+    assert_int_equal(n_packets, 3);
+    assert_int_equal(h->n_pkts, 3);
+    hand_free(h);
+}
+
 /* The known hole of Homa (a late duplicate of a request runs it again) does not exist: docs/wire.md
  * 8. */
 static void a_finished_request_never_runs_again(void **state)
@@ -689,6 +713,7 @@ int main(void)
         cmocka_unit_test(a_refusal_is_repeated),
         cmocka_unit_test(quiet_means_that_all_was_told),
         cmocka_unit_test(what_a_conn_that_is_up_refuses),
+        cmocka_unit_test(a_farewell_is_said_three_times),
         cmocka_unit_test(a_finished_request_never_runs_again),
         cmocka_unit_test(a_control_record_is_heard_once),
     };
