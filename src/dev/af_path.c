@@ -7,11 +7,11 @@
  * each lifetime goes by the socket for the same reason. No neighbour protocol of our own. */
 #include "dev/af.h"
 
-#include <time.h>
 
 #include <smt/error.h>
 
 #include "base/bytes.h"
+#include "dev/machine.h"
 
 #define LIFETIME (2 * SMT_SEC)
 #define LIFETIME_UNKNOWN (2 * SMT_MSEC) /* the kernel asks at once */
@@ -22,13 +22,6 @@ enum {
     DONT_FRAGMENT = 0x4000,
     IPV4_AT = 12,
 };
-
-static uint64_t coarse_now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    return (uint64_t)ts.tv_sec * SMT_SEC + (uint64_t)ts.tv_nsec;
-}
 
 static struct smt_af_path *path_slot(struct smt_af *d, const struct smt_addr *to)
 {
@@ -73,7 +66,7 @@ static void path_refresh(struct smt_af *d, struct smt_af_path *p, uint64_t now)
 struct smt_af_path *smt_af_path_find(struct smt_af *d, const struct smt_addr *to)
 {
     struct smt_af_path *p = path_slot(d, to);
-    uint64_t now = coarse_now();
+    uint64_t now = smt_coarse_now();
     bool is_same = memcmp(p->to.ip, to->ip, sizeof(to->ip)) == 0 && p->to.scope == to->scope;
     if (SMT_UNLIKELY(!is_same || now >= p->until)) {
         p->to = *to;

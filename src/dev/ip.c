@@ -13,10 +13,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/machine.h"
 #include "dev/super.h"
 
 enum {
@@ -196,13 +196,6 @@ static int ip_open(const struct smt_dev_config *config, struct smt_dev **out)
     return 0;
 }
 
-static uint64_t coarse_now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    return (uint64_t)ts.tv_sec * SMT_SEC + (uint64_t)ts.tv_nsec;
-}
-
 /* The entry of a destination; the port does not matter to routing. */
 static struct smt_ip_path *path_slot(struct smt_ip *d, const struct smt_addr *to)
 {
@@ -226,7 +219,7 @@ const struct smt_addr *smt_ip_source(struct smt_ip *d, const struct smt_addr *to
     if (d->has_bound)
         return &d->bound;
     struct smt_ip_path *p = path_slot(d, to);
-    uint64_t now = coarse_now();
+    uint64_t now = smt_coarse_now();
     if (now >= p->from_until) {
         p->has_from = smt_path_local(to, ifname_of(d), &p->from);
         p->from_until = now + PATH_LIFETIME;
@@ -238,7 +231,7 @@ static uint32_t ip_mtu(struct smt_dev *dev, const struct smt_addr *to)
 {
     struct smt_ip *d = SMT_CONTAINER_OF(dev, struct smt_ip, base);
     struct smt_ip_path *p = path_slot(d, to);
-    uint64_t now = coarse_now();
+    uint64_t now = smt_coarse_now();
     if (now >= p->mtu_until) {
         uint32_t mtu = smt_path_mtu(to, ifname_of(d));
         p->mtu = mtu == 0 ? MTU_UNKNOWN : mtu + UDP_LEN;

@@ -11,23 +11,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/machine.h"
 #include "dev/mlx5_report.h"
 #include "dev/ud_env.h"
 
 enum { ACK_EVENTS_AT = 64, LEAST_MTU = 1280 };
 
 enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_ROUTES, N_SOURCES };
-
-uint64_t smt_mlx5_now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    return (uint64_t)ts.tv_sec * SMT_SEC + (uint64_t)ts.tv_nsec;
-}
 
 void smt_mlx5_lose(struct smt_mlx5 *d, const char *why)
 {
@@ -133,7 +126,7 @@ static int mlx5_open(const struct smt_dev_config *config, struct smt_dev **out)
         return r;
     }
     d->mtu = d->port.link.mtu;
-    d->now = smt_mlx5_now();
+    d->now = smt_coarse_now();
     r = d->mtu < LEAST_MTU ? smt_dev_fail(config->error_text, config->error_text_len, SMT_EMTU,
                                           "%s: %s carries %u bytes a packet, smt2 needs %d",
                                           d->port.devname, d->port.link.name, d->mtu, LEAST_MTU)
@@ -232,7 +225,7 @@ static void channel_take(struct smt_mlx5 *d)
 void smt_mlx5_look(struct smt_mlx5 *d)
 {
     struct epoll_event ready[N_SOURCES];
-    d->now = d->looked_at = smt_mlx5_now();
+    d->now = d->looked_at = smt_coarse_now();
     int n = epoll_wait(d->epoll_fd, ready, N_SOURCES, 0);
     for (int i = 0; i < n; i++) {
         if (ready[i].data.u32 == SOURCE_CHANNEL)

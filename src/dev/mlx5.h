@@ -94,7 +94,6 @@ static inline struct smt_mlx5 *smt_mlx5_of(struct smt_dev *dev)
     return SMT_CONTAINER_OF(dev, struct smt_mlx5, base);
 }
 
-uint64_t smt_mlx5_now(void);
 void smt_mlx5_lose(struct smt_mlx5 *d, const char *why);
 
 /* Says that the device refused to make `what` (a negative errno); the code to fail with. */

@@ -8,17 +8,17 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "dev/machine.h"
 #include "dev/mlx5_devx.h"
 #include "dev/mlx5_port.h"
 #include "dev/mlx5_sq.h"
 #include "dev/ud_env.h"
 #include "dev/verbs_probe.h"
 
-enum { CAP_NET_RAW_BIT = 13, DEPTH = 64, WAIT_MS = 1000 };
+enum { DEPTH = 64, WAIT_MS = 1000 };
 
 struct run {
     struct smt_mlx5_probe *out;
@@ -61,19 +61,6 @@ static void sysfs_read(const struct run *r, const char *name, char *out, size_t 
         out[0] = '\0';
     out[strcspn(out, "\n")] = '\0';
     fclose(f);
-}
-
-static bool has_net_raw(void)
-{
-    struct {
-        uint32_t version;
-        int pid;
-    } header = {.version = 0x20080522};
-    struct {
-        uint32_t effective, permitted, inheritable;
-    } data[2] = {{0}};
-    return syscall(SYS_capget, &header, data) == 0 &&
-           (data[0].effective >> CAP_NET_RAW_BIT & 1) != 0;
 }
 
 /* ---- 1 to 5: the machine ---- */
@@ -121,7 +108,7 @@ static void port_state(struct run *r)
 static void privileges(struct run *r)
 {
     uint64_t allowed = smt_ud_env_memlock_allowed();
-    bool raw = has_net_raw();
+    bool raw = smt_capability_has(SMT_CAPABILITY_NET_RAW);
     char lock[64] = "no limit of locked memory";
     if (allowed != UINT64_MAX)
         snprintf(lock, sizeof(lock), "locked memory %llu kB (ulimit -l)",

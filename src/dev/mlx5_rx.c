@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/mem.h"
+#include "dev/machine.h"
 #include "dev/mlx5.h"
 
 enum {
@@ -273,7 +274,7 @@ bool smt_mlx5_rx_is_waiting(struct smt_mlx5 *d)
 static void look_now_and_then(struct smt_mlx5 *d, bool is_idle)
 {
     if (is_idle)
-        d->now = smt_mlx5_now();
+        d->now = smt_coarse_now();
     if (--d->countdown > 0 && d->now - d->looked_at < TICK_MS * SMT_MSEC)
         return;
     smt_mlx5_look(d);

@@ -12,9 +12,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
+#include "dev/machine.h"
 #include "dev/mlx5.h"
 #include "dev/mlx5_ctx.h"
 #include "dev/mlx5_devx.h"
@@ -83,7 +83,7 @@ static int objects_make(struct smt_mlx5_seal *s, struct smt_mlx5_ctx *x,
 
 static bool is_shunned(struct smt_mlx5_seal *s)
 {
-    return s->n_errors >= MAX_ERRORS && smt_mlx5_now() - s->errors_since < SMT_SEC;
+    return s->n_errors >= MAX_ERRORS && smt_coarse_now() - s->errors_since < SMT_SEC;
 }
 
 static int seal_open(void *arg, const struct smt_seal_key *key, uint64_t *name)
@@ -272,7 +272,7 @@ void smt_mlx5_seal_recover(struct smt_mlx5 *d)
     if (s == NULL || !s->sq.is_suspect)
         return;
     d->stats.seal_errors++;
-    uint64_t now = smt_mlx5_now();
+    uint64_t now = smt_coarse_now();
     if (now - s->errors_since > SMT_SEC) {
         s->errors_since = now;
         s->n_errors = 0;

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "dev/machine.h"
 
 enum { DEPTH = 512, N_SLOTS = 768, LINE = 64, LINGER_MS = 100 };
 
@@ -308,7 +309,7 @@ void smt_mlx5_tx_linger(struct smt_mlx5 *d)
     smt_mlx5_wqe_nop(nop, &ctrl);
     uint32_t last = smt_mlx5_sq_put(&tx->sq, nop);
     (void)smt_mlx5_sq_ring(&tx->sq);
-    for (uint64_t until = smt_mlx5_now() + LINGER_MS * SMT_MSEC; smt_mlx5_now() < until;) {
+    for (uint64_t until = smt_coarse_now() + LINGER_MS * SMT_MSEC; smt_coarse_now() < until;) {
         if (smt_mlx5_sq_reap(&tx->sq) < 0 || tx->sq.done == last + 1 || tx->sq.is_suspect)
             return;
         const struct timespec pause = {.tv_nsec = 20000};

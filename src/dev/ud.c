@@ -17,23 +17,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/machine.h"
 #include "dev/ud_env.h"
 #include "dev/ud_node.h"
 
 enum { ACK_EVENTS_AT = 64, RELEASE_MS = 20, MARK_MS = 100 };
 
 enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_RESOLVE, SOURCE_NODE, N_SOURCES };
-
-uint64_t smt_ud_now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    return (uint64_t)ts.tv_sec * SMT_SEC + (uint64_t)ts.tv_nsec;
-}
 
 void smt_ud_lose(struct smt_ud *d, const char *why)
 {
@@ -88,7 +81,7 @@ static int peers_init(struct smt_ud *d, const struct smt_dev_config *config)
         .n_qps = d->n_qps,
         .qkey = d->qkey,
         .udp_port = config->port,
-        .now = smt_ud_now(),
+        .now = smt_coarse_now(),
         .error_text = config->error_text,
         .error_text_len = config->error_text_len,
     };
@@ -149,7 +142,7 @@ static int ud_open(const struct smt_dev_config *config, struct smt_dev **out)
         ud_close(&d->base);
         return r;
     }
-    d->now = smt_ud_now();
+    d->now = smt_coarse_now();
     d->countdown = 1;
     *out = &d->base;
     return 0;
@@ -287,7 +280,7 @@ static void handles_reap(struct smt_ud *d)
 void smt_ud_look(struct smt_ud *d)
 {
     struct epoll_event ready[N_SOURCES];
-    d->now = smt_ud_now();
+    d->now = smt_coarse_now();
     d->looked_at = d->now;
     d->tx.run.route.mtu = 0; /* routes may change */
     int n = epoll_wait(d->epoll_fd, ready, N_SOURCES, 0);

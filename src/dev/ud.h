@@ -131,8 +131,6 @@ struct smt_ud {
     char why[512]; /* the last answer of `why` about a peer */
 };
 
-uint64_t smt_ud_now(void);
-
 /* The device is of no use any more: rx says so from now on, and `why` (a literal) if asked. */
 void smt_ud_lose(struct smt_ud *d, const char *why);
 

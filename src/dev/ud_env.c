@@ -11,13 +11,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "dev/dev_impl.h"
+#include "dev/machine.h"
 #include "dev/verbs_probe.h"
 
-enum { CAP_IPC_LOCK_BIT = 14, ROCE_OVERHEAD = 96, LEAST_MTU = 1024 };
+enum { ROCE_OVERHEAD = 96, LEAST_MTU = 1024 };
 
 #define SAY(t, code, ...) smt_dev_fail((t).text, (t).len, (code), __VA_ARGS__)
 
@@ -50,24 +50,11 @@ int smt_ud_env_open(struct smt_ud_text t, const char *device, const char *node, 
     }
 }
 
-/* From the kernel itself: no library is needed for one bit. */
-static bool has_ipc_lock(void)
-{
-    struct {
-        uint32_t version;
-        int pid;
-    } header = {.version = 0x20080522};
-    struct {
-        uint32_t effective, permitted, inheritable;
-    } data[2] = {{0}};
-    return syscall(SYS_capget, &header, data) == 0 &&
-           (data[0].effective >> CAP_IPC_LOCK_BIT & 1) != 0;
-}
-
 uint64_t smt_ud_env_memlock_allowed(void)
 {
     struct rlimit limit;
-    if (has_ipc_lock() || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+    if (smt_capability_has(SMT_CAPABILITY_IPC_LOCK) || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 ||
+        limit.rlim_cur == RLIM_INFINITY)
         return UINT64_MAX;
     return limit.rlim_cur;
 }

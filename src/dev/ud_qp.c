@@ -10,6 +10,7 @@
 #include <infiniband/mlx5dv.h>
 #include <sys/random.h>
 
+#include "dev/machine.h"
 #include "dev/ud_env.h"
 
 enum {
@@ -266,7 +267,7 @@ static bool recovery_is_allowed(const struct smt_ud *d, struct smt_ud_qp *q)
 
 void smt_ud_recover(struct smt_ud *d)
 {
-    d->now = smt_ud_now();
+    d->now = smt_coarse_now();
     for (uint32_t i = 0; i < d->n_qps && !d->is_lost; i++) {
         struct smt_ud_qp *q = &d->qps[i];
         if (!q->is_suspect)

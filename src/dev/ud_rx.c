@@ -7,6 +7,7 @@
  *
  * Payloads begin at a cache line: the 40 bytes of the GRH lie before it. */
 #include "dev/ud.h"
+#include "dev/machine.h"
 
 enum { LOOK_EVERY = 128, LOOK_EVERY_ASKING = 16, TICK_MS = 4 };
 
@@ -120,7 +121,7 @@ void smt_ud_rx_drain(struct smt_ud *d)
 static void look_now_and_then(struct smt_ud *d, bool is_idle)
 {
     if (is_idle)
-        d->now = smt_ud_now();
+        d->now = smt_coarse_now();
     if (--d->countdown > 0 && d->now - d->looked_at < TICK_MS * SMT_MSEC)
         return;
     smt_ud_look(d);

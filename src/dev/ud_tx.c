@@ -15,6 +15,8 @@
 
 #include <time.h>
 
+#include "dev/machine.h"
+
 enum { LINGER_MS = 100 };
 
 static inline uint32_t room_of(const struct smt_ud *d, const struct smt_ud_qp *q)
@@ -46,7 +48,7 @@ static __attribute__((noinline)) uint8_t *reserve_asking(struct smt_ud *d, struc
                                                          struct smt_ud_slot *s)
 {
     if (d->tx.n_batch == 0)
-        d->now = smt_ud_now();
+        d->now = smt_coarse_now();
     if (smt_ud_slot_find(d, s) == SMT_UD_ASKING && smt_ud_tx_ask(d))
         (void)smt_ud_slot_find(d, s);
     d->tx.run = *s;
@@ -365,12 +367,12 @@ static bool all_sent(const struct smt_ud *d)
 
 void smt_ud_tx_linger(struct smt_ud *d)
 {
-    d->now = smt_ud_now();
+    d->now = smt_coarse_now();
     smt_ud_tx_reap(d);
     for (uint32_t i = 0; i < d->n_qps; i++)
         smt_ud_tx_hasten(d, &d->qps[i]);
     for (uint64_t until = d->now + LINGER_MS * SMT_MSEC; !d->is_lost && !all_sent(d);) {
-        if (smt_ud_now() > until)
+        if (smt_coarse_now() > until)
             return;
         const struct timespec pause = {.tv_nsec = 20000};
         nanosleep(&pause, NULL);

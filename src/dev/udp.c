@@ -15,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "dev/link.h"
+#include "dev/machine.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -271,13 +271,6 @@ err_close:
     return r;
 }
 
-static uint64_t coarse_now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-    return (uint64_t)ts.tv_sec * SMT_SEC + (uint64_t)ts.tv_nsec;
-}
-
 /* Which entry of the small table a destination has; the port does not matter to routing. */
 static struct smt_udp_path *path_slot(struct smt_udp *d, const struct smt_addr *to)
 {
@@ -292,7 +285,7 @@ static uint32_t udp_mtu(struct smt_dev *dev, const struct smt_addr *to)
 {
     struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
     struct smt_udp_path *p = path_slot(d, to);
-    uint64_t now = coarse_now();
+    uint64_t now = smt_coarse_now();
     if (p->mtu == 0 || now >= p->until || p->to.scope != to->scope ||
         memcmp(p->to.ip, to->ip, sizeof(to->ip)) != 0) {
         uint32_t mtu = smt_path_mtu(to, d->ifname[0] != '\0' ? d->ifname : NULL);
