@@ -640,7 +640,9 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
         e->stats.conns_lost++;
     if (tell && smt_keys_ready(&c->keys)) {
         smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CLOSE, .code = (uint16_t)-error});
-        c->n_farewells = 2;
+        /* Of many at once each goes once: three of each are more than the peer can buffer. */
+        c->n_farewells = now - e->farewell_at >= SMT_MSEC ? 2 : 0;
+        e->farewell_at = now;
     } else {
         smt_ctl_fini(c);
     }
