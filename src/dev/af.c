@@ -177,11 +177,10 @@ static int af_arm(struct smt_dev *dev)
         error_clear(d);
         d->rx.n_unarmed = 0;
         struct epoll_event ev = {.events = EPOLLIN | (d->tx.super.n > 0 ? EPOLLOUT : 0)};
-        if (!d->is_watched || ev.events != d->watched) {
-            int op = d->is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+        if (ev.events != d->watched) {
+            int op = d->watched != 0 ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
             if (epoll_ctl(d->epoll_fd, op, d->fd, &ev) < 0)
                 return SMT_EBUSY;
-            d->is_watched = true;
             d->watched = ev.events;
         }
     }
@@ -192,7 +191,7 @@ void smt_af_unwatch(struct smt_af *d)
 {
     struct epoll_event ev = {0};
     if (epoll_ctl(d->epoll_fd, EPOLL_CTL_DEL, d->fd, &ev) == 0)
-        d->is_watched = false;
+        d->watched = 0;
     d->rx.n_unarmed = 0;
 }
 

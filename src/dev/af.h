@@ -71,8 +71,7 @@ struct smt_af {
     int fd, nl, epoll_fd;
     bool has_ring;
     bool is_lost;       /* the ring is there, its link has gone */
-    bool is_watched;
-    uint32_t watched;   /* epoll events of the packet socket, while watched */
+    uint32_t watched;   /* epoll events of the packet socket; 0 = not in the set */
     bool has_bound_ip;
     uint16_t port;
     uint8_t bound_ip[16];

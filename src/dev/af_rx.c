@@ -168,7 +168,7 @@ int smt_af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     struct smt_af_rx *rx = &d->rx;
     d->stats.rx_calls++;
     smt_af_rx_release(d);
-    if (d->is_watched && ++rx->n_unarmed > UNWATCH_AFTER)
+    if (d->watched != 0 && ++rx->n_unarmed > UNWATCH_AFTER)
         smt_af_unwatch(d);
     if (++rx->n_looks >= SOCKET_BUSY) {
         int got = socket_take(d, pkts, n);
@@ -178,7 +178,7 @@ int smt_af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     unsigned got = ring_take(d, pkts, n);
     if (got > 0)
         return (int)got;
-    if (!d->is_watched && rx->hot == 0 && rx->n_looks % SOCKET_EVERY != 0)
+    if (d->watched == 0 && rx->hot == 0 && rx->n_looks % SOCKET_EVERY != 0)
         return 0;
     return socket_take(d, pkts, n);
 }
