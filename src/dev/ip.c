@@ -12,10 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/ip_claim.h"
 #include "dev/machine.h"
 #include "dev/super.h"
 
@@ -24,11 +24,7 @@ enum {
     MTU_MAX = 65000,
     MTU_UNKNOWN = 1240, /* IPv6's minimum */
     UDP_LEN = 8,        /* path.c answers for UDP */
-    FIRST_AUTO_PORT = 32768,
-    N_AUTO_PORTS = 65536 - FIRST_AUTO_PORT,
-    MAX_TRIES = 256,
     CLASS_SHIFT = 5,
-    PROTO_HOMA = 146,
 };
 #define PATH_LIFETIME (2 * SMT_SEC)
 
@@ -67,45 +63,6 @@ static int bound_parse(struct smt_ip *d, const struct smt_dev_config *config)
                     config->bind_host);
     d->has_bound = true;
     return 0;
-}
-
-/* A kernel that speaks this protocol itself would answer every packet beside us. */
-static bool kernel_speaks_homa(void)
-{
-    FILE *f = fopen("/proc/net/protocols", "re");
-    if (f == NULL)
-        return false;
-    char line[256];
-    bool found = false;
-    while (!found && fgets(line, sizeof(line), f) != NULL)
-        found = strncmp(line, "HOMA", 4) == 0;
-    fclose(f);
-    return found;
-}
-
-static int port_claim(struct smt_ip *d, const struct smt_dev_config *config)
-{
-    const struct smt_addr *bound = d->has_bound ? &d->bound : NULL;
-    if (config->port != 0) {
-        d->port = config->port;
-        int r = smt_ip_claim(d->protocol, d->port, bound, &d->claim_fd);
-        if (r == SMT_EADDRINUSE)
-            return FAIL(r,
-                        "port %u of IP protocol %u is in use by another endpoint; take "
-                        "another, or 0 for any",
-                        d->port, d->protocol);
-        return r < 0 ? FAIL(r, "port %u: %s", d->port, strerror(errno)) : 0;
-    }
-    for (unsigned i = 0; i < MAX_TRIES; i++) {
-        uint16_t draw;
-        if (getrandom(&draw, sizeof(draw), 0) != sizeof(draw))
-            return FAIL(SMT_ESYSTEM, "no random numbers: %s", strerror(errno));
-        d->port = (uint16_t)(FIRST_AUTO_PORT + draw % N_AUTO_PORTS);
-        int r = smt_ip_claim(d->protocol, d->port, bound, &d->claim_fd);
-        if (r != SMT_EADDRINUSE)
-            return r < 0 ? FAIL(r, "port %u: %s", d->port, strerror(errno)) : 0;
-    }
-    return FAIL(SMT_EADDRINUSE, "no free port of IP protocol %u found", d->protocol);
 }
 
 static int family_open(struct smt_ip *d, const struct smt_dev_config *config, int family)
@@ -152,11 +109,12 @@ static int open_all(struct smt_ip *d, const struct smt_dev_config *config)
     int r = spec_parse(d, config);
     if (r == 0)
         r = bound_parse(d, config);
-    if (r == 0 && d->protocol != SMT_IP_PROTO_DEFAULT && kernel_speaks_homa())
+    if (r == 0 && d->protocol != SMT_IP_PROTO_DEFAULT && smt_ip_kernel_speaks_homa())
         r = FAIL(SMT_EADDRINUSE, "this machine's kernel speaks Homa itself and would answer the "
                                  "same packets: unload its module");
     if (r == 0)
-        r = port_claim(d, config);
+        r = smt_ip_port_take(config, d->protocol, d->has_bound ? &d->bound : NULL, &d->port,
+                             &d->claim_fd);
     if (r == 0)
         r = sockets_open(d, config);
     if (r < 0)
@@ -313,7 +271,7 @@ static int ip_report(struct smt_dev_report *out, unsigned n)
     }
     close(fd);
     snprintf(r->offload, sizeof(r->offload), "none: one packet a message; the CPU seals");
-    if (kernel_speaks_homa())
+    if (smt_ip_kernel_speaks_homa())
         snprintf(r->reason, sizeof(r->reason),
                  "the kernel speaks Homa itself: smt2 only, until its module is unloaded");
     return 1;

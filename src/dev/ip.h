@@ -92,11 +92,6 @@ struct smt_ip {
 SMT_MUST_CHECK int smt_ip_socket_open(const struct smt_ip *d, const struct smt_dev_config *config,
                                       int family, uint8_t protocol, struct smt_ip_socket *out);
 
-/* Makes `port` of this protocol ours as long as *fd is open. SMT_EADDRINUSE when another endpoint
- * of this network namespace has it on an address that overlaps (`bound` NULL: all). */
-SMT_MUST_CHECK int smt_ip_claim(uint8_t protocol, uint16_t port, const struct smt_addr *bound,
-                                int *fd);
-
 /* The address that packets to `to` leave from; NULL when there is no route. */
 const struct smt_addr *smt_ip_source(struct smt_ip *d, const struct smt_addr *to);
 

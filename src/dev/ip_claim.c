@@ -3,17 +3,27 @@
  * an abstract unix socket, which is gone with its descriptor and belongs to the network namespace
  * as packets do; and reads the names of the others where the kernel lists them. It says first and
  * reads then: of two that come at once, neither misses the other (both may be refused). */
-#include "dev/ip.h"
+#include "dev/ip_claim.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { NAME_LEN = 96 };
+#include "dev/dev_impl.h"
+
+enum {
+    NAME_LEN = 96,
+    FIRST_AUTO_PORT = 32768,
+    N_AUTO_PORTS = 65536 - FIRST_AUTO_PORT,
+    MAX_TRIES = 256,
+};
+
 static const char ANY[] = "any";
 
 /* True when somebody's claim of this protocol and port overlaps ours. */
@@ -38,7 +48,7 @@ static bool is_taken(const char *prefix, const char *own, bool *is_known)
     return taken;
 }
 
-int smt_ip_claim(uint8_t protocol, uint16_t port, const struct smt_addr *bound, int *fd)
+static int claim(uint8_t protocol, uint16_t port, const struct smt_addr *bound, int *fd)
 {
     char own[INET6_ADDRSTRLEN + 12] = "any", prefix[32], name[NAME_LEN];
     if (bound != NULL) {
@@ -68,4 +78,44 @@ int smt_ip_claim(uint8_t protocol, uint16_t port, const struct smt_addr *bound, 
     }
     *fd = s;
     return 0;
+}
+
+#define FAIL(code, ...) smt_dev_fail(config->error_text, config->error_text_len, code, __VA_ARGS__)
+
+int smt_ip_port_take(const struct smt_dev_config *config, uint8_t protocol,
+                     const struct smt_addr *bound, uint16_t *port, int *fd)
+{
+    if (config->port != 0) {
+        *port = config->port;
+        int r = claim(protocol, *port, bound, fd);
+        if (r == SMT_EADDRINUSE)
+            return FAIL(r,
+                        "port %u of IP protocol %u is in use by another endpoint; take "
+                        "another, or 0 for any",
+                        *port, protocol);
+        return r < 0 ? FAIL(r, "port %u: %s", *port, strerror(errno)) : 0;
+    }
+    for (unsigned i = 0; i < MAX_TRIES; i++) {
+        uint16_t draw;
+        if (getrandom(&draw, sizeof(draw), 0) != sizeof(draw))
+            return FAIL(SMT_ESYSTEM, "no random numbers: %s", strerror(errno));
+        *port = (uint16_t)(FIRST_AUTO_PORT + draw % N_AUTO_PORTS);
+        int r = claim(protocol, *port, bound, fd);
+        if (r != SMT_EADDRINUSE)
+            return r < 0 ? FAIL(r, "port %u: %s", *port, strerror(errno)) : 0;
+    }
+    return FAIL(SMT_EADDRINUSE, "no free port of IP protocol %u found", protocol);
+}
+
+bool smt_ip_kernel_speaks_homa(void)
+{
+    FILE *f = fopen("/proc/net/protocols", "re");
+    if (f == NULL)
+        return false;
+    char line[256];
+    bool found = false;
+    while (!found && fgets(line, sizeof(line), f) != NULL)
+        found = strncmp(line, "HOMA", 4) == 0;
+    fclose(f);
+    return found;
 }

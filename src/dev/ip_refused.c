@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
+#include "dev/ip_refused.h"
 
 enum { QUOTE_LEN = 128, PORTS_LEN = 4 };
 
@@ -51,9 +52,7 @@ static int code_of(int error)
     }
 }
 
-/* One report of a socket: 1, 0 when it does not concern us, -1 when there is none. */
-static int report_take(struct smt_ip *d, const struct smt_ip_socket *s, struct smt_addr *to,
-                       int *error)
+int smt_ip_report_take(int fd, bool is_ipv4, uint16_t port, struct smt_addr *to, int *error)
 {
     uint8_t quote[QUOTE_LEN];
     _Alignas(struct cmsghdr) uint8_t control[256];
@@ -65,14 +64,14 @@ static int report_take(struct smt_ip *d, const struct smt_ip_socket *s, struct s
                        .msg_iovlen = 1,
                        .msg_control = control,
                        .msg_controllen = sizeof(control)};
-    ssize_t got = recvmsg(s->fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT);
+    ssize_t got = recvmsg(fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT);
     if (got < 0)
         return -1;
     size_t len = (size_t)got;
-    size_t head = s->family == AF_INET && len > 0 ? (quote[0] & 15u) * 4 : 0;
+    size_t head = is_ipv4 && len > 0 ? (quote[0] & 15u) * 4 : 0;
     *error = code_of(errno_of(&m));
     if (*error == 0 || len < head + PORTS_LEN || !smt_addr_from_sockaddr(&name, to) ||
-        smt_get_be16(quote + head) != d->port)
+        smt_get_be16(quote + head) != port)
         return 0;
     to->port = *error == SMT_EREFUSED ? smt_get_be16(quote + head + 2) : 0;
     return 1;
@@ -84,8 +83,9 @@ int smt_ip_refused(struct smt_dev *dev, struct smt_addr *to, int *error)
     if (SMT_LIKELY(!d->has_refusals))
         return 0;
     for (unsigned i = 0; i < d->n_sockets; i++) {
+        const struct smt_ip_socket *s = &d->sockets[i];
         int r;
-        while ((r = report_take(d, &d->sockets[i], to, error)) == 0)
+        while ((r = smt_ip_report_take(s->fd, s->family == AF_INET, d->port, to, error)) == 0)
             continue;
         if (r > 0)
             return 1;
