@@ -130,7 +130,8 @@ int smt_ctx_device_check(const struct smt_ctx *ctx, const struct smt_dev *dev)
     if (smt_ctx_is_native(ctx) || (dev->ops->caps & SMT_DEV_CAP_EXACT) != 0)
         return 0;
     return smt_fail(NULL, SMT_EUNSUPPORTED,
-                    "profile %s is carried by IP itself: use device \"ip\" instead of \"%s\"",
+                    "profile %s is carried by IP itself: use device \"ip\" or \"mlx5\" instead of "
+                    "\"%s\"",
                     ctx->profile->name, dev->ops->name);
 }
 

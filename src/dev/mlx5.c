@@ -14,13 +14,20 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/ip_claim.h"
 #include "dev/machine.h"
 #include "dev/mlx5_report.h"
 #include "dev/ud_env.h"
 
 enum { ACK_EVENTS_AT = 64, LEAST_MTU = 1280 };
 
-enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_ROUTES, N_SOURCES };
+enum source {
+    SOURCE_CHANNEL,
+    SOURCE_EVENTS,
+    SOURCE_ROUTES,
+    SOURCE_REPORTS, /* one for each family, where packets go without UDP */
+    N_SOURCES = SOURCE_REPORTS + SMT_IP_HOLD_SOCKETS,
+};
 
 void smt_mlx5_lose(struct smt_mlx5 *d, const char *why)
 {
@@ -58,10 +65,14 @@ static int sleep_init(struct smt_mlx5 *d, const struct smt_dev_config *config)
         [SOURCE_CHANNEL] = d->channel->fd,
         [SOURCE_EVENTS] = d->port.ctx->async_fd,
         [SOURCE_ROUTES] = smt_mlx5_peers_fd(d->peers),
+        [SOURCE_REPORTS] = d->hold.fds[0],
+        [SOURCE_REPORTS + 1] = d->hold.fds[1],
     };
     for (unsigned i = 0; i < N_SOURCES; i++) {
         struct epoll_event ev = {.events = EPOLLIN, .data.u32 = i};
-        int flags = fcntl(fds[i], F_GETFL);
+        int flags = fds[i] < 0 ? -1 : fcntl(fds[i], F_GETFL);
+        if (fds[i] < 0 && i >= SOURCE_REPORTS)
+            continue;
         if (flags < 0 || fcntl(fds[i], F_SETFL, flags | O_NONBLOCK) < 0 ||
             epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fds[i], &ev) < 0)
             return fail_system(config, "descriptors of an mlx5 device");
@@ -84,12 +95,31 @@ static void mlx5_close(struct smt_dev *dev)
     smt_mlx5_tx_fini(d);
     smt_mlx5_rx_fini(d);
     smt_mlx5_peers_free(d->peers);
+    smt_ip_hold_close(&d->hold);
     if (d->channel != NULL)
         (void)ibv_destroy_comp_channel(d->channel);
     if (d->pd != NULL)
         (void)ibv_dealloc_pd(d->pd);
     smt_mlx5_port_close(&d->port);
     smt_mem_free(d);
+}
+
+/* The port, from the kernel or, where packets go without UDP, from the other endpoints. */
+static int port_take(struct smt_mlx5 *d, const struct smt_dev_config *config)
+{
+    int r = smt_mlx5_peers_new(config, &d->port, &d->by, &d->peers);
+    if (r < 0 || smt_mlx5_is_udp(d)) {
+        d->own_port = r < 0 ? 0 : smt_mlx5_peers_port(d->peers);
+        return r;
+    }
+    if (smt_ip_kernel_speaks_homa())
+        return smt_dev_fail(config->error_text, config->error_text_len, SMT_EADDRINUSE,
+                            "this machine's kernel speaks Homa itself and would get no packets any "
+                            "more: unload its module");
+    bool is_bound = config->bind_host != NULL && d->port.n_addrs == 1;
+    r = smt_ip_hold_open(&d->hold, config, d->by.protocol, is_bound ? &d->port.addrs[0] : NULL);
+    d->own_port = d->hold.port;
+    return r;
 }
 
 static int objects_init(struct smt_mlx5 *d, const struct smt_dev_config *config)
@@ -104,12 +134,25 @@ static int objects_init(struct smt_mlx5 *d, const struct smt_dev_config *config)
     if (r == 0)
         r = smt_mlx5_tx_init(d, config);
     if (r == 0)
-        r = smt_mlx5_peers_new(config, &d->port, &d->peers);
+        r = port_take(d, config);
     if (r == 0)
         r = smt_mlx5_rx_start(d, config);
     if (r == 0)
         r = smt_mlx5_seal_open(d, config);
     return r;
+}
+
+static struct smt_mlx5_carrier carrier_of(const struct smt_dev_config *config)
+{
+    struct smt_mlx5_carrier by = smt_mlx5_by_udp;
+    if (config->ip_protocol == 0)
+        return by;
+    by.protocol = config->ip_protocol;
+    if (config->ip_class_shift != 0)
+        by.ipv6_class_shift = config->ip_class_shift;
+    if (config->no_ecn)
+        by.ecn = 0;
+    return by;
 }
 
 static int mlx5_open(const struct smt_dev_config *config, struct smt_dev **out)
@@ -120,6 +163,8 @@ static int mlx5_open(const struct smt_dev_config *config, struct smt_dev **out)
                             "no memory for an mlx5 device");
     smt_dev_init(&d->base, &smt_mlx5_ops);
     d->epoll_fd = -1;
+    smt_ip_hold_init(&d->hold);
+    d->by = carrier_of(config);
     int r = smt_mlx5_port_open(config, &d->port);
     if (r < 0) {
         smt_mem_free(d);
@@ -128,7 +173,7 @@ static int mlx5_open(const struct smt_dev_config *config, struct smt_dev **out)
     d->mtu = d->port.link.mtu;
     d->now = smt_coarse_now();
     r = d->mtu < LEAST_MTU ? smt_dev_fail(config->error_text, config->error_text_len, SMT_EMTU,
-                                          "%s: %s carries %u bytes a packet, smt2 needs %d",
+                                          "%s: %s carries %u bytes a packet, %d are needed",
                                           d->port.devname, d->port.link.name, d->mtu, LEAST_MTU)
                            : objects_init(d, config);
     if (r == 0)
@@ -139,7 +184,11 @@ static int mlx5_open(const struct smt_dev_config *config, struct smt_dev **out)
     }
     if (d->seal == NULL)
         d->base.own.caps &= ~(uint32_t)SMT_DEV_CAP_NIC_SEAL;
-    if (!d->port.spec.cuts_bursts || smt_mlx5_max_tso(&d->port.attr) < SMT_MLX5_BIG_LEN)
+    bool has_bursts = smt_mlx5_is_udp(d);
+    if (!has_bursts)
+        d->base.own.caps &= ~(uint32_t)SMT_DEV_CAP_RAW;
+    if (!has_bursts || !d->port.spec.cuts_bursts ||
+        smt_mlx5_max_tso(&d->port.attr) < SMT_MLX5_BIG_LEN)
         d->base.own.tx_burst = NULL;
     d->countdown = 1;
     *out = &d->base;
@@ -232,6 +281,8 @@ void smt_mlx5_look(struct smt_mlx5 *d)
             channel_take(d);
         else if (ready[i].data.u32 == SOURCE_EVENTS)
             events_take(d);
+        else if (ready[i].data.u32 >= SOURCE_REPORTS)
+            d->hold.has_reports = true;
         else
             smt_mlx5_peers_changed(d->peers);
     }
@@ -292,16 +343,15 @@ static int mlx5_fd(struct smt_dev *dev)
 
 static uint32_t mlx5_mtu(struct smt_dev *dev, const struct smt_addr *to)
 {
-    enum { IPV4_HEADERS = 28, IPV6_HEADERS = 48 };
     struct smt_mlx5 *d = smt_mlx5_of(dev);
-    uint32_t link = d->mtu - (smt_addr_is_ipv4(to) ? IPV4_HEADERS : IPV6_HEADERS);
+    uint32_t link = d->mtu - smt_mlx5_headers_len(&d->by, smt_addr_is_ipv4(to));
     const struct smt_mlx5_peer *peer = smt_mlx5_peers_get(d->peers, to, d->now);
     return peer != NULL && peer->mtu > 0 && peer->mtu < link ? peer->mtu : link;
 }
 
 static uint16_t mlx5_port(struct smt_dev *dev)
 {
-    return smt_mlx5_peers_port(smt_mlx5_of(dev)->peers);
+    return smt_mlx5_of(dev)->own_port;
 }
 
 /* Half of the buffers: a packet takes a whole one however short it is. */
@@ -325,6 +375,11 @@ static const char *mlx5_why(struct smt_dev *dev, const struct smt_addr *to)
     return peer != NULL && peer->mtu == 0 ? peer->why : NULL;
 }
 
+static int mlx5_refused(struct smt_dev *dev, struct smt_addr *to, int *error)
+{
+    return smt_ip_hold_refused(&smt_mlx5_of(dev)->hold, to, error);
+}
+
 static const char *mlx5_seals(struct smt_dev *dev)
 {
     const struct smt_mlx5 *d = smt_mlx5_of(dev);
@@ -333,7 +388,7 @@ static const char *mlx5_seals(struct smt_dev *dev)
 
 const struct smt_dev_ops smt_mlx5_ops = {
     .name = "mlx5",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_NIC_SEAL | SMT_DEV_CAP_RAW,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_NIC_SEAL | SMT_DEV_CAP_RAW | SMT_DEV_CAP_EXACT,
     .open = mlx5_open,
     .close = mlx5_close,
     .tx_reserve = smt_mlx5_tx_reserve,
@@ -350,5 +405,6 @@ const struct smt_dev_ops smt_mlx5_ops = {
     .rx_capacity = mlx5_rx_capacity,
     .stats = mlx5_stats,
     .why = mlx5_why,
+    .refused = mlx5_refused,
     .report = smt_mlx5_report,
 };

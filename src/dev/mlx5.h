@@ -9,6 +9,7 @@
 
 #include "base/seal.h"
 #include "dev/dev_impl.h"
+#include "dev/ip_hold.h"
 #include "dev/mlx5_peers.h"
 #include "dev/mlx5_port.h"
 #include "dev/mlx5_sq.h"
@@ -69,7 +70,10 @@ struct smt_mlx5_seal; /* of mlx5_seal.c */
 struct smt_mlx5 {
     struct smt_dev base;
     struct smt_mlx5_port port;
+    struct smt_mlx5_carrier by;
     struct smt_mlx5_peers *peers;
+    struct smt_ip_hold hold;    /* of packets without UDP */
+    uint16_t own_port;
     struct ibv_pd *pd;
     struct ibv_comp_channel *channel;
     struct smt_mlx5_tx tx;
@@ -92,6 +96,12 @@ struct smt_mlx5 {
 static inline struct smt_mlx5 *smt_mlx5_of(struct smt_dev *dev)
 {
     return SMT_CONTAINER_OF(dev, struct smt_mlx5, base);
+}
+
+/* smt2 goes by UDP (and its records in slices beside it), the kernel's formats by IP itself. */
+static inline bool smt_mlx5_is_udp(const struct smt_mlx5 *d)
+{
+    return d->by.protocol == SMT_MLX5_PROTO_UDP;
 }
 
 void smt_mlx5_lose(struct smt_mlx5 *d, const char *why);

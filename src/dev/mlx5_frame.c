@@ -1,5 +1,6 @@
-/* Headers below smt2, and their removal. Owns what docs/wire.md 1 says of IP: DF, identification 0,
- * DSCP by priority, ECT(0). */
+/* Headers below smt2 and below the kernel's formats, and their removal. Owns what docs/wire.md 1
+ * says of IP: DF, identification 0, DSCP by priority, ECT(0); the formats of the kernel have
+ * priorities elsewhere in IPv6 and no ECN. */
 #include "dev/mlx5_frame.h"
 
 #include <string.h>
@@ -13,7 +14,11 @@ enum {
     DONT_FRAGMENT = 0x4000,
     FRAGMENT_BITS = 0x3fff, /* more to come, or an offset */
     ECT0 = 2,
+    CLASS_SHIFT = 5, /* DSCP = 8 x priority */
 };
+
+const struct smt_mlx5_carrier smt_mlx5_by_udp = {SMT_MLX5_PROTO_UDP, CLASS_SHIFT, ECT0};
+const struct smt_mlx5_carrier smt_mlx5_by_bursts = {SMT_MLX5_PROTO_RAW, CLASS_SHIFT, ECT0};
 
 static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 
@@ -37,19 +42,22 @@ static void ipv6_init(uint8_t *ip, const struct smt_mlx5_hop *hop, uint8_t proto
 }
 
 void smt_mlx5_head_init(struct smt_mlx5_head *head, const struct smt_mlx5_hop *hop,
-                        uint8_t protocol, uint16_t sport, uint16_t dport)
+                        const struct smt_mlx5_carrier *by, uint16_t sport, uint16_t dport)
 {
-    *head = (struct smt_mlx5_head){.is_ipv4 = memcmp(hop->dst, mapped, sizeof(mapped)) == 0,
-                                   .is_udp = protocol == SMT_MLX5_PROTO_UDP};
+    bool is_ipv4 = memcmp(hop->dst, mapped, sizeof(mapped)) == 0;
+    *head = (struct smt_mlx5_head){.is_ipv4 = is_ipv4,
+                                   .is_udp = by->protocol == SMT_MLX5_PROTO_UDP,
+                                   .class_shift = is_ipv4 ? CLASS_SHIFT : by->ipv6_class_shift,
+                                   .ecn = by->ecn};
     uint8_t *p = head->bytes;
     memcpy(p, hop->dmac, 6);
     memcpy(p + 6, hop->smac, 6);
     smt_put_be16(p + 12, head->is_ipv4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6);
     p += SMT_MLX5_ETH_LEN;
     if (head->is_ipv4)
-        ipv4_init(p, hop, protocol);
+        ipv4_init(p, hop, by->protocol);
     else
-        ipv6_init(p, hop, protocol);
+        ipv6_init(p, hop, by->protocol);
     p += head->is_ipv4 ? SMT_MLX5_IPV4_LEN : SMT_MLX5_IPV6_LEN;
     if (head->is_udp) {
         smt_put_be16(p, sport);
@@ -64,7 +72,7 @@ size_t smt_mlx5_head_put(const struct smt_mlx5_head *head, size_t payload_len, u
 {
     memcpy(out, head->bytes, sizeof(head->bytes));
     uint8_t *ip = out + SMT_MLX5_ETH_LEN;
-    uint8_t class = (uint8_t)(prio << 5 | ECT0); /* DSCP 8 x priority */
+    uint8_t class = (uint8_t)(prio << head->class_shift | head->ecn);
     size_t above = payload_len + (head->is_udp ? SMT_MLX5_UDP_LEN : 0);
     if (head->is_ipv4) {
         ip[1] = class;
@@ -122,7 +130,7 @@ static uint8_t *ipv6_parse(uint8_t *ip, size_t len, struct smt_mlx5_frame *out, 
     return ip + SMT_MLX5_IPV6_LEN;
 }
 
-bool smt_mlx5_frame_parse(uint8_t *frame, size_t len, struct smt_mlx5_frame *out)
+bool smt_mlx5_frame_parse(uint8_t *frame, size_t len, uint8_t raw, struct smt_mlx5_frame *out)
 {
     if (len < SMT_MLX5_ETH_LEN)
         return false;
@@ -144,13 +152,13 @@ bool smt_mlx5_frame_parse(uint8_t *frame, size_t len, struct smt_mlx5_frame *out
             return false;
         out->payload = p + SMT_MLX5_UDP_LEN;
         out->payload_len = (uint32_t)(udp_len - SMT_MLX5_UDP_LEN);
-    } else if (out->protocol == SMT_MLX5_PROTO_RAW && above >= 4) {
+    } else if (out->protocol == raw && above >= 4) {
         out->payload = p;
         out->payload_len = (uint32_t)above;
     } else {
         return false;
     }
-    /* The smt2 header begins with the ports, as UDP's does. */
+    /* Headers of all profiles begin with the ports, as UDP's does. */
     out->from.port = smt_get_be16(p);
     out->dport = smt_get_be16(p + 2);
     return out->from.port != 0;

@@ -3,7 +3,8 @@
  * own work: an empty UDP datagram, which receivers pass over, makes it resolve a hop, and check one
  * that has grown stale.
  *
- * The socket that sends it also holds our port, so that nobody else on this machine gets it. */
+ * The socket that sends it also holds our port, so that nobody else on this machine gets it; where
+ * packets go without UDP it has any port (and ip_hold.c holds ours). */
 #include "dev/mlx5_peers.h"
 
 #include <errno.h>
@@ -23,9 +24,6 @@
 enum {
     FIRST_PEERS = 16,
     MAX_PEERS = 1 << 20,
-    IPV4_HEADERS = 28,
-    IPV6_HEADERS = 48,
-    ETH_MIN_MTU = 1280,
 };
 
 static const uint64_t ask_again = 1 * SMT_MSEC;
@@ -34,6 +32,7 @@ static const uint64_t kick_stale = 30 * SMT_SEC;
 
 struct smt_mlx5_peers {
     const struct smt_mlx5_port *port;
+    const struct smt_mlx5_carrier *by;
     int nl, watch, guard;
     bool is_guard_ipv6;
     uint16_t udp_port;
@@ -74,7 +73,7 @@ static int guard_open(struct smt_mlx5_peers *p, const struct smt_dev_config *con
     struct smt_addr addr = {0};
     if (has_bind)
         addr = p->port->addrs[0];
-    addr.port = config->port;
+    addr.port = p->by->protocol == SMT_MLX5_PROTO_UDP ? config->port : 0;
     if (!has_bind || !smt_addr_is_ipv4(&addr))
         p->guard = guard_bind(p, &addr, true);
     if (p->guard < 0) {
@@ -104,12 +103,13 @@ static int watch_open(void)
 }
 
 int smt_mlx5_peers_new(const struct smt_dev_config *config, const struct smt_mlx5_port *port,
-                       struct smt_mlx5_peers **out)
+                       const struct smt_mlx5_carrier *by, struct smt_mlx5_peers **out)
 {
     struct smt_mlx5_peers *p = smt_mem_alloc(sizeof(*p));
     if (p == NULL)
         return SMT_ENOMEM;
     p->port = port;
+    p->by = by;
     p->guard = -1;
     p->nl = smt_route_open();
     p->watch = watch_open();
@@ -193,14 +193,14 @@ static void reachable(struct smt_mlx5_peers *p, struct smt_mlx5_peer *peer,
     memcpy(hop.smac, p->port->link.mac, 6);
     memcpy(hop.src, route->src.ip, 16);
     memcpy(hop.dst, peer->addr.ip, 16);
-    smt_mlx5_head_init(&peer->udp, &hop, SMT_MLX5_PROTO_UDP, p->udp_port, 0);
-    peer->raw.len = 0;
-    if (is_ipv4)
-        smt_mlx5_head_init(&peer->raw, &hop, SMT_MLX5_PROTO_RAW, 0, 0);
+    smt_mlx5_head_init(&peer->packet, &hop, p->by, p->udp_port, 0);
+    peer->burst.len = 0;
+    if (is_ipv4 && peer->packet.is_udp)
+        smt_mlx5_head_init(&peer->burst, &hop, &smt_mlx5_by_bursts, 0, 0);
     uint32_t mtu = p->port->link.mtu;
     if (route->mtu > 0 && route->mtu < mtu)
         mtu = route->mtu;
-    uint32_t headers = is_ipv4 ? IPV4_HEADERS : IPV6_HEADERS;
+    uint32_t headers = smt_mlx5_headers_len(p->by, is_ipv4);
     peer->mtu = mtu > headers ? mtu - headers : 0;
     peer->why = NULL;
 }

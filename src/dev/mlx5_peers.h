@@ -10,20 +10,24 @@ struct smt_mlx5_peers;
 
 /* One machine. Lives as long as the table. */
 struct smt_mlx5_peer {
-    struct smt_mlx5_head udp, raw; /* raw: IPv4 only, else len 0. udp without ports */
-    uint32_t mtu;                  /* bytes of UDP payload; 0: cannot be reached (now) */
+    struct smt_mlx5_head packet; /* UDP without its destination port */
+    struct smt_mlx5_head burst;  /* len 0: there are none */
+    uint32_t mtu;                /* bytes of a packet; 0: cannot be reached (now) */
     struct smt_addr addr;          /* port 0 */
     uint64_t asked_at, kicked_at;
     uint32_t generation;           /* of the kernel's tables when it was looked up */
     const char *why;               /* it cannot be reached; a literal */
 };
 
-/* `port` lent. `udp_port`: 0 = any; it is taken from the kernel and kept. Writes error_text. */
+/* `port` and `by` lent. By UDP, config->port (0: any) is taken from the kernel and kept. Writes
+ * error_text. */
 SMT_MUST_CHECK int smt_mlx5_peers_new(const struct smt_dev_config *config,
                                       const struct smt_mlx5_port *port,
+                                      const struct smt_mlx5_carrier *by,
                                       struct smt_mlx5_peers **out);
 void smt_mlx5_peers_free(struct smt_mlx5_peers *p);
 
+/* Our UDP port. */
 uint16_t smt_mlx5_peers_port(const struct smt_mlx5_peers *p);
 
 /* Readable when the kernel's tables have changed: call changed. */

@@ -1,9 +1,11 @@
-/* Receiving: rules steer our UDP port and protocol 254 of our addresses to the queue pair, before
- * the kernel sees them; frames lie in a ring of buffers that go back in lots, in the order in which
- * they were posted.
+/* Receiving: rules steer our UDP port and protocol 254 of our addresses, or the IP protocol of
+ * another profile, to the queue pair, before the kernel sees them; frames lie in a ring of buffers
+ * that go back in lots, in the order in which they were posted.
  *
- * Protocol 254 has no ports, so its rule takes what comes for our address: one endpoint that takes
- * bursts per IP address. Addresses that the interface gets later are not served. */
+ * NICs see no ports without UDP, so the rule of an IP protocol takes all that comes for our
+ * address. Of several endpoints there each gets a copy of everything (equal rules are one with many
+ * ends) and passes over what is for the others. Addresses that the interface gets later are not
+ * served. */
 #include <errno.h>
 #include <string.h>
 
@@ -19,6 +21,8 @@ enum {
     FRAME_EXTRA = SMT_MLX5_ETH_LEN + 4, /* a tag that is not ours still has to fit */
     LOOK_EVERY = 128,
     TICK_MS = 4,
+    ETHERTYPE_IPV4 = 0x0800,
+    ETHERTYPE_IPV6 = 0x86dd,
 };
 
 static int fail_memory(const struct smt_dev_config *config)
@@ -105,7 +109,7 @@ static bool udp_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr, uint16
 {
     struct rule r;
     bool is_ipv4 = smt_addr_is_ipv4(addr);
-    rule_begin(d, &r, is_ipv4 ? 0x0800 : 0x86dd);
+    rule_begin(d, &r, is_ipv4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6);
     if (is_ipv4) {
         struct ibv_flow_spec_ipv4 ip = {.type = IBV_FLOW_SPEC_IPV4, .size = sizeof(ip)};
         memcpy(&ip.val.dst_ip, addr->ip + 12, 4);
@@ -124,32 +128,55 @@ static bool udp_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr, uint16
     return rule_set(d, &r);
 }
 
-/* Protocol 254 to this address. */
-static bool raw_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr)
+/* An IP protocol to this address. */
+static bool raw_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr, uint8_t protocol)
 {
     struct rule r;
-    rule_begin(d, &r, 0x0800);
-    struct ibv_flow_spec_ipv4_ext ip = {.type = IBV_FLOW_SPEC_IPV4_EXT, .size = sizeof(ip)};
-    memcpy(&ip.val.dst_ip, addr->ip + 12, 4);
-    ip.mask.dst_ip = 0xffffffff;
-    ip.val.proto = SMT_MLX5_PROTO_RAW;
-    ip.mask.proto = 0xff;
-    spec_add(&r, &ip, sizeof(ip));
+    if (smt_addr_is_ipv4(addr)) {
+        struct ibv_flow_spec_ipv4_ext ip = {.type = IBV_FLOW_SPEC_IPV4_EXT, .size = sizeof(ip)};
+        memcpy(&ip.val.dst_ip, addr->ip + 12, 4);
+        ip.mask.dst_ip = 0xffffffff;
+        ip.val.proto = protocol;
+        ip.mask.proto = 0xff;
+        rule_begin(d, &r, ETHERTYPE_IPV4);
+        spec_add(&r, &ip, sizeof(ip));
+    } else {
+        struct ibv_flow_spec_ipv6 ip = {.type = IBV_FLOW_SPEC_IPV6, .size = sizeof(ip)};
+        memcpy(ip.val.dst_ip, addr->ip, 16);
+        memset(ip.mask.dst_ip, 0xff, 16);
+        ip.val.next_hdr = protocol;
+        ip.mask.next_hdr = 0xff;
+        rule_begin(d, &r, ETHERTYPE_IPV6);
+        spec_add(&r, &ip, sizeof(ip));
+    }
     return rule_set(d, &r);
+}
+
+static bool rules_set(struct smt_mlx5 *d, const struct smt_addr *addr)
+{
+    if (!smt_mlx5_is_udp(d))
+        return raw_rule_set(d, addr, d->by.protocol);
+    return udp_rule_set(d, addr, d->own_port) &&
+           (!smt_addr_is_ipv4(addr) || raw_rule_set(d, addr, SMT_MLX5_PROTO_RAW));
+}
+
+static int fail_rule(const struct smt_mlx5 *d, const struct smt_dev_config *config, int error)
+{
+    if (smt_mlx5_is_udp(d) || error == EPERM)
+        return smt_mlx5_fail_create(d, config, "flow rule", -error);
+    return smt_dev_fail(config->error_text, config->error_text_len, SMT_EUNSUPPORTED,
+                        "%s: no flow rule for IP protocol %u can be made (%s): use device \"ip\" "
+                        "on %s for this profile",
+                        d->port.devname, d->by.protocol, strerror(error), d->port.link.name);
 }
 
 int smt_mlx5_rx_start(struct smt_mlx5 *d, const struct smt_dev_config *config)
 {
-    uint16_t port = smt_mlx5_peers_port(d->peers);
     if (smt_mlx5_rx_post_all(d) < 0)
         return smt_mlx5_fail_create(d, config, "receive queue", -EIO);
     for (uint32_t i = 0; i < d->port.n_addrs; i++) {
-        const struct smt_addr *addr = &d->port.addrs[i];
-        bool ok = udp_rule_set(d, addr, port);
-        if (ok && smt_addr_is_ipv4(addr))
-            ok = raw_rule_set(d, addr);
-        if (!ok)
-            return smt_mlx5_fail_create(d, config, "flow rule", errno != 0 ? -errno : -EIO);
+        if (!rules_set(d, &d->port.addrs[i]))
+            return fail_rule(d, config, errno != 0 ? errno : EIO);
     }
     return 0;
 }
@@ -236,17 +263,20 @@ static bool packet_make(struct smt_mlx5 *d, const struct ibv_wc *wc, struct smt_
         return false;
     }
     uint8_t *frame = rx->mem + (size_t)slot * rx->stride;
-    if (SMT_UNLIKELY(!smt_mlx5_frame_parse(frame, wc->byte_len, &f))) {
+    uint8_t raw = smt_mlx5_is_udp(d) ? SMT_MLX5_PROTO_RAW : d->by.protocol;
+    if (SMT_UNLIKELY(!smt_mlx5_frame_parse(frame, wc->byte_len, raw, &f))) {
         d->stats.rx_dropped++;
         return false;
     }
+    if (f.dport != d->own_port)
+        return false; /* of another endpoint at our address */
     *from = f.from;
     if (SMT_UNLIKELY(from->ip[0] == 0xfe && (from->ip[1] & 0xc0) == 0x80))
         from->scope = d->port.link.ifindex;
     d->stats.rx_bytes += f.payload_len;
     *pkt = (struct smt_pkt){.data = f.payload,
                             .len = f.payload_len,
-                            .ip_id = f.protocol == SMT_MLX5_PROTO_RAW ? f.ip_id : 0,
+                            .ip_id = f.protocol == raw ? f.ip_id : 0,
                             .ecn = f.ecn,
                             .from = from};
     return true;

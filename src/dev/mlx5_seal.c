@@ -197,7 +197,7 @@ static void slot_post(struct smt_mlx5_seal *s, struct slot *slot, struct smt_mlx
 static const struct smt_mlx5_peer *peer_find(struct smt_mlx5 *d, const struct slot *slot)
 {
     const struct smt_mlx5_peer *peer = smt_mlx5_peers_get(d->peers, &slot->s.to, d->now);
-    if (peer == NULL || peer->mtu == 0 || peer->raw.len == 0) {
+    if (peer == NULL || peer->mtu == 0 || peer->burst.len == 0) {
         d->stats.tx_errors++;
         return NULL;
     }
@@ -402,7 +402,8 @@ static int seal_make(struct smt_mlx5 *d)
 
 int smt_mlx5_seal_open(struct smt_mlx5 *d, const struct smt_dev_config *config)
 {
-    const char *why = smt_mlx5_no_seal(&d->port);
+    const char *why = smt_mlx5_is_udp(d) ? smt_mlx5_no_seal(&d->port)
+                                         : "only records of smt2 have the form that it seals";
     if (why != NULL)
         snprintf(d->no_seal, sizeof(d->no_seal), "%s", why);
     else if (seal_make(d) < 0)

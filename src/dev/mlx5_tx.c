@@ -216,7 +216,7 @@ size_t smt_mlx5_wqe_fill(const struct smt_mlx5_slot *s, const struct smt_mlx5_pe
 {
     uint8_t hdr[SMT_MLX5_MAX_HDR];
     bool is_burst = s->hdr_len > 0;
-    const struct smt_mlx5_head *head = is_burst ? &peer->raw : &peer->udp;
+    const struct smt_mlx5_head *head = is_burst ? &peer->burst : &peer->packet;
     uint32_t record_len = s->len - s->hdr_len;
     bool is_cut = is_burst && record_len > s->slice_len;
     size_t hdr_len = smt_mlx5_head_put(head, is_cut ? s->hdr_len + s->slice_len : s->len, s->prio,
@@ -224,7 +224,7 @@ size_t smt_mlx5_wqe_fill(const struct smt_mlx5_slot *s, const struct smt_mlx5_pe
     if (is_burst) {
         memcpy(hdr + hdr_len, s->data, s->hdr_len);
         hdr_len += s->hdr_len;
-    } else {
+    } else if (head->is_udp) {
         hdr[hdr_len - 6] = (uint8_t)(s->to.port >> 8);
         hdr[hdr_len - 5] = (uint8_t)s->to.port;
     }
@@ -233,7 +233,7 @@ size_t smt_mlx5_wqe_fill(const struct smt_mlx5_slot *s, const struct smt_mlx5_pe
         .hdr_len = (uint32_t)hdr_len,
         .mss = is_cut ? s->slice_len : 0,
         .is_l3_sum = head->is_ipv4,
-        .is_l4_sum = !is_burst,
+        .is_l4_sum = head->is_udp,
         .n_segs = 1,
         .segs = {{record_len, lkey, (uintptr_t)(s->data + s->hdr_len)}},
     };
@@ -247,7 +247,7 @@ static bool slot_settle(struct smt_mlx5 *d, struct smt_mlx5_slot *s)
     if (s->peer == NULL || s->peer->mtu == 0)
         s->peer = peer_of(d, &s->to);
     if (SMT_UNLIKELY(s->peer == NULL || s->peer->mtu == 0 ||
-                     (s->hdr_len > 0 && s->peer->raw.len == 0))) {
+                     (s->hdr_len > 0 && s->peer->burst.len == 0))) {
         d->stats.tx_errors++;
         return false;
     }

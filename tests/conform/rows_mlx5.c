@@ -31,6 +31,17 @@ const struct conform_row conform_rows[] = {
      .spec = "mlx5:,crypto=cpu",
      .bind_host = "10.98.0.1",
      .tap = "seed=7"},
+    /* Packets of another profile begin with their ports. */
+    {.name = "mlx5-model-ip",
+     .n_rx = 4,
+     .prepare = veth,
+     .open = conform_ip_open,
+     .ip_protocol = 146,
+     .address = "10.98.0.1",
+     .spec = "mlx5",
+     .bind_host = "10.98.0.1",
+     .faults = conform_ip_faults,
+     .n_faults = CONFORM_IP_FAULTS},
 };
 
 const unsigned conform_n_rows = SMT_ARRAY_LEN(conform_rows);

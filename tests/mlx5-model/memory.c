@@ -10,7 +10,7 @@
 #undef ibv_reg_mr_iova
 
 static struct mm_mr *mrs;
-static struct mm_pd *pds[1024];
+static struct mm_pd *pds[4096];
 static unsigned n_pds;
 static uint64_t pinned;
 

@@ -1,7 +1,7 @@
 /* Rules for received frames. Both kinds, ibv_create_flow and mlx5dv matchers, become a mask and a
  * value over the device's own match buffer, as in the kernel. Of the rules that match, the one with
- * the smallest priority and then the oldest gets the frame; without one it would be the kernel's.
- */
+ * the smallest priority and then the oldest gets the frame, and with it all equal rules, which the
+ * kernel makes one with several ends; without one it would be the kernel's. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -421,28 +421,41 @@ static void receive(struct mm_qp *qp, const uint8_t *b, uint32_t len)
     }
 }
 
+static bool takes_frames(const struct mm_qp *qp)
+{
+    return (qp->state == IBV_QPS_RTR || qp->state == IBV_QPS_RTS) && qp->cap.max_recv_wr > 0;
+}
+
+static bool is_same_rule(const struct flow *a, const struct flow *b)
+{
+    return a->qp->dev == b->qp->dev && a->priority == b->priority &&
+           memcmp(a->mask, b->mask, OUTER) == 0 && memcmp(a->value, b->value, OUTER) == 0;
+}
+
 bool mm_steer_frame(struct mm_dev *dev, const uint8_t *frame, uint32_t len)
 {
     uint8_t fte[OUTER];
     frame_parse(frame, len, fte);
-    struct flow *f = flows;
-    while (f != NULL && !(f->qp->dev == dev && is_hit(f, fte)))
-        f = f->next;
-    if (f == NULL || !dev->is_up) {
-        mm_stats.frames_unmatched++;
-        return true;
+    struct flow *first = flows;
+    while (first != NULL && !(first->qp->dev == dev && is_hit(first, fte)))
+        first = first->next;
+    if (!dev->is_up)
+        first = NULL;
+    unsigned n = 0;
+    for (struct flow *f = first; f != NULL; f = f->next) {
+        bool takes = is_same_rule(f, first) && takes_frames(f->qp);
+        if (takes && f->qp->n_recvs == 0 && !mm_config()->rq_drop)
+            return false; /* and so all wait, as with PAUSE */
+        n += takes;
     }
-    enum ibv_qp_state s = f->qp->state;
-    if ((s != IBV_QPS_RTR && s != IBV_QPS_RTS) || f->qp->cap.max_recv_wr == 0) {
-        mm_stats.frames_unmatched++;
-        return true;
+    mm_stats.frames_unmatched += n == 0;
+    for (struct flow *f = first; f != NULL; f = f->next) {
+        if (!is_same_rule(f, first) || !takes_frames(f->qp))
+            continue;
+        if (f->qp->n_recvs == 0)
+            mm_stats.frames_no_buffer++;
+        else
+            receive(f->qp, frame, len);
     }
-    if (f->qp->n_recvs == 0) {
-        if (!mm_config()->rq_drop)
-            return false;
-        mm_stats.frames_no_buffer++;
-        return true;
-    }
-    receive(f->qp, frame, len);
     return true;
 }

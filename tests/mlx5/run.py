@@ -89,6 +89,9 @@ class Lab:
             self.ip(*ns, "link", "set", "lo", "up")
         with open(os.path.join(self.dir, "psk"), "w") as f:
             f.write("test:" + "5a" * 32 + "\n")
+        with open(os.path.join(self.dir, "keys"), "w") as f:
+            f.write("client 8DD230A77A05EB71159129BCBCF64230 87C635C8\n"
+                    "server 6CCF62FF4BE61485D8BA29FE2E847A7F B9FA5583\n")
 
     def down(self):
         for ns in self.made:
@@ -106,8 +109,9 @@ class Lab:
         if stats:
             knobs += ",stats=" + stats
         env = {"LD_PRELOAD": self.model, "MLX5_MODEL": knobs,
-               "SMT_PSK_FILE": os.path.join(self.dir, "psk"),
                "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=0"}
+        if "--profile" not in args:
+            env["SMT_PSK_FILE"] = os.path.join(self.dir, "psk")
         words = ["ip", "netns", "exec", self.tag + side, "env"]
         words += ["%s=%s" % i for i in env.items()]
         where = "examples" if tool == "smt_cp" else "src/tools"
@@ -325,8 +329,35 @@ def sessions(lab, scale):
     check_statics(c)
 
 
+def of_profile(lab, profile):
+    keys = ["--keys", os.path.join(lab.dir, "keys")] if profile == "smt1" else []
+    return ["--profile", profile, *keys]
+
+
+def kernel(lab, scale):
+    """The kernel's formats by IP itself: 1 B to 1,000,000 B, 5 % loss, IPv6; what is refused."""
+    n = str(max(2, 8 * scale // 100))
+    for profile in ("homa-main", "homa-6.1", "smt1"):
+        args = of_profile(lab, profile)
+        for link, more in (("", []), (",loss=0.05", ["-t", "2"])):
+            every = [*args, *more, "-a", "--min", "1", "--max", "524288", "-n", n]
+            report, _ = lab.pair("full" + link, "full" + link, args=every)
+            check(report["profile"] == profile and report["crypto"] != "nic", str(report))
+            lab.pair("full" + link, "full" + link, args=[*args, "-s", "1000000", "-n", n, "-t", "4"])
+    lab.pair("full,loss=0.05", "full,loss=0.05", host="fd99::2",
+             args=[*of_profile(lab, "homa-main"), "-s", "1000000", "-n", n])
+    for profile, spec, words in (("full,flow_error=95", "mlx5", "flow rule for IP protocol 146"),
+                                 ("flow-eperm", "mlx5", "CAP_NET_RAW"),
+                                 ("full", "mlx5:,crypto=nic", "only records of smt2")):
+        p = lab.start("a", lab.wire(), profile, "smt_lat", "-d", spec, "--profile", "homa-main",
+                      "10.99.0.2")
+        _, err = p.communicate(timeout=30)
+        check(p.returncode not in (0, -6, -11) and words in err, "%s: says \"%s\"" % (profile, err))
+        print("    %s" % err.strip().splitlines()[-1])
+
+
 SCENARIOS = {f.__name__: f for f in (sizes, ciphers, profiles, refusals, faults, late, reset,
-                                     sessions)}
+                                     sessions, kernel)}
 
 
 def main():

@@ -242,7 +242,7 @@ static void frame_there_and_back(void **state)
         bool udp = i < 2;
         struct smt_mlx5_head head;
         uint8_t bytes[256] = {0};
-        smt_mlx5_head_init(&head, hop, udp ? 17 : 254, 1000, 2000);
+        smt_mlx5_head_init(&head, hop, udp ? &smt_mlx5_by_udp : &smt_mlx5_by_bursts, 1000, 2000);
         size_t len = smt_mlx5_head_put(&head, 100, 5, bytes);
         assert_int_equal(len, 14 + (hop == &v4 ? 20 : 40) + (udp ? 8 : 0));
         assert_int_equal(len, head.len);
@@ -258,7 +258,7 @@ static void frame_there_and_back(void **state)
         }
         struct smt_mlx5_frame f;
         /* Short frames are padded on the wire. */
-        assert_true(smt_mlx5_frame_parse(bytes, len + 100 + 9, &f));
+        assert_true(smt_mlx5_frame_parse(bytes, len + 100 + 9, 254, &f));
         assert_ptr_equal(f.payload, bytes + len);
         assert_int_equal(f.payload_len, 100);
         assert_memory_equal(f.from.ip, hop->src, 16);
@@ -267,7 +267,7 @@ static void frame_there_and_back(void **state)
         assert_int_equal(f.dport, 2000);
         assert_int_equal(f.ecn, 2);
         for (size_t cut = 0; cut < len + 100; cut++)
-            assert_false(smt_mlx5_frame_parse(bytes, cut, &f));
+            assert_false(smt_mlx5_frame_parse(bytes, cut, 254, &f));
     }
 }
 
@@ -276,10 +276,10 @@ static void frames_refused(void **state)
     struct smt_mlx5_head head;
     struct smt_mlx5_frame f;
     uint8_t good[256] = {0}, bad[256];
-    smt_mlx5_head_init(&head, &v4, 17, 1000, 2000);
+    smt_mlx5_head_init(&head, &v4, &smt_mlx5_by_udp, 1000, 2000);
     size_t len = smt_mlx5_head_put(&head, 60, 0, good) + 60;
     ipv4_sum(good + 14);
-    assert_true(smt_mlx5_frame_parse(good, len, &f));
+    assert_true(smt_mlx5_frame_parse(good, len, 254, &f));
     static const struct {
         uint8_t at, value;
         bool keep_sum;
@@ -302,7 +302,7 @@ static void frames_refused(void **state)
             bad[35] = 0;
         if (!changes[i].keep_sum)
             ipv4_sum(bad + 14);
-        assert_false(smt_mlx5_frame_parse(bad, len, &f));
+        assert_false(smt_mlx5_frame_parse(bad, len, 254, &f));
     }
 }
 
