@@ -10,7 +10,7 @@ from tool_runs import Case, cert_args, load, make_certs, make_short_cert, plain_
 
 RESULT_KEYS = ["size", "resp_size", "depth", "sessions", "threads", "iterations", "seconds",
                "min_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us", "avg_us", "rpc_per_s",
-               "gbps", "cpu_s", "errors"]
+               "gbps", "cpu_s", "server_cpu_s", "server_messages", "errors"]
 TOP_KEYS = ["tool", "version", "device", "profile", "cipher", "cipher_impl", "auth",
             "handshake_us", "results"]
 

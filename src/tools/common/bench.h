@@ -14,6 +14,7 @@ extern volatile sig_atomic_t bench_stop;
 struct result {
     uint64_t size, resp_size, depth, sessions, threads, iterations, errors;
     double seconds, cpu_s;
+    uint64_t server_cpu_ns, server_messages; /* warm-up included; 0: the server does not tell */
     struct hist hist;
 };
 

@@ -36,6 +36,8 @@ struct client {
     atomic_ullong sealed, sealed_nic; /* records, of workers that have closed */
     bool stop;            /* written by thread 0 between barriers */
     double cpu_start, cpu_s;
+    uint64_t server_cpu_start, server_cpu_end; /* of the first session, hence of thread 0 */
+    atomic_ullong server_messages;
     struct result result;
 };
 
@@ -205,6 +207,11 @@ static int add_all_sessions(struct client *c, struct worker *w, unsigned index)
     return rc;
 }
 
+static bool is_first_session(const struct client *c, const struct worker *w, uint32_t i)
+{
+    return w == &c->workers[0] && i == 0;
+}
+
 static int start_size(struct client *c, struct worker *w, uint64_t size, uint64_t depth,
                       uint64_t seed)
 {
@@ -225,6 +232,10 @@ static int start_size(struct client *c, struct worker *w, uint64_t size, uint64_
         rc = control(c, w->sessions[i], &req, &resp);
         if (rc != TOOL_OK) {
             return rc;
+        }
+        if (is_first_session(c, w, i)) {
+            c->server_cpu_start = resp.cpu_ns;
+            atomic_store(&c->server_messages, 0);
         }
     }
     return TOOL_OK;
@@ -247,6 +258,9 @@ static int stop_size(struct client *c, struct worker *w, uint64_t expected)
             }
             received += resp.received;
             wrong += resp.wrong;
+            if (attempt == 0 && is_first_session(c, w, i)) {
+                c->server_cpu_end = resp.cpu_ns;
+            }
         }
         bool settled = received >= expected || w->errors != 0;
         if (!settled && attempt < COUNT_RETRIES) {
@@ -262,6 +276,7 @@ static int stop_size(struct client *c, struct worker *w, uint64_t expected)
             w->errors += received > expected ? received - expected : expected - received;
         }
         w->errors += wrong;
+        atomic_fetch_add(&c->server_messages, received);
         return TOOL_OK;
     }
 }
@@ -358,6 +373,8 @@ static void merge(struct client *c, uint64_t size)
     x->sessions = o->sessions;
     x->threads = o->threads;
     x->cpu_s = c->cpu_s;
+    x->server_cpu_ns = c->server_cpu_end - c->server_cpu_start;
+    x->server_messages = atomic_load(&c->server_messages);
     for (unsigned i = 0; i < o->threads; i++) {
         const struct worker *w = &c->workers[i];
         start = w->start_ns < start ? w->start_ns : start;

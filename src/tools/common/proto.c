@@ -133,6 +133,7 @@ void proto_put_resp(const struct proto_resp *resp, uint8_t out[PROTO_RESP_LEN])
     }
     put_text(&c, resp->tool_version, sizeof(resp->tool_version));
     put_text(&c, resp->text, sizeof(resp->text));
+    put_u64(&c, resp->cpu_ns, 8);
     memset(c.at, 0, c.left);
 }
 
@@ -155,5 +156,6 @@ int proto_get_resp(const void *data, size_t len, struct proto_resp *resp)
     }
     get_text(&c, resp->tool_version, sizeof(resp->tool_version));
     get_text(&c, resp->text, sizeof(resp->text));
+    resp->cpu_ns = get_u64(&c, 8);
     return resp->n_ports <= PROTO_MAX_PORTS ? 0 : -1;
 }

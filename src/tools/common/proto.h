@@ -52,6 +52,7 @@ struct proto_resp {
     unsigned n_ports;
     char tool_version[16];
     char text[128];
+    uint64_t cpu_ns; /* START, STOP: CPU time the server has used in all; 0: it does not tell */
 };
 
 void proto_put_req(const struct proto_req *req, uint8_t out[PROTO_REQ_LEN]);

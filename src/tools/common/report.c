@@ -175,6 +175,8 @@ static void write_result(struct json *j, const struct result *x)
     json_real(j, "rpc_per_s", rate_of(x));
     json_real(j, "gbps", gbps_of(x));
     json_real(j, "cpu_s", x->cpu_s);
+    json_real(j, "server_cpu_s", (double)x->server_cpu_ns / 1e9);
+    json_uint(j, "server_messages", x->server_messages);
     json_uint(j, "errors", x->errors);
     json_close_object(j);
 }

@@ -161,12 +161,14 @@ static void take_control(struct server_thread *t, const struct smt_event *event,
             break;
         case PROTO_START:
             refusal = start_test(t, peer, &req);
+            resp.cpu_ns = clock_cpu();
             break;
         case PROTO_STOP:
             end_test(t, peer);
             resp.received = peer->received;
             resp.bytes = peer->bytes;
             resp.wrong = peer->wrong;
+            resp.cpu_ns = clock_cpu();
             break;
         case PROTO_BYE:
             refusal = bye(t, peer);
