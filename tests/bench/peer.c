@@ -1,8 +1,9 @@
-/* Owns what is alike in tls_peer and udp_gcm_limit. Latencies go into a plain array and are sorted
- * at the end: exact percentiles, and nothing in the measured loop but a store. */
+/* Owns what is alike in the peers and limit programs. Latencies go into a plain array and are
+ * sorted at the end: exact percentiles, and nothing in the measured loop but a store. */
 #include "peer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_SAMPLES = 8 << 20 };
+enum { MAX_SAMPLES = 4 << 20 };
+
+static pid_t server_pid;
+static int client_ns = -1;
 
 _Noreturn void peer_die(const char *what)
 {
@@ -23,8 +27,9 @@ _Noreturn void peer_die(const char *what)
 static _Noreturn void usage(const char *name)
 {
     fprintf(stderr,
-            "usage: %s lat|rps [-t DEPTH] [-s SIZE] [-b BATCH] [-D SECONDS]\n"
-            "       [-w WARM-UP SECONDS] [-c CLIENT CPU] [-C SERVER CPU]\n",
+            "usage: %s lat|rps|stream|bulk [-t DEPTH] [-s SIZE] [-b BATCH] [-D SECONDS]\n"
+            "       [-w WARM-UP SECONDS] [-c CLIENT CPU] [-C SERVER CPU] [-P] [-e]\n"
+            "       [-N SERVER'S NAMESPACE] [-a SERVER'S ADDRESS] [-i INTERFACE]\n",
             name);
     exit(2);
 }
@@ -40,6 +45,16 @@ static double number(const char *name, const char *text, double min, double max)
     return v;
 }
 
+static void parse_mode(const char *name, const char *word, struct peer_args *out)
+{
+    out->bulk = strcmp(word, "bulk") == 0;
+    out->stream = out->bulk || strcmp(word, "stream") == 0;
+    out->rps = out->stream || strcmp(word, "rps") == 0;
+    if (!out->rps && strcmp(word, "lat") != 0) {
+        usage(name);
+    }
+}
+
 void peer_parse(int argc, char **argv, unsigned default_depth, size_t max_size,
                 struct peer_args *out)
 {
@@ -52,13 +67,15 @@ void peer_parse(int argc, char **argv, unsigned default_depth, size_t max_size,
         .warm_s = 0.3,
         .client_cpu = 1,
         .server_cpu = 0,
+        .address = "127.0.0.1",
+        .ifname = "lo",
     };
-    if (argc < 2 || (strcmp(argv[1], "lat") != 0 && strcmp(argv[1], "rps") != 0)) {
+    if (argc < 2) {
         usage(name);
     }
-    out->rps = strcmp(argv[1], "rps") == 0;
+    parse_mode(name, argv[1], out);
     int o;
-    while ((o = getopt(argc - 1, argv + 1, "t:s:b:D:w:c:C:")) != -1) {
+    while ((o = getopt(argc - 1, argv + 1, "t:s:b:D:w:c:C:PeN:a:i:")) != -1) {
         switch (o) {
         case 't':
             out->depth = (unsigned)number(name, optarg, 1, 1024);
@@ -81,12 +98,45 @@ void peer_parse(int argc, char **argv, unsigned default_depth, size_t max_size,
         case 'C':
             out->server_cpu = (int)number(name, optarg, -1, 1023);
             break;
+        case 'P':
+            out->plain = true;
+            break;
+        case 'e':
+            out->sleeps = true;
+            break;
+        case 'N':
+            out->server_ns = optarg;
+            break;
+        case 'a':
+            out->address = optarg;
+            break;
+        case 'i':
+            out->ifname = optarg;
+            break;
         default:
             usage(name);
         }
     }
     if (!out->rps) {
         out->depth = 1;
+    }
+    out->resp_size = out->bulk ? PEER_ACK_LEN : out->size;
+}
+
+void peer_enter(const struct peer_args *args, bool server)
+{
+    if (args->server_ns == NULL) {
+        return;
+    }
+    if (client_ns < 0) {
+        client_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    }
+    int fd = server ? open(args->server_ns, O_RDONLY | O_CLOEXEC) : client_ns;
+    if (fd < 0 || setns(fd, CLONE_NEWNET) != 0) {
+        peer_die(args->server_ns);
+    }
+    if (server) {
+        close(fd);
     }
 }
 
@@ -113,11 +163,11 @@ uint64_t peer_now(void)
 void peer_spawn(const struct peer_args *args, void (*serve)(const struct peer_args *))
 {
     pid_t parent = getpid();
-    pid_t child = fork();
-    if (child < 0) {
+    server_pid = fork();
+    if (server_pid < 0) {
         peer_die("fork");
     }
-    if (child == 0) {
+    if (server_pid == 0) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) {
             _exit(1);
         }
@@ -127,7 +177,7 @@ void peer_spawn(const struct peer_args *args, void (*serve)(const struct peer_ar
     }
     peer_pin(args->client_cpu);
     /* A lost datagram or a dead server would leave the client spinning for ever. */
-    alarm((unsigned)(args->seconds + args->warm_s) + 10);
+    alarm((unsigned)(args->seconds + args->warm_s) + 6);
 }
 
 void peer_lat_init(struct peer_lat *lat)
@@ -139,6 +189,22 @@ void peer_lat_init(struct peer_lat *lat)
     }
     /* Touched now, so that no page fault falls into the measurement. */
     memset(lat->ns, 1, lat->cap * sizeof(*lat->ns));
+}
+
+static uint64_t cpu_of(pid_t pid)
+{
+    clockid_t clock;
+    struct timespec t;
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) != 0) {
+        return 0;
+    }
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void peer_lat_start(struct peer_lat *lat)
+{
+    lat->cpu_client = cpu_of(0);
+    lat->cpu_server = cpu_of(server_pid);
 }
 
 static int by_value(const void *a, const void *b)
@@ -155,16 +221,24 @@ static double at(const struct peer_lat *lat, double part)
     return lat->ns[(size_t)(part * (double)(lat->n - 1))] / 1000.0;
 }
 
+static const char *mode_name(const struct peer_args *args)
+{
+    return args->bulk ? "bulk" : args->stream ? "stream" : args->rps ? "rps" : "lat";
+}
+
 void peer_report(const char *name, const char *crypto, const struct peer_args *args,
                  struct peer_lat *lat, uint64_t measured_ns)
 {
+    double cpu_client = (double)(cpu_of(0) - lat->cpu_client) / 1e9;
+    double cpu_server = (double)(cpu_of(server_pid) - lat->cpu_server) / 1e9;
     qsort(lat->ns, lat->n, sizeof(*lat->ns), by_value);
     printf("{\"peer\": \"%s\", \"mode\": \"%s\", \"crypto\": \"%s\", \"size\": %zu, "
            "\"depth\": %u, \"rpcs\": %llu, \"seconds\": %.3f, \"p50_us\": %.3f, "
-           "\"p99_us\": %.3f, \"rpc_per_s\": %.0f}\n",
-           name, args->rps ? "rps" : "lat", crypto, args->size, args->depth,
+           "\"p99_us\": %.3f, \"rpc_per_s\": %.0f, \"cpu_client_s\": %.6f, "
+           "\"cpu_server_s\": %.6f}\n",
+           name, mode_name(args), crypto, args->size, args->depth,
            (unsigned long long)lat->n_rpcs, (double)measured_ns / 1e9, at(lat, 0.5), at(lat, 0.99),
-           (double)lat->n_rpcs * 1e9 / (double)measured_ns);
+           (double)lat->n_rpcs * 1e9 / (double)measured_ns, cpu_client, cpu_server);
     free(lat->ns);
     lat->ns = NULL;
 }
