@@ -15,6 +15,7 @@
 
 #include "base/mem.h"
 #include "dev/ip_claim.h"
+#include "dev/link.h"
 #include "dev/machine.h"
 #include "dev/mlx5_report.h"
 #include "dev/ud_env.h"
@@ -354,6 +355,14 @@ static uint16_t mlx5_port(struct smt_dev *dev)
     return smt_mlx5_of(dev)->own_port;
 }
 
+/* What the driver says of its Ethernet ports by verbs is true, unlike a software provider's. */
+static uint32_t mlx5_link_mbps(struct smt_dev *dev)
+{
+    const struct smt_mlx5_port *port = &smt_mlx5_of(dev)->port;
+    uint32_t mbps = smt_link_mbps(port->link.name);
+    return mbps > 0 ? mbps : port->mbps;
+}
+
 /* Half of the buffers: a packet takes a whole one however short it is. */
 static uint32_t mlx5_rx_capacity(struct smt_dev *dev)
 {
@@ -403,6 +412,7 @@ const struct smt_dev_ops smt_mlx5_ops = {
     .arm = mlx5_arm,
     .port = mlx5_port,
     .rx_capacity = mlx5_rx_capacity,
+    .link_mbps = mlx5_link_mbps,
     .stats = mlx5_stats,
     .why = mlx5_why,
     .refused = mlx5_refused,

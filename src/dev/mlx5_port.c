@@ -18,6 +18,7 @@
 
 #include "base/mem.h"
 #include "dev/dev_impl.h"
+#include "dev/link.h"
 #include "dev/ud_env.h"
 
 static int option_set(struct smt_mlx5_spec *s, const char *option, char *text, size_t text_len)
@@ -271,6 +272,7 @@ static bool device_try(struct search *s, struct ibv_device *device, struct smt_m
     }
     snprintf(out->devname, sizeof(out->devname), "%s", devname);
     out->is_up = true;
+    out->mbps = smt_verbs_mbps(&port);
     return true;
 }
 
@@ -343,5 +345,6 @@ int smt_mlx5_port_refresh(struct smt_mlx5_port *port)
     if (ibv_query_port(port->ctx, 1, &attr) != 0)
         return SMT_EDEVICE;
     port->is_up = attr.state == IBV_PORT_ACTIVE;
+    port->mbps = smt_verbs_mbps(&attr);
     return 0;
 }

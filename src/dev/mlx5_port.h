@@ -31,6 +31,7 @@ struct smt_mlx5_port {
     char devname[64], node[96];
     struct smt_link link;      /* of its network interface */
     bool is_up;
+    uint32_t mbps;             /* as verbs tell it */
     bool has_devx;
     struct smt_mlx5_caps caps; /* as they are switched on */
     int caps_error;            /* why they are not known; 0: they are */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/link.h"
 #include "dev/machine.h"
 #include "dev/ud_env.h"
 #include "dev/ud_node.h"
@@ -373,6 +374,12 @@ static uint16_t ud_port(struct smt_dev *dev)
 }
 
 /* Half of the buffers: a packet takes a whole one however short it is. */
+static uint32_t ud_link_mbps(struct smt_dev *dev)
+{
+    const struct smt_ud_port *port = &smt_ud_of(dev)->port;
+    return port->is_ib || port->ifname[0] == '\0' ? port->mbps : smt_link_mbps(port->ifname);
+}
+
 static uint32_t ud_rx_capacity(struct smt_dev *dev)
 {
     const struct smt_ud *d = smt_ud_of(dev);
@@ -412,6 +419,7 @@ const struct smt_dev_ops smt_ud_ops = {
     .arm = ud_arm,
     .port = ud_port,
     .rx_capacity = ud_rx_capacity,
+    .link_mbps = ud_link_mbps,
     .stats = ud_stats,
     .why = ud_why,
     .note = ud_note,

@@ -123,6 +123,7 @@ static void port_fill(struct smt_ud_port *port, const struct smt_ud_scan *s,
     port->is_up = s->state == IBV_PORT_ACTIVE;
     port->lid = s->lid;
     port->mtu = s->mtu;
+    port->mbps = s->mbps;
     port->ifindex = v->ifindex;
     memcpy(port->devname, s->devname, sizeof(port->devname));
     memcpy(port->ifname, v->ifname, sizeof(port->ifname));

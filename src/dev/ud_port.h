@@ -32,6 +32,7 @@ struct smt_ud_port {
     bool is_up;              /* the port was active when last looked at */
     uint16_t lid;            /* InfiniBand only */
     uint32_t mtu;            /* active, bytes: 256 … 4096 */
+    uint32_t mbps;           /* InfiniBand only */
     struct smt_addr bind;    /* config->bind_host; port 0. All zero = all of the interface */
     uint32_t n_gids;
     struct smt_ud_gid gids[SMT_UD_MAX_GIDS]; /* the usable ones, by index */

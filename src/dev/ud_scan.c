@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "dev/link.h"
 
 #define SYS_NET "/sys/class/net"
 #define SYS_RDMA "/sys/class/infiniband"
@@ -154,6 +155,7 @@ int smt_ud_scan_port(struct ibv_context *ctx, uint8_t number, struct smt_ud_scan
     now.lid = port.lid;
     now.mtu = mtu_bytes(port.active_mtu);
     now.max_mtu = mtu_bytes(port.max_mtu);
+    now.mbps = now.is_ib ? smt_verbs_mbps(&port) : 0;
     memset(now.is_hollow, 0, sizeof(now.is_hollow));
     if (!now.is_ib)
         hollow_find(&now);

@@ -22,6 +22,7 @@ struct smt_ud_scan {
     enum ibv_port_state state;
     uint16_t lid;
     uint32_t mtu, max_mtu; /* bytes */
+    uint32_t mbps;         /* InfiniBand only: Ethernet's is its interface's */
     int ib_ifindex;        /* of the IPoIB interface of an InfiniBand port */
     uint32_t n_entries;
     struct ibv_gid_entry entries[SMT_UD_SCAN_GIDS];
