@@ -185,10 +185,16 @@ struct smt_ep {
 
 /* ---- fork.c ---- */
 
-/* Counts forks seen by this process image; handles remember the value of their birth. */
-extern uint32_t smt_fork_generation;
+/* The first word says which generation of this process image we are, 0 in a child that has opened
+ * nothing; handles remember the value of their birth. */
+extern atomic_uint smt_fork_page[];
 
-/* Registers the handler. 0 or SMT_ESYSTEM. */
+static inline uint32_t smt_fork_generation(void)
+{
+    return atomic_load_explicit(&smt_fork_page[0], memory_order_relaxed);
+}
+
+/* Makes sure that there is a generation. 0 or SMT_ESYSTEM. */
 SMT_MUST_CHECK int smt_fork_init(void);
 
 /* ---- errtext.c ---- */
@@ -206,7 +212,7 @@ static inline int smt_ctx_check(const struct smt_ctx *ctx)
 {
     if (SMT_UNLIKELY(ctx == NULL))
         return smt_fail_static(NULL, SMT_EINVAL, "the context is NULL");
-    if (SMT_UNLIKELY(ctx->fork_gen != smt_fork_generation))
+    if (SMT_UNLIKELY(ctx->fork_gen != smt_fork_generation()))
         return smt_fail_static(ctx, SMT_EFORK,
                                "the context belongs to the parent process: open one here");
     return 0;
@@ -216,7 +222,7 @@ static inline int smt_ep_check(const struct smt_ep *ep)
 {
     if (SMT_UNLIKELY(ep == NULL))
         return smt_fail_static(NULL, SMT_EINVAL, "the endpoint is NULL");
-    if (SMT_UNLIKELY(ep->fork_gen != smt_fork_generation))
+    if (SMT_UNLIKELY(ep->fork_gen != smt_fork_generation()))
         return smt_fail_static(ep->ctx, SMT_EFORK,
                                "the endpoint belongs to the parent process: open one here");
     return 0;
@@ -226,7 +232,7 @@ static inline int smt_session_check(const struct smt_session *s)
 {
     if (SMT_UNLIKELY(s == NULL))
         return smt_fail_static(NULL, SMT_EINVAL, "the session is NULL");
-    if (SMT_UNLIKELY(s->ep->fork_gen != smt_fork_generation))
+    if (SMT_UNLIKELY(s->ep->fork_gen != smt_fork_generation()))
         return smt_fail_static(s->ep->ctx, SMT_EFORK, "the session belongs to the parent process");
     return 0;
 }

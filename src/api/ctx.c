@@ -141,7 +141,7 @@ static int ctx_open(const struct smt_ctx_config *config, SSL_CTX *ssl_ctx, struc
     smt_list_init(&ctx->eps);
     smt_list_init(&ctx->bufs);
     atomic_flag_clear(&ctx->keys_used);
-    ctx->fork_gen = smt_fork_generation;
+    ctx->fork_gen = smt_fork_generation();
     ctx->serial = atomic_fetch_add(&next_serial, 1);
     ctx->log = (struct smt_log){config->log, config->log_arg, SMT_LOGLVL_DEBUG};
     int r = ctx_fill(ctx, config, ssl_ctx);

@@ -228,7 +228,7 @@ static struct smt_ep *ep_alloc(struct smt_ctx *ctx, struct smt_dev *dev,
     struct smt_ep *ep = smt_mem_alloc(sizeof(*ep));
     if (ep == NULL)
         return NULL;
-    ep->fork_gen = smt_fork_generation;
+    ep->fork_gen = smt_fork_generation();
     ep->ctx = ctx;
     ep->dev = dev;
     ep->poll_spin = c->poll_spin != 0;

@@ -90,7 +90,7 @@ static bool wakeup_take(struct smt_ep *ep)
 
 int smt_wakeup(struct smt_ep *ep)
 {
-    if (ep == NULL || ep->fork_gen != smt_fork_generation)
+    if (ep == NULL || ep->fork_gen != smt_fork_generation())
         return ep == NULL ? SMT_EINVAL : SMT_EFORK;
     if (atomic_exchange_explicit(&ep->woken, 1, memory_order_acq_rel) != 0)
         return 0;

@@ -2,8 +2,10 @@
  * not notice. */
 #include "net.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,12 +79,18 @@ static void child_own(void)
     CHILD_CHECK(smt_ctx_close(ctx) == 0);
 }
 
-static void test_fork(void **state)
+/* Past the C library: none of its handlers runs. */
+static pid_t raw_fork(void)
+{
+    return (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
+}
+
+static void fork_run(pid_t (*make_child)(void))
 {
     net_pair_open(&pair, NET_CERT, NULL, NULL);
     assert_int_equal(net_call(pair.session, "x", 1, 0, NULL, NULL), 0);
     struct smt_event req = net_expect(&pair, &pair.server, SMT_EV_REQUEST);
-    pid_t pid = fork();
+    pid_t pid = make_child();
     assert_true(pid >= 0);
     if (pid == 0) {
         child_handles(req.msg);
@@ -100,6 +108,42 @@ static void test_fork(void **state)
     smt_release(ev.msg);
     smt_release(req.msg);
     net_pair_close(&pair);
+}
+
+static void test_fork(void **state)
+{
+    fork_run(fork);
+}
+
+/* What such a child sealed would be sealed under keys of zeros, which everybody knows. */
+static void test_fork_past_the_c_library(void **state)
+{
+    fork_run(raw_fork);
+}
+
+/* The child of a child, whose parent has handles of its own: they are not its own. */
+static void test_grandchild(void **state)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct smt_ctx *ctx = net_ctx(NET_CERT);
+        pid_t inner = raw_fork();
+        CHILD_CHECK(inner >= 0);
+        if (inner == 0) {
+            struct smt_ctx *own = net_ctx(NET_CERT);
+            CHILD_CHECK(smt_ctx_close(ctx) == SMT_EFORK);
+            CHILD_CHECK(smt_ctx_close(own) == 0);
+            _exit(0);
+        }
+        int status;
+        CHILD_CHECK(waitpid(inner, &status, 0) == inner && status == 0);
+        CHILD_CHECK(smt_ctx_close(ctx) == 0);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
 }
 
 /* Events and sleep of the parent are its own: a child that stays around does not disturb the
@@ -133,6 +177,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_fork_past_the_c_library),
+        cmocka_unit_test(test_grandchild),
         cmocka_unit_test(test_child_lingers),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
