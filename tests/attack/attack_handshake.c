@@ -70,6 +70,7 @@ static void flood_of_spoofed_hellos(void **state)
     struct flood f = {.left = sim_scaled(100000), .gap = 10 * SMT_USEC};
     f.p = pair_new(sim_seed(230), &clean_link, CHECKING_FAST);
     pair_start(&f.p);
+    uint64_t n = f.left;
     uint64_t memory = smt_engine_memory(f.p.b->engine), live = smt_mem_live().bytes_live;
     flood_hello(&f, f.p.net);
     simnet_sleep(f.p.net, 100 * SMT_MSEC);
@@ -83,11 +84,18 @@ static void flood_of_spoofed_hellos(void **state)
     }
     sim_app_load_on(f.p.app, f.p.a, conn, &some_calls);
     sim_app_finish(f.p.app, f.p.net->now + 60 * SMT_SEC);
-    while (f.left > 0)
+    SIM_CHECK(f.p.net, n < 100000 || f.left > n / 2, "the client came when it was over");
+    simnet_settle(f.p.net, f.p.net->now + 10 * SMT_MSEC);
+    memory = smt_engine_memory(f.p.b->engine);
+    live = smt_mem_live().bytes_live;
+    while (f.left > 0) {
         simnet_sleep(f.p.net, 10 * SMT_MSEC);
+        SIM_CHECK(f.p.net, smt_engine_memory(f.p.b->engine) <= memory, "memory of the engine");
+        SIM_CHECK(f.p.net, smt_mem_live().bytes_live <= live, "memory");
+    }
     SIM_CHECK(f.p.net, simnet_n_conns(f.p.b) == 1, "conns came of it");
     SIM_CHECK(f.p.net, sim_counter(f.p.b->engine, "conns_accepted") == 1, "conns came of it");
-    SIM_CHECK(f.p.net, sim_counter(f.p.b->engine, "drop_cookie") > f.left / 4, "not tried");
+    SIM_CHECK(f.p.net, sim_counter(f.p.b->engine, "drop_cookie") > n / 4, "not tried");
     SIM_CHECK(f.p.net, sim_app_stats(f.p.app)->failed == 0, "failures");
     pair_free(&f.p);
 }
@@ -340,6 +348,64 @@ static void amplification(void **state)
     hand_free(h);
 }
 
+/* A hello shorter than the answers it might cause is not answered, with and without a cookie. */
+static void short_hellos_are_not_answered(void **state)
+{
+    (void)state;
+    struct crowd c = crowd_new();
+    struct hand *h = c.h;
+    uint64_t accepted = hand_counter(h, "conns_accepted");
+    for (unsigned with = 0; with < 2; with++) {
+        for (uint32_t len = 1; len < HELLO_LEN; len++) {
+            uint8_t pkt[HELLO_LEN], cookie[SMT_COOKIE_LEN];
+            h->config.cookie_make(h, h->now, &h->addr, 1 + len, cookie);
+            (void)hello(&h->addr, h->config.port, 1 + len, with != 0 ? cookie : NULL, pkt);
+            hand_rx(h, pkt, len);
+            if (h->n_pkts > 0)
+                fail_msg("%u bytes are answered", len);
+        }
+    }
+    assert_int_equal(hand_counter(h, "conns_accepted"), accepted);
+    hand_free(h);
+}
+
+/* Whatever is not of a session is answered out of one bucket: a flood makes us send no more than
+ * that, and hints leave room for those who begin a handshake. */
+static void answers_to_strangers_are_rated(void **state)
+{
+    (void)state;
+    static const char *const counters[] = {"retries_sent", "no_session_sent"};
+    for (unsigned kind = 0; kind < 2; kind++) {
+        struct crowd c = crowd_new();
+        struct hand *h = c.h;
+        uint8_t pkt[HELLO_LEN];
+        size_t len = hello(&h->addr, h->config.port, 1, NULL, pkt);
+        if (kind == 1) {
+            const struct smt_hdr hdr = {.kind = SMT_KIND_CTRL,
+                                        .sport = h->addr.port,
+                                        .dport = h->config.port,
+                                        .session_id = 77};
+            memset(pkt, 0, sizeof(pkt));
+            (void)smt_hdr_encode(&hdr, pkt);
+        }
+        uint64_t began = h->now, retries = hand_counter(h, "retries_sent");
+        for (unsigned i = 0; i < 20000; i++) {
+            hand_rx(h, pkt, len);
+            hand_clear(h);
+            h->now += SMT_USEC;
+        }
+        uint64_t most = 4000 + (h->now - began) / SMT_MSEC * 100;
+        assert_in_range(hand_counter(h, counters[kind]), most / 4, most);
+        /* After hints as many as may be, a hello is still answered. */
+        if (kind == 1) {
+            len = hello(&h->addr, h->config.port, 1, NULL, pkt);
+            hand_rx(h, pkt, len);
+            assert_int_equal(hand_counter(h, "retries_sent"), retries + 1);
+        }
+        hand_free(h);
+    }
+}
+
 /* ---- a false responder ---- */
 
 struct contest {
@@ -427,6 +493,8 @@ int main(void)
         cmocka_unit_test(slow_loris),
         cmocka_unit_test(handshakes_of_one_host_are_rated),
         cmocka_unit_test(amplification),
+        cmocka_unit_test(short_hellos_are_not_answered),
+        cmocka_unit_test(answers_to_strangers_are_rated),
         cmocka_unit_test(false_responder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -519,13 +519,19 @@ static void ng_another_peer_appears(void **state)
     struct attack_pkt p = request(h, 9);
     smt_put_be64(p.bytes + 20, smt_conn_id(h->conn) ^ 0x100);
     const struct smt_addr home = h->addr;
-    h->addr.ip[15] = 99;
-    const struct smt_pkt pkt = {.data = p.bytes, .len = (uint32_t)p.len, .from = &home};
-    h->addr = home;
-    smt_engine_rx(h->e, h->now, &pkt, 1);
-    hand_run(h);
-    assert_int_equal(h->n_events, 0);
-    assert_true(hand_counter(h, "drop_no_session") > 0);
+    for (unsigned turn = 0; turn < 3; turn++) {
+        h->addr.ip[15] ^= turn == 0 ? 0 : 99;
+        h->addr.port ^= turn == 1 ? 0 : 7;
+        smt_put_be16(p.bytes, h->addr.port);
+        hand_rx(h, p.bytes, p.len);
+        assert_int_equal(h->n_events, 0);
+        assert_int_equal(hand_counter(h, "drop_no_session"), turn + 1);
+        h->addr = home;
+    }
+    /* And what goes to the peer still goes there, sealed. */
+    hand_clear(h);
+    hand_reply(h, s.serving_rpc, 10);
+    assert_int_equal(hand_n_data(h, s.serving | SMT_ID_ROLE), 1);
     attack_scene_free(&s);
 }
 

@@ -204,6 +204,69 @@ static void a_peer_of_many_addresses(void **state)
     hand_free(h);
 }
 
+/* What goes where, when nobody answers. */
+struct post_office {
+    uint8_t pkt[HAND_MTU];
+    struct smt_addr home;
+    uint64_t bytes_away;
+};
+
+static uint8_t *office_reserve(void *arg, const struct smt_addr *to, size_t len, uint8_t prio)
+{
+    struct post_office *o = arg;
+    (void)prio;
+    assert_true(len <= sizeof(o->pkt));
+    o->bytes_away += smt_addr_equal(to, &o->home) ? 0 : len;
+    return o->pkt;
+}
+
+static void office_unreserve(void *arg)
+{
+    (void)arg;
+}
+
+static uint32_t office_mtu(void *arg, const struct smt_addr *to)
+{
+    (void)arg;
+    (void)to;
+    return HAND_MTU;
+}
+
+/* One packet of a peer with keys, as short as packets are, from an address that is not his: no more
+ * than three times its bytes go there, however long the answer is awaited. */
+static void a_short_packet_from_elsewhere(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n < 4; n++) {
+        struct hand *h = hand_new(true);
+        hand_connect(h);
+        h->polite = false;
+        struct post_office office = {.home = h->addr};
+        const struct smt_tx_sink sink = {.arg = &office,
+                                         .reserve = office_reserve,
+                                         .unreserve = office_unreserve,
+                                         .mtu = office_mtu};
+        uint64_t in = 0;
+        for (unsigned i = 0; i < n; i++) {
+            const struct smt_frame f = {.type = SMT_FRAME_REKEY};
+            struct attack_pkt p;
+            attack_ctrl(h, ATTACK_MINE_CTRL, smt_conn_id(h->conn), 1, h->ctrl_no++, &f, 1, &p);
+            struct smt_addr from = h->addr;
+            from.port ^= 1;
+            const struct smt_pkt pkt = {.data = p.bytes, .len = (uint32_t)p.len, .from = &from};
+            smt_engine_rx(h->e, h->now, &pkt, 1);
+            in += p.len;
+        }
+        for (unsigned i = 0; i < 3000; i++) {
+            h->now += SMT_MSEC;
+            smt_engine_tick(h->e, h->now);
+            (void)smt_engine_tx(h->e, h->now, &sink);
+        }
+        assert_in_range(office.bytes_away, 1, 3 * in);
+        hand_free(h);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +275,7 @@ int main(void)
         cmocka_unit_test(silent_addresses_are_not_followed),
         cmocka_unit_test(forged_packets_from_elsewhere),
         cmocka_unit_test(a_peer_of_many_addresses),
+        cmocka_unit_test(a_short_packet_from_elsewhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,6 +190,43 @@ static void finished_ids_never_run_again(void **state)
     hand_free(h);
 }
 
+/* Packets of long ago, held back on the way, carry marks of long ago: they make nothing new of what
+ * is over. */
+static void a_mark_never_falls(void **state)
+{
+    (void)state;
+    enum { N = 200, HELD = 5 };
+    struct hand *h = hand_new(true);
+    hand_connect(h);
+    uint8_t pkt[HAND_MTU], held[HELD][HAND_MTU];
+    size_t held_len[HELD];
+    for (unsigned i = 0; i < HELD; i++)
+        held_len[i] = request_bytes(h, N + 10 + i, 1 + 10 * i, held[i]);
+    for (uint64_t id = 1; id <= N; id++) {
+        engine_rx(h, pkt, request_bytes(h, id, id, pkt));
+        struct smt_engine_event ev = next_of(h, SMT_EE_REQUEST);
+        assert_int_equal(ev.type, SMT_EE_REQUEST);
+        smt_rpc_release(ev.rpc);
+        assert_int_equal(smt_rpc_reject(ev.rpc), 0);
+        hand_run(h);
+        hand_clear(h);
+    }
+    hand_frame(h, (struct smt_frame){.type = SMT_FRAME_DONE, .low_water = N + 1});
+    for (unsigned i = 0; i < HELD; i++) {
+        engine_rx(h, held[i], held_len[i]);
+        struct smt_engine_event ev = next_of(h, SMT_EE_REQUEST);
+        assert_int_equal(ev.type, SMT_EE_REQUEST);
+        smt_rpc_release(ev.rpc);
+        hand_frame(h, (struct smt_frame){.type = SMT_FRAME_DONE, .low_water = 1 + 20 * i});
+        for (uint64_t id = 1; id <= N; id++) {
+            engine_rx(h, pkt, request_bytes(h, id, 1, pkt));
+            assert_int_equal(next_of(h, SMT_EE_REQUEST).type, SMT_EE_NONE);
+        }
+        hand_clear(h);
+    }
+    hand_free(h);
+}
+
 /* A peer that leaves a gap behind every id makes the set of accepted ones as long as it can be. It
  * ends at his credit; no request of his is forgotten, so none runs twice. */
 static void gaps_in_ids_are_bounded(void **state)
@@ -312,6 +349,7 @@ int main(void)
         cmocka_unit_test(window_of_a_hostile_peer),
         cmocka_unit_test(a_million_rpcs_open),
         cmocka_unit_test(finished_ids_never_run_again),
+        cmocka_unit_test(a_mark_never_falls),
         cmocka_unit_test(gaps_in_ids_are_bounded),
         cmocka_unit_test(cancelled_calls_behind_a_long_one),
     };

@@ -302,6 +302,9 @@ static void call_end(struct sim_call *call)
     call->finals++;
     SIM_CHECK(load->app->net, call->finals == 1, "call %llx has %u final events",
               (unsigned long long)call->tag, call->finals);
+    uint64_t took = load->app->net->now - call->posted_at;
+    if (call->posted && took > load->app->stats.max_ns)
+        load->app->stats.max_ns = took;
     announced_forget(call);
     if (load->app->mutate && call->len > TAG_LEN)
         memset(call->buf + TAG_LEN, 0xee, call->len - TAG_LEN);

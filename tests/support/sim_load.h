@@ -49,6 +49,7 @@ struct sim_app_stats {
     uint64_t hints;                      /* NO_SESSION events */
     uint64_t held_bytes, max_held_bytes; /* received and not given back */
     uint32_t serving, max_serving;       /* requests without reply */
+    uint64_t max_ns;                     /* the longest call, from post to final event */
 };
 
 /* Takes over on_event of all hosts. */
