@@ -8,11 +8,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    uint8_t bytes[4096], copy[4096];
-    if (size < SMT_AF_VNET_LEN + 1u || size > sizeof(bytes))
+    if (size < SMT_AF_VNET_LEN + 1u)
         return 0;
+    uint8_t *bytes = malloc(size);
+    FUZZ_CHECK(bytes != NULL);
     memcpy(bytes, data, size);
-    memcpy(copy, data, size);
     struct smt_af_seen s, untouched;
     memset(&s, 0x5a, sizeof(s));
     untouched = s;
@@ -20,13 +20,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t len = (uint32_t)size - SMT_AF_VNET_LEN;
     bool is_sum_known = (bytes[2] & 1) != 0;
     bool ok = smt_af_parse(bytes, frame, len, is_sum_known, &s);
-    FUZZ_CHECK(memcmp(bytes, copy, size) == 0);
+    FUZZ_CHECK(memcmp(bytes, data, size) == 0);
     if (!ok) {
         FUZZ_CHECK(memcmp(&s, &untouched, sizeof(s)) == 0);
-        return 0;
+    } else {
+        FUZZ_CHECK(s.payload >= frame + SMT_AF_ETH_LEN + SMT_AF_IPV4_LEN + SMT_AF_UDP_LEN);
+        FUZZ_CHECK(s.payload_len > 0 && s.seg_len > 0 && s.ecn < 4);
+        FUZZ_CHECK(s.payload_len <= (size_t)(frame + len - s.payload));
     }
-    FUZZ_CHECK(s.payload >= frame + SMT_AF_ETH_LEN + SMT_AF_IPV4_LEN + SMT_AF_UDP_LEN);
-    FUZZ_CHECK(s.payload_len > 0 && s.seg_len > 0 && s.ecn < 4);
-    FUZZ_CHECK(s.payload_len <= (size_t)(frame + len - s.payload));
+    free(bytes);
     return 0;
 }
