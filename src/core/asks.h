@@ -3,6 +3,7 @@
 #define SMT_CORE_ASKS_H
 
 #include "base/defs.h"
+#include "base/list.h"
 
 struct smt_conn;
 struct smt_engine;
@@ -15,14 +16,16 @@ struct smt_asks {
     uint16_t most;    /* so many may be */
     uint8_t n_silent; /* rounds without any answer */
     bool heard;       /* one was answered in this round */
+    struct smt_list waiting; /* rpcs that may not ask yet; a conn's only */
 };
 
 void smt_asks_init(struct smt_asks *a);
 
-/* May a timer of the conn ask for something now? */
-bool smt_asks_may(struct smt_conn *c, uint64_t now);
+/* The rpc's timer wants to ask. False: others are before it, and its timer fires again when its
+ * turn has come. */
+bool smt_asks_may(struct smt_rpc *r, uint64_t now);
 
-/* The rpc's did. */
+/* It has asked. */
 void smt_asks_asked(struct smt_rpc *r, uint64_t now);
 
 /* Something of the rpc came, or it is over. Harmless when nothing was asked. */

@@ -64,6 +64,7 @@ struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
     smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
     r->timer.owner = SMT_EV_OF_RPC;
     smt_list_init(&r->wait_link);
+    smt_list_init(&r->ask_link);
     r->conn = c;
     r->id = id;
     r->in_map = true;
@@ -509,10 +510,12 @@ static bool asked_enough(struct smt_rpc *r)
            r->n_need_ack * smt_conn_patience(c, r->n_quiet) > c->e->config.peer_timeout;
 }
 
-/* Nothing of it came for a round of patience. False: it was given up. */
+/* Nothing of it came for a round of patience. False: it was given up, or comes again later. */
 static bool ask_late(struct smt_rpc *r, uint64_t now)
 {
     struct smt_conn *c = r->conn;
+    uint64_t heard = r->heard;
+    uint8_t n_quiet = r->n_quiet;
     r->heard = now;
     if (r->n_quiet < MAX_ROUNDS)
         r->n_quiet++;
@@ -532,8 +535,13 @@ static bool ask_late(struct smt_rpc *r, uint64_t now)
     /* What stands in a queue need not be sent again; but not for ever. */
     if (r->n_quiet <= BEHIND_ROUNDS && smt_grants_is_behind(c->e, r))
         return true;
-    if (smt_ctl_is_backed_up(c) || !smt_asks_may(c, now))
-        return true;
+    if (smt_ctl_is_backed_up(c) || !smt_asks_may(r, now)) {
+        /* Nobody was asked: it is as late as before. */
+        r->heard = heard;
+        r->n_quiet = n_quiet;
+        arm_at(r, now, now + smt_conn_patience(c, MAX_ROUNDS));
+        return false;
+    }
     /* Given up when the peer is silent about it, not when it waits its turn or for a grant, nor
      * while it has not been asked. */
     bool acked = r->state == SMT_RPC_AWAIT_ACK && smt_rpc_is_server(r);

@@ -38,7 +38,8 @@ struct smt_rpc {
     bool counted;              /* in the conn's open calls */
     bool in_map;
     int error;                 /* of the FAILED event */
-    uint32_t ask_round;        /* of the conn's asks, in which its timer asked; 0 = answered */
+    uint32_t ask_round;        /* of the conn's asks, in which it asked; 0 = answered (asks.c) */
+    bool has_ask_turn;
     uint8_t n_quiet;           /* timer rounds without progress */
     uint8_t n_need_ack;
     uint32_t asked_for;        /* offset of the last RESEND that came */
@@ -53,6 +54,7 @@ struct smt_rpc {
     void *reply_user;
     struct smt_list conn_link; /* conn's rpcs */
     struct smt_list wait_link; /* in the engine's posted or the conn's blocked rpcs */
+    struct smt_list ask_link;  /* in the conn's asks.waiting */
     struct smt_owned_timer timer;
     struct smt_msg_tx tx;
     struct smt_msg_rx rx;
