@@ -284,12 +284,14 @@ void smt_mlx5_look(struct smt_mlx5 *d)
             events_take(d);
         else if (ready[i].data.u32 >= SOURCE_REPORTS)
             d->hold.has_reports = true;
-        else
-            smt_mlx5_peers_changed(d->peers);
+        else if (smt_mlx5_peers_changed(d->peers))
+            smt_mlx5_rx_follow(d);
     }
     smt_mlx5_tx_reroute(d);
     if (d->is_lost)
         return;
+    if (d->tx.n_held > 0)
+        smt_mlx5_tx_release(d);
     smt_mlx5_tx_reap(d);
     smt_mlx5_seal_reap(d);
     /* A full network is met again at the next flush. */

@@ -18,6 +18,7 @@ enum {
     SMT_MLX5_RX_LOT = 32,   /* receive buffers go back by so many */
     SMT_MLX5_BIG_LEN = 44 + 16384 + 29 + 19, /* header and record of a burst, to 64 bytes */
     SMT_MLX5_N_BIG = 64,
+    SMT_MLX5_MAX_HELD = 128,
 };
 
 /* A reserved packet, or a record that leaves in slices. */
@@ -44,6 +45,9 @@ struct smt_mlx5_tx {
     uint32_t n_spare, n_spare_big;
     uint32_t batch_head, n_batch, batch_mask;
     uint8_t *pit;                 /* where packets that are too large are written */
+    struct smt_mlx5_slot *held[SMT_MLX5_MAX_HELD]; /* oldest first */
+    uint64_t held_since[SMT_MLX5_MAX_HELD];
+    uint32_t n_held;
     struct smt_mlx5_slot run;     /* its peer holds for more packets to its address */
     void *tables;
     size_t tables_len;
@@ -58,8 +62,7 @@ struct smt_mlx5_rx {
     uint32_t handed, returned, reposted, life;
     struct ibv_recv_wr *wrs; /* chained in a circle */
     struct ibv_sge *sges;
-    struct ibv_flow *flows[2 * SMT_MLX5_MAX_ADDRS];
-    unsigned n_flows;
+    struct ibv_flow *flows[SMT_MLX5_MAX_ADDRS][2]; /* of each of port.addrs */
     struct smt_addr from[SMT_DEV_RX_BATCH];
     struct ibv_wc wcs[SMT_MLX5_RX_LOT];
     uint32_t n, cur; /* completions taken, the next to hand out */
@@ -132,6 +135,20 @@ void smt_mlx5_tx_forget(struct smt_mlx5 *d);
 /* Routes may have changed. */
 void smt_mlx5_tx_reroute(struct smt_mlx5 *d);
 
+static inline void smt_mlx5_slot_free(struct smt_mlx5_tx *tx, struct smt_mlx5_slot *s)
+{
+    if (SMT_UNLIKELY(s->is_big))
+        tx->spare_big[tx->n_spare_big++] = s;
+    else
+        tx->spare[tx->n_spare++] = s;
+}
+
+static inline void smt_mlx5_batch_push_front(struct smt_mlx5_tx *tx, struct smt_mlx5_slot *s)
+{
+    tx->batch[--tx->batch_head & tx->batch_mask] = s;
+    tx->n_batch++;
+}
+
 /* Waits a moment for what was posted to leave. */
 void smt_mlx5_tx_linger(struct smt_mlx5 *d);
 
@@ -140,11 +157,22 @@ void smt_mlx5_tx_linger(struct smt_mlx5 *d);
 size_t smt_mlx5_wqe_fill(const struct smt_mlx5_slot *s, const struct smt_mlx5_peer *peer,
                          const struct smt_mlx5_ctrl *ctrl, uint32_t lkey, uint8_t *out);
 
+/* ---- mlx5_held.c ---- */
+
+/* Keeps a packet until its machine is known; or drops it or an old one, counted. */
+void smt_mlx5_tx_hold(struct smt_mlx5 *d, struct smt_mlx5_slot *s);
+
+/* Puts those whose machine is known now in front of the batch. */
+void smt_mlx5_tx_release(struct smt_mlx5 *d);
+
 /* ---- mlx5_rx.c ---- */
 
 /* Before the queue pair: memory. After it: rules, and buffers posted. */
 SMT_MUST_CHECK int smt_mlx5_rx_init(struct smt_mlx5 *d, const struct smt_dev_config *config);
 SMT_MUST_CHECK int smt_mlx5_rx_start(struct smt_mlx5 *d, const struct smt_dev_config *config);
+
+/* Addresses of the interface may have come or gone: rules follow. */
+void smt_mlx5_rx_follow(struct smt_mlx5 *d);
 void smt_mlx5_rx_stop(struct smt_mlx5 *d);
 void smt_mlx5_rx_fini(struct smt_mlx5 *d);
 int smt_mlx5_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);

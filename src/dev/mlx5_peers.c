@@ -157,13 +157,30 @@ int smt_mlx5_peers_fd(const struct smt_mlx5_peers *p)
     return p->watch;
 }
 
-void smt_mlx5_peers_changed(struct smt_mlx5_peers *p)
+/* Does a datagram of the kernel's tell of addresses? */
+static bool tells_of_addrs(struct nlmsghdr *m, size_t len)
 {
-    uint8_t bytes[4096];
-    bool any = false;
-    while (recv(p->watch, bytes, sizeof(bytes), 0) > 0 || errno == ENOBUFS)
+    for (; NLMSG_OK(m, len); m = NLMSG_NEXT(m, len)) {
+        if (m->nlmsg_type == RTM_NEWADDR || m->nlmsg_type == RTM_DELADDR)
+            return true;
+    }
+    return false;
+}
+
+bool smt_mlx5_peers_changed(struct smt_mlx5_peers *p)
+{
+    _Alignas(struct nlmsghdr) uint8_t bytes[8192];
+    bool any = false, addrs = false;
+    for (;;) {
+        ssize_t n = recv(p->watch, bytes, sizeof(bytes), 0);
+        if (n <= 0 && errno != ENOBUFS)
+            break;
+        /* What did not fit may have been anything. */
+        addrs = addrs || n <= 0 || tells_of_addrs((struct nlmsghdr *)bytes, (size_t)n);
         any = true;
+    }
     p->generation += any;
+    return addrs;
 }
 
 /* Makes the kernel send something there. */
@@ -182,6 +199,7 @@ static void unreachable(struct smt_mlx5_peer *peer, const char *why)
 {
     peer->mtu = 0;
     peer->why = why;
+    peer->is_asked_for = false;
 }
 
 static void reachable(struct smt_mlx5_peers *p, struct smt_mlx5_peer *peer,
@@ -203,6 +221,7 @@ static void reachable(struct smt_mlx5_peers *p, struct smt_mlx5_peer *peer,
     uint32_t headers = smt_mlx5_headers_len(p->by, is_ipv4);
     peer->mtu = mtu > headers ? mtu - headers : 0;
     peer->why = NULL;
+    peer->is_asked_for = false;
 }
 
 /* Does the address that we are bound to serve as source? */
@@ -250,6 +269,7 @@ static void look_up(struct smt_mlx5_peers *p, struct smt_mlx5_peer *peer, uint64
     }
     if (route.state == SMT_HOP_UNKNOWN && !p->port->link.is_noarp) {
         unreachable(peer, "the kernel has not found the hardware address of the next hop (ARP)");
+        peer->is_asked_for = true;
         if (now - peer->kicked_at >= kick_again)
             kick(p, peer, now);
         return;

@@ -16,6 +16,7 @@ struct smt_mlx5_peer {
     struct smt_addr addr;          /* port 0 */
     uint64_t asked_at, kicked_at;
     uint32_t generation;           /* of the kernel's tables when it was looked up */
+    bool is_asked_for;             /* the kernel looks for its hardware address */
     const char *why;               /* it cannot be reached; a literal */
 };
 
@@ -30,9 +31,10 @@ void smt_mlx5_peers_free(struct smt_mlx5_peers *p);
 /* Our UDP port. */
 uint16_t smt_mlx5_peers_port(const struct smt_mlx5_peers *p);
 
-/* Readable when the kernel's tables have changed: call changed. */
+/* Readable when the kernel's tables have changed: call changed. It says whether addresses may have
+ * changed, too. */
 int smt_mlx5_peers_fd(const struct smt_mlx5_peers *p);
-void smt_mlx5_peers_changed(struct smt_mlx5_peers *p);
+bool smt_mlx5_peers_changed(struct smt_mlx5_peers *p);
 
 /* The machine of an address, looked up when it is not known or may have changed. NULL: no memory.
  * `now` may be coarse. */

@@ -207,19 +207,20 @@ static bool addr_of(const struct ifaddrs *ifa, const struct smt_link *link, stru
 }
 
 /* Addresses of the interface: all, or the one to bind to. */
-static void addrs_read(struct smt_mlx5_port *p, const struct smt_addr *bind)
+int smt_mlx5_port_addrs(const struct smt_mlx5_port *port, struct smt_addr out[SMT_MLX5_MAX_ADDRS])
 {
     struct ifaddrs *list;
+    int n = 0;
     if (getifaddrs(&list) != 0)
-        return;
-    p->n_addrs = 0;
-    for (const struct ifaddrs *i = list; i != NULL && p->n_addrs < SMT_MLX5_MAX_ADDRS;
-         i = i->ifa_next) {
+        return SMT_ESYSTEM;
+    for (const struct ifaddrs *i = list; i != NULL && n < SMT_MLX5_MAX_ADDRS; i = i->ifa_next) {
         struct smt_addr a;
-        if (addr_of(i, &p->link, &a) && (bind == NULL || memcmp(bind->ip, a.ip, 16) == 0))
-            p->addrs[p->n_addrs++] = a;
+        if (addr_of(i, &port->link, &a) &&
+            (!port->has_bind || memcmp(port->bind.ip, a.ip, 16) == 0))
+            out[n++] = a;
     }
     freeifaddrs(list);
+    return n;
 }
 
 /* What the search for a device is after. */
@@ -244,7 +245,10 @@ static bool device_try(struct search *s, struct ibv_device *device, struct smt_m
         return false;
     if (smt_link_find(s->nl, ifname, 0, &out->link) < 0)
         return false;
-    addrs_read(out, s->has_bind ? &s->bind : NULL);
+    out->bind = s->bind;
+    out->has_bind = s->has_bind;
+    int n_addrs = smt_mlx5_port_addrs(out, out->addrs);
+    out->n_addrs = n_addrs < 0 ? 0 : (uint32_t)n_addrs;
     if (out->n_addrs == 0) {
         s->worst = smt_dev_fail(s->config->error_text, s->config->error_text_len, SMT_ENODEV,
                                 "%s: %s has no IP address%s%.60s", devname, ifname,

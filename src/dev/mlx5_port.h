@@ -35,6 +35,8 @@ struct smt_mlx5_port {
     bool has_devx;
     struct smt_mlx5_caps caps; /* as they are switched on */
     int caps_error;            /* why they are not known; 0: they are */
+    struct smt_addr bind;      /* serves this address alone; port 0 */
+    bool has_bind;
     uint32_t n_addrs;
     struct smt_addr addrs[SMT_MLX5_MAX_ADDRS]; /* of the interface that the device serves */
 };
@@ -62,6 +64,9 @@ const char *smt_mlx5_no_seal(const struct smt_mlx5_port *port);
 
 /* One TSO request carries so many bytes of a raw packet queue; 0 = none. */
 uint32_t smt_mlx5_max_tso(const struct ibv_device_attr_ex *attr);
+
+/* Those addresses that it has now: how many, or SMT_ESYSTEM. */
+int smt_mlx5_port_addrs(const struct smt_mlx5_port *port, struct smt_addr out[SMT_MLX5_MAX_ADDRS]);
 
 /* State of the port and of its link, after an event. SMT_EDEVICE: it does not answer. */
 SMT_MUST_CHECK int smt_mlx5_port_refresh(struct smt_mlx5_port *port);

@@ -4,8 +4,7 @@
  *
  * NICs see no ports without UDP, so the rule of an IP protocol takes all that comes for our
  * address. Of several endpoints there each gets a copy of everything (equal rules are one with many
- * ends) and passes over what is for the others. Addresses that the interface gets later are not
- * served. */
+ * ends) and passes over what is for the others. Addresses that come or go later are followed. */
 #include <errno.h>
 #include <string.h>
 
@@ -95,17 +94,13 @@ static void rule_begin(const struct smt_mlx5 *d, struct rule *r, uint16_t ethert
     spec_add(r, &eth, sizeof(eth));
 }
 
-static bool rule_set(struct smt_mlx5 *d, struct rule *r)
+static struct ibv_flow *rule_set(struct smt_mlx5 *d, struct rule *r)
 {
-    struct ibv_flow *flow = ibv_create_flow(d->tx.sq.qp, &r->attr);
-    if (flow == NULL)
-        return false;
-    d->rx.flows[d->rx.n_flows++] = flow;
-    return true;
+    return ibv_create_flow(d->tx.sq.qp, &r->attr);
 }
 
 /* UDP to our port at this address. */
-static bool udp_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr, uint16_t port)
+static struct ibv_flow *udp_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr, uint16_t port)
 {
     struct rule r;
     bool is_ipv4 = smt_addr_is_ipv4(addr);
@@ -129,7 +124,8 @@ static bool udp_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr, uint16
 }
 
 /* An IP protocol to this address. */
-static bool raw_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr, uint8_t protocol)
+static struct ibv_flow *raw_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr,
+                                     uint8_t protocol)
 {
     struct rule r;
     if (smt_addr_is_ipv4(addr)) {
@@ -152,12 +148,34 @@ static bool raw_rule_set(struct smt_mlx5 *d, const struct smt_addr *addr, uint8_
     return rule_set(d, &r);
 }
 
-static bool rules_set(struct smt_mlx5 *d, const struct smt_addr *addr)
+static void rules_end(struct smt_mlx5 *d, uint32_t i)
 {
+    struct ibv_flow **flows = d->rx.flows[i];
+    for (unsigned k = 0; k < SMT_ARRAY_LEN(d->rx.flows[i]); k++) {
+        if (flows[k] != NULL)
+            (void)ibv_destroy_flow(flows[k]);
+        flows[k] = NULL;
+    }
+}
+
+/* Those of one of our addresses: all or, with errno, none. */
+static bool rules_set(struct smt_mlx5 *d, uint32_t i)
+{
+    const struct smt_addr *addr = &d->port.addrs[i];
+    struct ibv_flow **flows = d->rx.flows[i];
     if (!smt_mlx5_is_udp(d))
-        return raw_rule_set(d, addr, d->by.protocol);
-    return udp_rule_set(d, addr, d->own_port) &&
-           (!smt_addr_is_ipv4(addr) || raw_rule_set(d, addr, SMT_MLX5_PROTO_RAW));
+        return (flows[0] = raw_rule_set(d, addr, d->by.protocol)) != NULL;
+    flows[0] = udp_rule_set(d, addr, d->own_port);
+    if (flows[0] == NULL)
+        return false;
+    if (!smt_addr_is_ipv4(addr))
+        return true;
+    flows[1] = raw_rule_set(d, addr, SMT_MLX5_PROTO_RAW);
+    int error = errno;
+    if (flows[1] == NULL)
+        rules_end(d, i);
+    errno = error;
+    return flows[1] != NULL;
 }
 
 static int fail_rule(const struct smt_mlx5 *d, const struct smt_dev_config *config, int error)
@@ -175,7 +193,7 @@ int smt_mlx5_rx_start(struct smt_mlx5 *d, const struct smt_dev_config *config)
     if (smt_mlx5_rx_post_all(d) < 0)
         return smt_mlx5_fail_create(d, config, "receive queue", -EIO);
     for (uint32_t i = 0; i < d->port.n_addrs; i++) {
-        if (!rules_set(d, &d->port.addrs[i]))
+        if (!rules_set(d, i))
             return fail_rule(d, config, errno != 0 ? errno : EIO);
     }
     return 0;
@@ -183,8 +201,42 @@ int smt_mlx5_rx_start(struct smt_mlx5 *d, const struct smt_dev_config *config)
 
 void smt_mlx5_rx_stop(struct smt_mlx5 *d)
 {
-    while (d->rx.n_flows > 0)
-        (void)ibv_destroy_flow(d->rx.flows[--d->rx.n_flows]);
+    for (uint32_t i = 0; i < SMT_MLX5_MAX_ADDRS; i++)
+        rules_end(d, i);
+}
+
+static bool is_among(const struct smt_addr *a, const struct smt_addr *addrs, uint32_t n)
+{
+    uint32_t i = 0;
+    while (i < n && memcmp(a->ip, addrs[i].ip, sizeof(a->ip)) != 0)
+        i++;
+    return i < n;
+}
+
+void smt_mlx5_rx_follow(struct smt_mlx5 *d)
+{
+    struct smt_addr now[SMT_MLX5_MAX_ADDRS];
+    struct smt_mlx5_port *port = &d->port;
+    int got = smt_mlx5_port_addrs(port, now);
+    if (got < 0)
+        return;
+    uint32_t n = (uint32_t)got;
+    for (uint32_t i = port->n_addrs; i-- > 0;) {
+        if (is_among(&port->addrs[i], now, n))
+            continue;
+        rules_end(d, i);
+        uint32_t last = --port->n_addrs;
+        port->addrs[i] = port->addrs[last];
+        memcpy(d->rx.flows[i], d->rx.flows[last], sizeof(d->rx.flows[i]));
+        memset(d->rx.flows[last], 0, sizeof(d->rx.flows[last]));
+    }
+    for (uint32_t i = 0; i < n && port->n_addrs < SMT_MLX5_MAX_ADDRS; i++) {
+        if (is_among(&now[i], port->addrs, port->n_addrs))
+            continue;
+        /* Without a rule nothing would come back: then packets do not leave from it either. */
+        port->addrs[port->n_addrs] = now[i];
+        port->n_addrs += rules_set(d, port->n_addrs);
+    }
 }
 
 void smt_mlx5_rx_fini(struct smt_mlx5 *d)

@@ -2,8 +2,8 @@
  * doorbell. The headers below smt2 go inline into the request, the packet by pointer; a record in
  * slices is one LSO request whose inline header is repeated by the NIC.
  *
- * A packet whose machine is not known when it is flushed is dropped and counted, as every network
- * does; asking has begun, and what is sent again finds the answer. */
+ * A packet whose machine cannot be reached when it is flushed is dropped and counted, as every
+ * network does; one whose machine the kernel is asking for waits (mlx5_held.c). */
 #include "dev/mlx5.h"
 
 #include <errno.h>
@@ -102,14 +102,6 @@ void smt_mlx5_tx_fini(struct smt_mlx5 *d)
         smt_mem_block_free(tx->tables, tx->tables_len);
 }
 
-static inline void slot_free(struct smt_mlx5_tx *tx, struct smt_mlx5_slot *s)
-{
-    if (SMT_UNLIKELY(s->is_big))
-        tx->spare_big[tx->n_spare_big++] = s;
-    else
-        tx->spare[tx->n_spare++] = s;
-}
-
 /* The machine of the last packet serves for the next to the same address. */
 static inline const struct smt_mlx5_peer *peer_of(struct smt_mlx5 *d, const struct smt_addr *to)
 {
@@ -186,7 +178,7 @@ void smt_mlx5_tx_unreserve(struct smt_dev *dev)
     struct smt_mlx5_tx *tx = &smt_mlx5_of(dev)->tx;
     assert(tx->n_batch > 0);
     tx->n_batch--;
-    slot_free(tx, tx->batch[(tx->batch_head + tx->n_batch) & tx->batch_mask]);
+    smt_mlx5_slot_free(tx, tx->batch[(tx->batch_head + tx->n_batch) & tx->batch_mask]);
 }
 
 void smt_mlx5_tx_reap(struct smt_mlx5 *d)
@@ -197,7 +189,7 @@ void smt_mlx5_tx_reap(struct smt_mlx5 *d)
     if (smt_mlx5_sq_reap(&tx->sq) < 0)
         smt_mlx5_lose(d, "a completion queue of the mlx5 device cannot be read any more");
     for (; before != tx->sq.done; before++)
-        slot_free(tx, tx->sent[before & (DEPTH - 1)]);
+        smt_mlx5_slot_free(tx, tx->sent[before & (DEPTH - 1)]);
     d->stats.tx_errors += tx->sq.n_errors - errors;
 }
 
@@ -205,7 +197,7 @@ void smt_mlx5_tx_forget(struct smt_mlx5 *d)
 {
     struct smt_mlx5_tx *tx = &d->tx;
     for (uint32_t i = tx->sq.done; i != tx->sq.posted; i++) {
-        slot_free(tx, tx->sent[i & (DEPTH - 1)]);
+        smt_mlx5_slot_free(tx, tx->sent[i & (DEPTH - 1)]);
         d->stats.tx_errors++;
     }
     tx->sq.done = tx->sq.posted;
@@ -240,20 +232,25 @@ size_t smt_mlx5_wqe_fill(const struct smt_mlx5_slot *s, const struct smt_mlx5_pe
     return smt_mlx5_wqe_packet(out, ctrl, &packet);
 }
 
-/* Can it leave? Looks its machine up once more. */
+/* Can it leave? Looks its machine up once more. Else it is held or gone. */
 static bool slot_settle(struct smt_mlx5 *d, struct smt_mlx5_slot *s)
 {
     uint32_t len = s->hdr_len > 0 ? (uint32_t)s->hdr_len + s->slice_len : s->len;
     if (s->peer == NULL || s->peer->mtu == 0)
         s->peer = peer_of(d, &s->to);
-    if (SMT_UNLIKELY(s->peer == NULL || s->peer->mtu == 0 ||
-                     (s->hdr_len > 0 && s->peer->burst.len == 0))) {
-        d->stats.tx_errors++;
+    bool is_known = s->peer != NULL && s->peer->mtu > 0;
+    if (SMT_LIKELY(is_known && len <= s->peer->mtu && len <= d->mtu &&
+                   (s->hdr_len == 0 || s->peer->burst.len > 0)))
+        return true;
+    if (!is_known && s->peer != NULL && s->peer->is_asked_for && s->hdr_len == 0 && len <= d->mtu) {
+        smt_mlx5_tx_hold(d, s);
         return false;
     }
-    if (SMT_LIKELY(len <= s->peer->mtu && len <= d->mtu))
-        return true;
-    d->stats.tx_too_big++;
+    if (is_known && (len > s->peer->mtu || len > d->mtu))
+        d->stats.tx_too_big++;
+    else
+        d->stats.tx_errors++;
+    smt_mlx5_slot_free(&d->tx, s);
     return false;
 }
 
@@ -263,16 +260,16 @@ int smt_mlx5_tx_flush(struct smt_dev *dev)
     struct smt_mlx5_tx *tx = &d->tx;
     uint8_t wqe[SMT_MLX5_MAX_WQE];
     uint32_t first = tx->sq.posted;
+    if (SMT_UNLIKELY(tx->n_held > 0))
+        smt_mlx5_tx_release(d);
     if (SMT_UNLIKELY(smt_mlx5_sq_room(&tx->sq) < tx->n_batch))
         smt_mlx5_tx_reap(d);
     while (tx->n_batch > 0 && smt_mlx5_sq_room(&tx->sq) > 0) {
         struct smt_mlx5_slot *s = tx->batch[tx->batch_head & tx->batch_mask];
         tx->batch_head++;
         tx->n_batch--;
-        if (SMT_UNLIKELY(!slot_settle(d, s))) {
-            slot_free(tx, s);
+        if (SMT_UNLIKELY(!slot_settle(d, s)))
             continue;
-        }
         const struct smt_mlx5_ctrl ctrl = smt_mlx5_sq_ctrl(&tx->sq, 0);
         smt_mlx5_wqe_fill(s, s->peer, &ctrl, tx->mr->lkey, wqe);
         tx->sent[smt_mlx5_sq_put(&tx->sq, wqe) & (DEPTH - 1)] = s;
