@@ -70,6 +70,11 @@ struct smt_ctx_config {
      * from keys_file). docs/security.md says what each protects. */
     const char *profile;
     const char *keys_file;   /* profile smt1: lines "client KEY SALT", "server KEY SALT" in hex */
+    /* 1: every handshake shows certificates. Else a server gives its clients tickets, and a client
+     * uses one, once, for its next handshake with the same server, which costs both a fraction.
+     * Tickets are kept in memory, an hour at most, and no longer than the certificates and lists
+     * by which the peer was judged hold good. Only with certificates from files. */
+    int no_resumption;
 };
 #define SMT_CTX_CONFIG_INIT {.size = sizeof(struct smt_ctx_config)}
 
@@ -171,6 +176,7 @@ struct smt_session_info {
     uint32_t open_calls;
     uint8_t peer_key_sha256[32]; /* of the peer's SPKI; zero without certificate */
     char sealing[160];           /* "nic", or "cpu" and why: "cpu: this device leaves it to …" */
+    int is_resumed;              /* by a ticket; the peer proved its identity in an earlier one */
 };
 SMT_API int smt_session_get_info(const struct smt_session *session, struct smt_session_info *info);
 

@@ -70,7 +70,7 @@ struct smt_link {
     struct smt_ep *ep;
     struct smt_session *session; /* NULL: a stranger still shaking hands */
     struct smt_conn *conn;
-    struct smt_hs *hs;           /* until the link is up; NULL on plaintext endpoints */
+    struct smt_hs *hs; /* until the link is up and an initiator has its ticket; else NULL */
     const struct smt_aead *aead; /* from the moment keys are installed */
     struct smt_peer *peer;
     uint64_t id_base; /* public call id = id_base + the engine's id */
@@ -78,6 +78,7 @@ struct smt_link {
     char *text;       /* the same in words; NULL: nothing more than the code says */
     enum smt_hs_blame blame; /* on whose word it failed */
     bool up;
+    bool resumed;                /* its handshake stood on a ticket */
     bool hello_sent, hello_seen; /* plaintext endpoints: plain.c */
     bool closing;                /* smt_conn_close was called */
 };
@@ -140,7 +141,7 @@ struct smt_kept {
 
 struct smt_api_stats {
     uint64_t handshakes_ok, handshakes_failed, sessions_replaced, calls_repeated, addresses_failed;
-    uint64_t handshakes_repeated;
+    uint64_t handshakes_repeated, handshakes_resumed;
 };
 
 struct smt_ep {
@@ -328,6 +329,9 @@ SMT_MUST_CHECK int smt_handshake_start(struct smt_link *link, const char *verify
 
 /* TLS bytes wait: runs the handshake; a failure closes the conn, its DOWN event brings the code. */
 void smt_handshake_run(struct smt_link *link);
+
+/* The session is up and wants nothing more of TLS. */
+void smt_handshake_end(struct smt_link *link);
 
 /* Ends a link's conn because of `code` and remembers the text for its DOWN. */
 void smt_link_fail(struct smt_link *link, int code, const char *text);

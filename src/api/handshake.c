@@ -2,9 +2,10 @@
  * failed.
  *
  * A link is made for every conn; a stranger's link gets a session only when its handshake is
- * complete. The hs object is freed as soon as the link is up: TLS bytes that come later (tickets)
- * are dropped. A failure sends the alert, closes the conn with the mapped code and leaves the text
- * for the DOWN event. */
+ * complete. A responder's hs object is freed as soon as the link is up, an initiator's once it has
+ * its ticket, which may come after that; what goes wrong in between costs the ticket and nothing
+ * else, for TLS bytes come in packets that anybody can send. A failure before sends the alert,
+ * closes the conn with the mapped code and leaves the text for the DOWN event. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -82,6 +83,9 @@ static int handshake_done(struct smt_link *link)
     struct smt_hs_result result;
     int r = smt_hs_result(link->hs, &result);
     if (r == 0) {
+        link->resumed = result.resumed;
+        if (smt_hs_gives_ticket(link->hs) || smt_hs_awaits_ticket(link->hs))
+            smt_conn_hs_keep(link->conn, link->ep->now);
         link->peer = smt_peer_get(link->ep, link->hs, &result);
         r = link->peer == NULL ? SMT_ENOMEM
                                : smt_link_install(link, result.alg, result.secret, &result.peer);
@@ -104,6 +108,8 @@ int smt_handshake_start(struct smt_link *link, const char *verify_name)
         .initiator = smt_conn_is_initiator(link->conn),
         .verify_name = verify_name,
         .initiator_id = smt_conn_peer_id(link->conn),
+        .peer = smt_conn_addr(link->conn),
+        .peer_len = sizeof(*smt_conn_addr(link->conn)),
     };
     smt_conn_params(link->conn, &config.params);
     config.params.n_ciphers = ep->ctx->n_algs;
@@ -137,6 +143,30 @@ static bool plaintext_peer_refused(struct smt_link *link, const uint8_t *p)
     return true;
 }
 
+/* Something authentic has come, whether its event was taken or not. */
+static bool is_up(const struct smt_link *link)
+{
+    struct smt_conn_stats stats;
+    smt_conn_stats(link->conn, &stats);
+    return stats.up;
+}
+
+/* The session is up whatever comes now. */
+static void bytes_after(struct smt_link *link, const uint8_t *p, size_t len)
+{
+    if (smt_hs_input(link->hs, p, len) == SMT_HS_DONE && smt_hs_awaits_ticket(link->hs))
+        return;
+    smt_handshake_end(link);
+}
+
+void smt_handshake_end(struct smt_link *link)
+{
+    smt_hs_free(link->hs);
+    link->hs = NULL;
+    if (smt_conn_is_initiator(link->conn))
+        smt_conn_hs_end(link->conn, link->ep->now);
+}
+
 static void bytes_to_hs(struct smt_link *link, const uint8_t *p, size_t len)
 {
     bool was_done = link->peer != NULL;
@@ -165,10 +195,14 @@ void smt_handshake_run(struct smt_link *link)
     }
     const uint8_t *p;
     for (size_t len; (len = smt_conn_hs_peek(link->conn, &p)) > 0;) {
-        if (link->hs != NULL && !link->closing && !plaintext_peer_refused(link, p))
+        if (link->hs != NULL && is_up(link))
+            bytes_after(link, p, len);
+        else if (link->hs != NULL && !link->closing && !plaintext_peer_refused(link, p))
             bytes_to_hs(link, p, len);
         if (link->closing)
             return;
         smt_conn_hs_consume(link->conn, len);
     }
+    if (link->up && link->hs != NULL && smt_conn_hs_is_over(link->conn))
+        smt_handshake_end(link);
 }

@@ -28,6 +28,7 @@ static void stats_fill(const struct smt_link *link, struct smt_session_info *inf
     smt_conn_stats(link->conn, &stats);
     info->is_initiator = smt_conn_is_initiator(link->conn);
     info->is_up = link->up;
+    info->is_resumed = link->resumed;
     info->epoch = stats.epoch;
     info->mtu = stats.mtu;
     info->handshake_ns = stats.handshake_ns;

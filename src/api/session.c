@@ -344,9 +344,10 @@ bool smt_session_link_up(struct smt_link *link, struct smt_event *out)
     struct smt_ep *ep = link->ep;
     struct smt_session *s = link->session;
     link->up = true;
-    smt_hs_free(link->hs);
-    link->hs = NULL;
+    if (link->hs != NULL && !smt_hs_awaits_ticket(link->hs))
+        smt_handshake_end(link);
     ep->stats.handshakes_ok++;
+    ep->stats.handshakes_resumed += link->resumed;
     if (link->closing)
         return false;
     note_log(link);

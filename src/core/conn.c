@@ -14,6 +14,7 @@ static const uint64_t tell_delay = 400 * SMT_USEC;
 static const uint64_t doubt_wait = 20 * SMT_MSEC;
 static const uint64_t credit_wait = 20 * SMT_MSEC;
 static const uint64_t rest_delay = 1 * SMT_SEC;
+static const uint64_t tail_time = 1 * SMT_SEC;
 
 enum { ACCEPTED_SLACK = 64, MAX_DOUBTS = 3 };
 
@@ -198,7 +199,7 @@ void smt_conn_heard(struct smt_conn *c, uint64_t now)
     }
     /* An authentic packet acknowledges the last flight: the streams have done their work. */
     if (c->state == SMT_CONN_UP && c->hs != NULL &&
-        (c->initiator || smt_hs_stream_is_done(c->hs))) {
+        (c->initiator ? c->hs->tail_until == 0 : smt_hs_stream_is_done(c->hs))) {
         smt_hs_stream_free(c->hs);
         c->hs = NULL;
         smt_conn_arm(c, now);
@@ -354,6 +355,12 @@ static uint64_t idle_deadline(const struct smt_conn *c)
     return (c->heard > c->busy_at ? c->heard : c->busy_at) + limit;
 }
 
+/* When the streams of a session that is up are of no more use. */
+static uint64_t tail_deadline(const struct smt_conn *c)
+{
+    return c->state == SMT_CONN_UP && c->hs->tail_until != 0 ? c->hs->tail_until : SMT_NEVER;
+}
+
 void smt_conn_arm(struct smt_conn *c, uint64_t now)
 {
     const struct smt_engine_config *g = &c->e->config;
@@ -364,7 +371,7 @@ void smt_conn_arm(struct smt_conn *c, uint64_t now)
         at = earliest(c->opened_at + g->handshake_timeout, c->contest_at);
     /* Bytes that are due wait for tx, not for time: arming now would fire again and again. */
     if (c->hs != NULL && !smt_hs_stream_is_due(c->hs, now))
-        at = earliest(at, c->hs->resend_at);
+        at = earliest(at, earliest(c->hs->resend_at, tail_deadline(c)));
     at = earliest(at, c->tell_at);
     at = earliest(at, c->acks.at);
     at = earliest(at, c->credit_at);
@@ -392,6 +399,12 @@ static bool handshake_tick(struct smt_conn *c, uint64_t now)
     if (c->state == SMT_CONN_AWAIT_KEYS && now >= c->contest_at) {
         smt_conn_close(c, now, SMT_EPROTO, false);
         return false;
+    }
+    if (c->hs != NULL && now >= tail_deadline(c) && !c->hs->ack_due) {
+        smt_hs_stream_free(c->hs);
+        c->hs = NULL;
+        if (c->initiator)
+            smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_HS_DATA);
     }
     if (c->hs != NULL && smt_hs_stream_is_due(c->hs, now))
         smt_engine_hs_ready(c);
@@ -583,6 +596,25 @@ void smt_conn_hs_consume(struct smt_conn *c, size_t len)
 {
     if (c->hs != NULL && c->state != SMT_CONN_CLOSED)
         c->hs->in_taken += (uint32_t)len;
+}
+
+bool smt_conn_hs_is_over(const struct smt_conn *c)
+{
+    return c->hs == NULL;
+}
+
+void smt_conn_hs_keep(struct smt_conn *c, uint64_t now)
+{
+    if (c->hs != NULL)
+        c->hs->tail_until = now + tail_time;
+}
+
+void smt_conn_hs_end(struct smt_conn *c, uint64_t now)
+{
+    if (c->hs == NULL || c->hs->tail_until == 0)
+        return;
+    c->hs->tail_until = now;
+    smt_conn_arm(c, now);
 }
 
 int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *aead,

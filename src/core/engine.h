@@ -182,6 +182,13 @@ SMT_MUST_CHECK int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, si
 size_t smt_conn_hs_peek(struct smt_conn *c, const uint8_t **p);
 void smt_conn_hs_consume(struct smt_conn *c, size_t len);
 
+/* Before install: TLS bytes may follow the handshake, a ticket. They are sent and taken for another
+ * second, or until the side that takes them says that it has all it wants. Nothing waits for them.
+ * Then the streams are over, of which an initiator is told by HS_DATA. */
+void smt_conn_hs_keep(struct smt_conn *c, uint64_t now);
+void smt_conn_hs_end(struct smt_conn *c, uint64_t now);
+bool smt_conn_hs_is_over(const struct smt_conn *c);
+
 /* Installs epoch 1: from here data may flow. `aead` lent for ever (static row). */
 SMT_MUST_CHECK int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *aead,
                                     const uint8_t secret[SMT_SECRET_LEN],

@@ -102,6 +102,12 @@ static bool peer_id_learn(struct smt_conn *c, uint64_t now, const struct smt_hdr
     return true;
 }
 
+/* A ticket on its way after the handshake, or the word that it has come. */
+static bool is_tail(const struct smt_conn *c, const struct smt_hdr *hdr)
+{
+    return c->hs->tail_until != 0 && (c->initiator || hdr->tls_len == 0);
+}
+
 void smt_handshake_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
                            const struct smt_hdr *hdr)
 {
@@ -118,7 +124,7 @@ void smt_handshake_receive(struct smt_engine *e, uint64_t now, const struct smt_
         return;
     }
     e->stats.packets_rcvd_handshake++;
-    if (c->hs == NULL || c->state == SMT_CONN_UP) {
+    if (c->hs == NULL || (c->state == SMT_CONN_UP && !is_tail(c, hdr))) {
         /* It repeats a flight we have: our confirmation was lost. */
         if (smt_keys_ready(&c->keys) && !smt_ctl_is_waiting(&c->ctl))
             smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_PING});

@@ -177,13 +177,15 @@ bool smt_hs_stream_send(struct smt_conn *c, uint64_t now, const struct smt_tx_si
             s->rounds++;
     }
     bool fresh = s->out_sent < s->out_len;
+    /* A hello without a cookie brings one and nothing else: its first packet is enough for that. */
+    bool asks = s->hello_pending && s->cookie_len == 0;
     while (s->out_sent < s->out_len) {
         uint32_t len = s->out_len - s->out_sent;
         if (len > CHUNK)
             len = CHUNK;
         if (!packet_send(c, sink, s->out_sent, len))
             return false;
-        s->out_sent += len;
+        s->out_sent = asks ? s->out_len : s->out_sent + len;
     }
     if (s->ack_due && !packet_send(c, sink, s->out_len, 0))
         return false;

@@ -27,6 +27,7 @@ struct smt_hs_stream {
     uint8_t cookie_len;
     uint8_t cookie[SMT_COOKIE_LEN];
     uint8_t rounds;              /* retransmissions without progress */
+    uint64_t tail_until; /* so long is waited for what follows the handshake; 0: not at all */
     uint64_t resend_at;
 };
 

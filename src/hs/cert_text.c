@@ -90,6 +90,13 @@ void smt_cert_time_text(const ASN1_TIME *time, char out[SMT_CERT_TIME_LEN])
         snprintf(out, SMT_CERT_TIME_LEN, "an unreadable date");
 }
 
+int64_t smt_cert_time(const ASN1_TIME *time)
+{
+    struct tm tm;
+    time_t t = ASN1_TIME_to_tm(time, &tm) == 1 ? timegm(&tm) : 0;
+    return t > 0 ? t : 0;
+}
+
 enum smt_cert_dates smt_cert_dates(const X509 *cert)
 {
     int end = X509_cmp_current_time(X509_get0_notAfter(cert));

@@ -2,6 +2,7 @@
 #ifndef SMT_HS_CERT_TEXT_H
 #define SMT_HS_CERT_TEXT_H
 
+
 #include <openssl/x509.h>
 
 #include "base/defs.h"
@@ -10,6 +11,9 @@ enum {
     SMT_CERT_TEXT_LEN = 256, /* longer ones are cut */
     SMT_CERT_TIME_LEN = 32,
 };
+
+/* Later than any certificate's end. */
+#define SMT_CERT_TIME_MAX (INT64_MAX)
 
 /* The subject, "CN=server,O=example"; the alternative names when there is none. */
 void smt_cert_subject_text(const X509 *cert, char out[SMT_CERT_TEXT_LEN]);
@@ -24,6 +28,9 @@ enum smt_cert_dates { SMT_CERT_VALID, SMT_CERT_NOT_YET, SMT_CERT_EXPIRED };
 
 /* Where today lies; dates that cannot be read count as expired. */
 enum smt_cert_dates smt_cert_dates(const X509 *cert);
+
+/* Seconds since 1970; 0 for what cannot be read. */
+int64_t smt_cert_time(const ASN1_TIME *time);
 
 /* SHA-256 of the SPKI in DER, what pins are made of. */
 SMT_MUST_CHECK int smt_cert_key_sha256(const X509 *cert, uint8_t out[32]);

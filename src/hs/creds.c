@@ -12,6 +12,7 @@
 #include "hs/crl_file.h"
 #include "hs/error_line.h"
 #include "hs/keylog.h"
+#include "hs/resume.h"
 #include "hs/tls_ctx.h"
 
 static bool has_files(const struct smt_creds_config *config)
@@ -82,6 +83,9 @@ static int load_files(const struct smt_creds_config *config, const struct smt_er
         rc = smt_crl_file(creds->tls, config->crl_file, line);
     if (rc == 0 && config->pins != NULL)
         rc = smt_pins_parse(config->pins, line, &creds->pins);
+    creds->lists_until = smt_crl_until(creds->tls);
+    if (rc == 0 && config->resume && smt_resume_init(creds, config->ticket_lifetime_s) < 0)
+        rc = smt_error_line(line, SMT_ENOMEM, "no memory for session tickets");
     return rc;
 }
 
@@ -162,6 +166,7 @@ void smt_creds_free(struct smt_creds *creds)
     SSL_CTX_free(creds->tls);
     smt_pins_free(&creds->pins);
     smt_psk_list_free(&creds->psks);
+    smt_resume_fini(creds);
     if (creds->keylog_fd >= 0)
         close(creds->keylog_fd);
     smt_mem_free(creds);

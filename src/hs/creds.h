@@ -5,10 +5,12 @@
 #include "hs/hs.h"
 #include "hs/pins.h"
 #include "hs/psk.h"
+#include "hs/ticket_cache.h"
+#include "hs/ticket_keys.h"
 
 enum smt_creds_kind { SMT_CREDS_FILES, SMT_CREDS_PSK, SMT_CREDS_APP };
 
-/* Read-only once made, but for the references. */
+/* Read-only once made, but for the references and what guards itself. */
 struct smt_creds {
     _Atomic unsigned refs;
     enum smt_creds_kind kind;
@@ -17,6 +19,9 @@ struct smt_creds {
     bool client_cert_optional;
     struct smt_pins pins;
     struct smt_psk_list psks;
+    int64_t lists_until; /* when the first of the revocation lists must be renewed */
+    struct smt_ticket_keys *ticket_keys; /* NULL, as tickets: they do not resume */
+    struct smt_ticket_cache *tickets;
     int keylog_fd; /* -1: nobody asked for it */
 };
 

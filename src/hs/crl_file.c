@@ -70,3 +70,16 @@ int smt_crl_file(SSL_CTX *tls, const char *crl_file, const struct smt_error_line
     ERR_clear_error();
     return rc;
 }
+
+int64_t smt_crl_until(SSL_CTX *tls)
+{
+    STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(tls));
+    int64_t until = SMT_CERT_TIME_MAX;
+    for (int i = 0; i < sk_X509_OBJECT_num(all); i++) {
+        const X509_CRL *crl = X509_OBJECT_get0_X509_CRL(sk_X509_OBJECT_value(all, i));
+        const ASN1_TIME *next = crl != NULL ? X509_CRL_get0_nextUpdate(crl) : NULL;
+        if (next != NULL && smt_cert_time(next) < until)
+            until = smt_cert_time(next);
+    }
+    return until;
+}

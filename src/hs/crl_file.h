@@ -13,4 +13,8 @@
 SMT_MUST_CHECK int smt_crl_file(SSL_CTX *tls, const char *crl_file,
                                 const struct smt_error_line *line);
 
+/* When the first of the lists that were read must be renewed; far away without any. Before other
+ * threads use the SSL_CTX. */
+int64_t smt_crl_until(SSL_CTX *tls);
+
 #endif

@@ -20,7 +20,9 @@
 #include "hs/cert_text.h"
 #include "hs/failure.h"
 #include "hs/params_ext.h"
+#include "hs/resume.h"
 #include "hs/tls_ctx.h"
+#include "hs/verify.h"
 
 static const char exporter_label[] = "EXPORTER-smt2";
 
@@ -78,6 +80,8 @@ int smt_hs_new(const struct smt_hs_config *config, struct smt_hs **out)
     rc = smt_params_ext_encode(hs);
     if (rc == 0)
         rc = smt_tls_new(hs);
+    if (rc == 0)
+        rc = smt_resume_begin(hs, config);
     ERR_clear_error();
     if (rc < 0) {
         smt_hs_free(hs);
@@ -124,7 +128,7 @@ static bool hello_complete(struct smt_hs *hs)
 
 static enum smt_hs_auth auth_of(const struct smt_hs *hs)
 {
-    if (SSL_session_reused(hs->ssl))
+    if (SSL_session_reused(hs->ssl) && !smt_resume_is(hs))
         return SMT_HS_AUTH_PSK;
     if (SSL_get0_peer_certificate(hs->ssl) == NULL)
         return SMT_HS_AUTH_NONE;
@@ -151,6 +155,8 @@ static bool peer_verified(struct smt_hs *hs)
         ok = !hs->initiator && creds->client_cert_optional && creds->kind != SMT_CREDS_PSK;
         break;
     }
+    if (ok && smt_resume_is(hs))
+        ok = smt_verify_resumed(hs);
     if (!ok) {
         smt_hs_fail(hs, SMT_EAUTH, "the peer did not prove who it is");
         refuse(hs, SSL_AD_HANDSHAKE_FAILURE);
@@ -158,7 +164,8 @@ static bool peer_verified(struct smt_hs *hs)
     return ok;
 }
 
-/* After the handshake nothing may come but the alert of a responder that refuses us. */
+/* After the handshake nothing may come but a ticket, or the alert of a responder that refuses us.
+ */
 static void run_after(struct smt_hs *hs)
 {
     uint8_t byte;
@@ -266,6 +273,7 @@ int smt_hs_result(struct smt_hs *hs, struct smt_hs_result *out)
         .alg = hs->alg,
         .peer = hs->peer,
         .auth = auth_of(hs),
+        .resumed = smt_resume_is(hs),
     };
     int rc = 0;
     if (result.auth == SMT_HS_AUTH_PSK)
@@ -279,6 +287,16 @@ int smt_hs_result(struct smt_hs *hs, struct smt_hs_result *out)
     ERR_clear_error();
     smt_wipe(&result, sizeof(result));
     return rc;
+}
+
+bool smt_hs_gives_ticket(const struct smt_hs *hs)
+{
+    return !hs->initiator && SSL_get_num_tickets(hs->ssl) > 0;
+}
+
+bool smt_hs_awaits_ticket(const struct smt_hs *hs)
+{
+    return hs->state == SMT_HS_DONE && hs->awaits_ticket;
 }
 
 X509 *smt_hs_peer_cert(const struct smt_hs *hs)

@@ -29,6 +29,8 @@ struct smt_creds_config {
     bool client_cert_optional;
     const enum smt_aead_alg *algs; /* in order of preference */
     unsigned n_algs;
+    bool resume; /* of files: give tickets, keep and use those of others */
+    uint32_t ticket_lifetime_s; /* 0 = an hour */
     SSL_CTX *ssl_ctx; /* the application's own instead of files; a reference is taken */
     char *error_text; /* one line on failure that says what to do */
     size_t error_text_len;
@@ -56,6 +58,11 @@ struct smt_hs_config {
     /* Initiator: name or IP address that the peer must prove, copied; NULL = any that the CA
      * signed. */
     const char *verify_name;
+    /* Initiator: where the peer is, as bytes without meaning here. Tickets are kept for the name
+     * at this place. */
+    const void *peer;
+    size_t peer_len;
+    bool full; /* no ticket is used, though one may be kept */
     /* Ours. A responder's `ciphers` are what it is willing to take. */
     struct smt_params params;
     uint64_t initiator_id; /* responder: the peer's id as its HANDSHAKE packets said */
@@ -97,11 +104,19 @@ enum smt_hs_blame smt_hs_blame(const struct smt_hs *hs);
 /* One clear line on the failure, "" before. Borrowed until free. */
 const char *smt_hs_error_text(const struct smt_hs *hs);
 
+/* A responder whose last bytes hold a ticket. */
+bool smt_hs_gives_ticket(const struct smt_hs *hs);
+
+/* An initiator that is DONE wants what comes after: a ticket for the next handshake. Bytes go into
+ * smt_hs_input as before; once it has one, or has failed, there is nothing more to want. */
+bool smt_hs_awaits_ticket(const struct smt_hs *hs);
+
 struct smt_hs_result {
     uint8_t secret[SMT_SECRET_LEN]; /* secret of epoch 1: the caller wipes it */
     enum smt_aead_alg alg;
     struct smt_params peer;
     enum smt_hs_auth auth;
+    bool resumed;                /* by a ticket: the identity is that of the handshake before */
     char identity[256];          /* subject or PSK identity, "" without either */
     uint8_t peer_key_sha256[32]; /* of the SPKI; zero without certificate */
 };

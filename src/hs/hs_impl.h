@@ -30,6 +30,9 @@ struct smt_hs {
     uint64_t initiator_id;
     enum smt_aead_alg alg;
 
+    bool awaits_ticket;                          /* initiator: one may come after the end */
+    int64_t good_until;                           /* of the ticket that an initiator used */
+    uint8_t ticket_key[SMT_TICKET_KEY_LEN];      /* whom an initiator's tickets are of */
     char verify_name[SMT_HS_NAME_MAX];           /* "" = any */
     char psk_identity[SMT_PSK_MAX_IDENTITY + 1]; /* of the key in use, "" = none */
     char psk_offered[SMT_PSK_MAX_IDENTITY + 1];  /* what the peer offered and we have not */

@@ -13,6 +13,8 @@
 #include "hs/cert_text.h"
 #include "hs/tls_ctx.h"
 
+enum { NAME_FLAGS = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT };
+
 static struct smt_hs *hs_of(X509_STORE_CTX *store, SSL **ssl)
 {
     *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -112,29 +114,27 @@ int smt_verify_step(int ok, X509_STORE_CTX *store)
     return ok;
 }
 
-static bool leaf_dates_ok(struct smt_hs *hs, X509_STORE_CTX *store, const X509 *leaf)
+/* X509_V_OK or the error. */
+static int leaf_dates(struct smt_hs *hs, const X509 *leaf)
 {
     enum smt_cert_dates dates = smt_cert_dates(leaf);
     if (dates == SMT_CERT_VALID)
-        return true;
+        return X509_V_OK;
     bool expired = dates == SMT_CERT_EXPIRED;
     fail_dates(hs, leaf, true, expired);
-    X509_STORE_CTX_set_error(store,
-                             expired ? X509_V_ERR_CERT_HAS_EXPIRED : X509_V_ERR_CERT_NOT_YET_VALID);
-    return false;
+    return expired ? X509_V_ERR_CERT_HAS_EXPIRED : X509_V_ERR_CERT_NOT_YET_VALID;
 }
 
-static bool leaf_pinned(struct smt_hs *hs, X509_STORE_CTX *store, const X509 *leaf)
+static int leaf_pinned(struct smt_hs *hs, const X509 *leaf)
 {
     uint8_t hash[32];
     if (smt_cert_key_sha256(leaf, hash) == 0 && smt_pins_match(&hs->creds->pins, hash))
-        return true;
+        return X509_V_OK;
     char subject[SMT_CERT_TEXT_LEN];
     smt_cert_subject_text(leaf, subject);
     smt_hs_fail(hs, SMT_EPIN, "the public key of the peer's certificate (%s) is none of our pins",
                 subject);
-    X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
-    return false;
+    return X509_V_ERR_CERT_REJECTED;
 }
 
 int smt_verify_chain(X509_STORE_CTX *store, void *arg)
@@ -157,12 +157,24 @@ int smt_verify_chain(X509_STORE_CTX *store, void *arg)
     }
     if (creds->has_ca && X509_verify_cert(store) <= 0)
         return 0;
-    if (!creds->has_ca && !leaf_dates_ok(hs, store, leaf))
-        return 0;
-    if (has_pins && !leaf_pinned(hs, store, leaf))
-        return 0;
-    X509_STORE_CTX_set_error(store, X509_V_OK);
-    return 1;
+    int error = creds->has_ca ? X509_V_OK : leaf_dates(hs, leaf);
+    if (error == X509_V_OK && has_pins)
+        error = leaf_pinned(hs, leaf);
+    X509_STORE_CTX_set_error(store, error);
+    return error == X509_V_OK;
+}
+
+int64_t smt_verify_good_until(const struct smt_hs *hs)
+{
+    int64_t until = hs->creds->lists_until;
+    STACK_OF(X509) *chain = SSL_get0_verified_chain(hs->ssl);
+    const X509 *cert = SSL_get0_peer_certificate(hs->ssl);
+    for (int i = 0; cert != NULL; i++) {
+        int64_t end = smt_cert_time(X509_get0_notAfter(cert));
+        until = end < until ? end : until;
+        cert = i < sk_X509_num(chain) ? sk_X509_value(chain, i) : NULL;
+    }
+    return until;
 }
 
 /* IPv4-mapped addresses, which dual-stack sockets show, stand for the IPv4 address in certificates.
@@ -191,8 +203,7 @@ int smt_verify_set_name(struct smt_hs *hs)
     if (hs->verify_name[0] == '\0')
         return 0;
     X509_VERIFY_PARAM *param = SSL_get0_param(hs->ssl);
-    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
-                                               X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+    X509_VERIFY_PARAM_set_hostflags(param, NAME_FLAGS);
     uint8_t ip[16];
     size_t ip_len = parse_ip(hs->verify_name, ip);
     if (ip_len > 0)
@@ -206,4 +217,28 @@ int smt_verify_set_name(struct smt_hs *hs)
         SSL_set_tlsext_host_name(hs->ssl, hs->verify_name) != 1)
         return SMT_EINVAL;
     return 0;
+}
+
+static bool name_fits(struct smt_hs *hs, X509 *leaf)
+{
+    uint8_t ip[16];
+    size_t ip_len = parse_ip(hs->verify_name, ip);
+    bool fits = ip_len > 0 ? X509_check_ip(leaf, ip, ip_len, 0) == 1
+                           : X509_check_host(leaf, hs->verify_name, 0, NAME_FLAGS, NULL) == 1;
+    if (!fits)
+        fail_name(hs, leaf);
+    return fits;
+}
+
+bool smt_verify_resumed(struct smt_hs *hs)
+{
+    const struct smt_creds *creds = hs->creds;
+    X509 *leaf = SSL_get0_peer_certificate(hs->ssl);
+    if (leaf == NULL)
+        return true; /* a client without one: whether that may be is judged for all alike */
+    if (leaf_dates(hs, leaf) != X509_V_OK)
+        return false;
+    if (creds->pins.n > 0 && leaf_pinned(hs, leaf) != X509_V_OK)
+        return false;
+    return !creds->has_ca || hs->verify_name[0] == '\0' || name_fits(hs, leaf);
 }

@@ -312,34 +312,122 @@ static void replayed_handshake(void **state)
     }
 }
 
-/* There is no ticket to be replayed: none is sent, none is kept, and a session that TLS itself
- * would resume is not resumable on either side. */
+/* Copies the first packets of a handshake to the server. */
+struct copier {
+    struct rig_packet kept[8];
+    unsigned n;
+    bool keep;
+};
+
+static bool hello_copy(struct rig *rig, struct rig_packet *p)
+{
+    struct copier *c = rig->arg;
+    if (c->keep && c->n < SMT_ARRAY_LEN(c->kept) && is_handshake(p) && is_of(rig, p, 0))
+        c->kept[c->n++] = *p;
+    return true;
+}
+
+static bool is_resumed(const struct smt_session *s)
+{
+    struct smt_session_info info = {.size = sizeof(info)};
+    assert_int_equal(smt_session_get_info(s, &info), 0);
+    return info.is_resumed != 0;
+}
+
+/* The flight with which a client came back by its ticket is sent again, by itself and from another
+ * address, while its session lives and after: no session arises and none is disturbed. The ticket
+ * is of no further use to its owner either; it has another one. With keys there are no tickets. */
 static void ticket_replay(void **state)
 {
     (void)state;
-    hs_sides_setup(NULL);
-    for (unsigned psk = 0; psk < 2; psk++) {
-        struct smt_creds *i =
-            hs_side_creds(psk ? &(struct hs_side){.psk = "psk"} : &(struct hs_side)HS_CLIENT);
-        struct smt_creds *r =
-            hs_side_creds(psk ? &(struct hs_side){.psk = "psk"} : &(struct hs_side)HS_SERVER);
-        struct hs_pair pair;
-        uint8_t more[64];
-        hs_pair_open_simple(&pair, i, r);
-        hs_pair_run(&pair);
-        assert_int_equal(pair.i_rc, SMT_HS_DONE);
-        assert_int_equal(pair.r_rc, SMT_HS_DONE);
-        assert_int_equal(smt_hs_output(pair.r, more, sizeof(more)), 0);
-        assert_int_equal(SSL_SESSION_is_resumable(SSL_get_session(pair.i->ssl)), 0);
-        assert_int_equal(SSL_SESSION_has_ticket(SSL_get_session(pair.i->ssl)), 0);
-        assert_true((SSL_get_options(pair.r->ssl) & SSL_OP_NO_TICKET) != 0);
-        assert_int_equal(SSL_get_num_tickets(pair.r->ssl), 0);
-        assert_int_equal(SSL_get_max_early_data(pair.r->ssl), 0);
-        hs_pair_close(&pair);
-        smt_creds_free(i);
-        smt_creds_free(r);
+    struct rig rig;
+    struct smt_session *s[3];
+    struct copier copier = {0};
+    rig_open(&rig, false, 5 * SMT_SEC);
+    rig.hook = hello_copy;
+    rig.arg = &copier;
+    assert_true(rig_connect(&rig, 0, 1, 5 * SMT_SEC, &s[0]));
+    works(&rig, s[0]);
+    assert_false(is_resumed(s[0]));
+    copier.keep = true;
+    assert_true(rig_connect(&rig, 0, 1, 5 * SMT_SEC, &s[1]));
+    copier.keep = false;
+    works(&rig, s[1]);
+    assert_true(is_resumed(s[1]));
+    assert_true(copier.n >= 3);
+    uint64_t ok = rig_counter(&rig, 1, "handshakes_ok");
+    unsigned n_up = rig.ends[1].n_up;
+    for (unsigned turn = 0; turn < 2; turn++) {
+        for (unsigned i = 0; i < copier.n; i++) {
+            const struct rig_packet *p = &copier.kept[i];
+            rig_inject(&rig, &rig.ends[0].addr, &p->to, p->data, p->len);
+            rig_inject(&rig, &rig.ends[2].addr, &p->to, p->data, p->len);
+            rig_pump(&rig);
+        }
+        works(&rig, s[0]);
+        if (turn == 0) {
+            works(&rig, s[1]);
+            assert_int_equal(smt_session_close(s[1]), 0);
+        }
     }
-    hs_sides_teardown(NULL);
+    assert_int_equal(rig_counter(&rig, 1, "handshakes_ok"), ok);
+    assert_int_equal(rig.ends[1].n_up, n_up);
+    assert_true(rig_connect(&rig, 0, 1, 5 * SMT_SEC, &s[2]));
+    assert_true(is_resumed(s[2]));
+    works(&rig, s[2]);
+    rig_close(&rig);
+
+    rig_open(&rig, true, 5 * SMT_SEC);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(rig_connect(&rig, 0, 1, 5 * SMT_SEC, &s[i]));
+        assert_false(is_resumed(s[i]));
+    }
+    rig_close(&rig);
+}
+
+/* Somebody spoils every TLS byte that comes after the handshake: the ticket is lost, the session is
+ * not. */
+static bool ticket_spoil(struct rig *rig, struct rig_packet *p)
+{
+    unsigned *from = rig->arg;
+    if (is_handshake(p) && is_of(rig, p, 1) && smt_get_be32(p->data + 4) >= *from)
+        memset(p->data + SMT_HS_HDR_LEN, 0x5a, p->len - SMT_HS_HDR_LEN);
+    return true;
+}
+
+static bool flight_measure(struct rig *rig, struct rig_packet *p)
+{
+    unsigned *from = rig->arg;
+    if (is_handshake(p) && is_of(rig, p, 0) && smt_get_be32(p->data + 8) > *from)
+        *from = smt_get_be32(p->data + 8); /* what the client had when it sent its Finished */
+    return rig->ends[0].n_up == 0;
+}
+
+static void a_spoilt_ticket(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct smt_session *s;
+    unsigned from = 0;
+    rig_open(&rig, false, 5 * SMT_SEC);
+    rig.hook = flight_measure;
+    rig.arg = &from;
+    assert_true(rig_connect(&rig, 0, 1, 5 * SMT_SEC, &s));
+    rig_close(&rig);
+    assert_true(from > 500);
+
+    rig_open(&rig, false, 5 * SMT_SEC);
+    rig.hook = ticket_spoil;
+    rig.arg = &from;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(rig_connect(&rig, 0, 1, 5 * SMT_SEC, &s));
+        works(&rig, s);
+    }
+    rig.hook = NULL;
+    assert_true(rig_connect(&rig, 0, 1, 5 * SMT_SEC, &s));
+    works(&rig, s);
+    assert_int_equal(rig.ends[0].n_down, 0);
+    rig_close(&rig);
 }
 
 static bool spoil_all(struct rig *rig, struct rig_packet *p)
@@ -395,6 +483,7 @@ int main(void)
         cmocka_unit_test(reflected_hello),
         cmocka_unit_test(replayed_handshake),
         cmocka_unit_test(ticket_replay),
+        cmocka_unit_test(a_spoilt_ticket),
         cmocka_unit_test(s13_logs_hold_no_bytes),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);

@@ -261,6 +261,121 @@ static void test_broken(void **state)
     net_pair_close(&pair);
 }
 
+/* ---- resumption ---- */
+
+static bool is_resumed(struct smt_session *s)
+{
+    struct smt_session_info info = {.size = sizeof(info)};
+    assert_int_equal(smt_session_get_info(s, &info), 0);
+    return info.is_resumed != 0;
+}
+
+/* A new session by a ticket or without, as it should be; both ends agree on that. */
+static struct smt_session *session_by(bool ticket)
+{
+    struct smt_session *s;
+    uint64_t c = net_counter(pair.client.ep, "handshakes_resumed");
+    uint64_t r = net_counter(pair.server.ep, "handshakes_resumed");
+    assert_int_equal(session_try(&s), 0);
+    assert_int_equal(is_resumed(s), ticket);
+    assert_int_equal(net_counter(pair.client.ep, "handshakes_resumed"), c + ticket);
+    assert_int_equal(net_counter(pair.server.ep, "handshakes_resumed"), r + ticket);
+    session_works(s); /* and with it the next ticket has come */
+    return s;
+}
+
+static void test_resumed(void **state)
+{
+    ends_open(true);
+    struct smt_session *first = session_by(false);
+    int key = peer_key_begin(first);
+    for (unsigned i = 0; i < 5; i++) {
+        struct smt_session *s = session_by(true);
+        assert_int_equal(peer_key_begin(s), key);
+        struct smt_session_info info = {.size = sizeof(info)};
+        assert_int_equal(smt_session_get_info(s, &info), 0);
+        assert_int_equal(info.auth, SMT_AUTH_CERT);
+        assert_string_equal(info.identity, "CN=server");
+    }
+    session_works(first);
+    net_pair_close(&pair);
+}
+
+/* Who reads its credentials again forgets tickets, those it gave and those it has. */
+static void test_reload_forgets_tickets(void **state)
+{
+    ends_open(true);
+    session_by(false);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    session_by(false);
+    session_by(true);
+    assert_int_equal(smt_ctx_reload(pair.client.ctx), 0);
+    session_by(false);
+    session_by(true);
+    net_pair_close(&pair);
+}
+
+/* A client whose certificate was revoked has a good ticket, and a server's own client a ticket of a
+ * server that was. */
+static void test_revoked_with_a_ticket(void **state)
+{
+    struct smt_session *s;
+    ends_open(true);
+    session_by(false);
+    session_by(true);
+    crl_write(&client, NULL);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    assert_int_equal(session_try(&s), SMT_ECERT);
+    crl_write(&server, NULL);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    assert_int_equal(smt_ctx_reload(pair.client.ctx), 0);
+    assert_int_equal(session_try(&s), SMT_ECERT);
+    net_pair_close(&pair);
+}
+
+/* Its keys for tickets died with it: a full handshake, no failure. */
+static void test_restarted_with_a_ticket(void **state)
+{
+    ends_open(false);
+    session_by(false);
+    session_by(true);
+    struct smt_ep_config ep = SMT_EP_CONFIG_INIT;
+    ep.bind_host = "127.0.0.1";
+    ep.accept = 1;
+    ep.port = smt_ep_port(pair.server.ep);
+    net_end_close(&pair.server);
+    pair.server.ep = NULL;
+    for (unsigned i = 0; i < 2; i++)
+        net_expect(&pair, &pair.client, SMT_EV_SESSION_DOWN);
+    struct smt_ctx_config config = config_of("server", false, NULL, 0);
+    assert_int_equal(smt_ctx_open(&config, &pair.server.ctx), 0);
+    assert_int_equal(smt_ep_open(pair.server.ctx, &ep, &pair.server.ep), 0);
+    session_by(false);
+    session_by(true);
+    net_pair_close(&pair);
+}
+
+static void test_no_resumption(void **state)
+{
+    for (unsigned who = 0; who < 2; who++) {
+        struct net_end *ends[2] = {&pair.server, &pair.client};
+        ends_open(false);
+        struct net_end *end = ends[who];
+        const char *name = who == 0 ? "server" : "client";
+        struct smt_ctx_config config = config_of(name, false, NULL, 0);
+        config.no_resumption = 1;
+        net_end_close(end);
+        assert_int_equal(smt_ctx_open(&config, &end->ctx), 0);
+        struct smt_ep_config ep = SMT_EP_CONFIG_INIT;
+        ep.bind_host = "127.0.0.1";
+        ep.accept = who == 0;
+        assert_int_equal(smt_ep_open(end->ctx, &ep, &end->ep), 0);
+        for (unsigned i = 0; i < 3; i++)
+            session_by(false);
+        net_pair_close(&pair);
+    }
+}
+
 static void test_psk_renewed(void **state)
 {
     struct smt_session *s;
@@ -336,6 +451,11 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_revoked_later, fresh_files),
         cmocka_unit_test_setup(test_renewed, fresh_files),
         cmocka_unit_test_setup(test_broken, fresh_files),
+        cmocka_unit_test_setup(test_resumed, fresh_files),
+        cmocka_unit_test_setup(test_reload_forgets_tickets, fresh_files),
+        cmocka_unit_test_setup(test_revoked_with_a_ticket, fresh_files),
+        cmocka_unit_test_setup(test_restarted_with_a_ticket, fresh_files),
+        cmocka_unit_test_setup(test_no_resumption, fresh_files),
         cmocka_unit_test_setup(test_psk_renewed, fresh_files),
         cmocka_unit_test_setup(test_nothing_to_read, fresh_files),
         cmocka_unit_test_setup(test_from_another_thread, fresh_files),

@@ -18,6 +18,7 @@
 struct hs_side_pins hs_side_pins;
 
 static struct test_dir dir;
+static struct test_identity ca_kept;
 
 static const char psk_text[] =
     "# keys\n\nalpha:00112233445566778899aabbccddeeff\n"
@@ -93,14 +94,20 @@ int hs_sides_setup(void **state)
     test_dir_write(&dir, "psk_unknown", "gamma:00112233445566778899aabbccddeeff\n");
     test_dir_write(&dir, "psk_differs", "alpha:10112233445566778899aabbccddeeff\n");
     test_identity_free(&other_ca);
-    test_identity_free(&ca);
+    ca_kept = ca;
     return 0;
 }
 
 int hs_sides_teardown(void **state)
 {
     test_dir_remove(&dir);
+    test_identity_free(&ca_kept);
     return 0;
+}
+
+void hs_sides_crl(const char *name, long next_s)
+{
+    test_dir_write_crl(&dir, name, &ca_kept, NULL, next_s);
 }
 
 const char *hs_side_file(const char *name, const char *suffix)
@@ -140,6 +147,7 @@ struct smt_creds *hs_side_creds(const struct hs_side *side)
         .algs = algs,
         .n_algs = n,
         .client_cert_optional = side->optional,
+        .resume = side->resume,
         .error_text = text,
         .error_text_len = sizeof(text),
     };

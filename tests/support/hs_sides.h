@@ -15,6 +15,9 @@
 int hs_sides_setup(void **state);
 int hs_sides_teardown(void **state);
 
+/* NAME.crl: the empty list of ca, current for next_s seconds. */
+void hs_sides_crl(const char *name, long next_s);
+
 /* Pins of server, self, expired_self, and of the first two together. */
 struct hs_side_pins {
     char server[TEST_PIN_LEN], self[TEST_PIN_LEN], expired[TEST_PIN_LEN];
@@ -29,7 +32,7 @@ struct hs_side {
     const char *algs;    /* of the credentials, "12" when NULL */
     const char *ciphers; /* of the parameters, "12" when NULL */
     const char *groups;  /* of an SSL_CTX made here */
-    bool optional, app;
+    bool optional, app, resume;
 };
 
 /* The usual two, as initialisers. */

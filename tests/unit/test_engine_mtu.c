@@ -35,9 +35,9 @@ static void handshakes_fit_every_carriage(void **state)
     assert_int_equal(smt_conn_open(h->e, h->now, &h->addr, &h->conn), 0);
     assert_int_equal(smt_conn_hs_send(h->conn, tls, sizeof(tls)), 0);
     hand_run(h);
-    assert_true(h->n_pkts >= 5);
-    for (unsigned i = 0; i < h->n_pkts; i++)
-        assert_int_equal(h->pkts[i].len, SMT_BASE_PACKET);
+    /* Who has no cookie yet asks for one, and that one packet can do. */
+    assert_int_equal(h->n_pkts, 1);
+    assert_int_equal(h->pkts[0].len, SMT_BASE_PACKET);
 
     /* And with the cookie. */
     hand_clear(h);
