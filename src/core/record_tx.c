@@ -1,6 +1,7 @@
 /* Building DATA packets: one record per packet, sealed in the sink's memory. Small data are copied
  * behind their head and sealed in place; from GATHER_MIN on the cipher gathers from the user's
- * memory, so that encrypting is the copy.
+ * memory, so that encrypting is the copy, and no plaintext is ever written to the sink: its long
+ * packets may lie where other processes look on (dev/shm.h).
  *
  * Where the peer takes bursts, a record may be as long as records get and leave in slices: sealed
  * by the NIC when it has shown that it can (nic.c), or here when the sink cuts bursts by itself.
@@ -139,9 +140,10 @@ static int packet_make(struct smt_rpc *r, const struct plan *p, uint8_t *pkt)
     size_t plain_len = p->record_len - SMT_RECORD_OVERHEAD;
     hdr_put(r, p, pkt);
     uint8_t *record = pkt + SMT_DATA_HDR_LEN;
-    uint8_t *plain = record + SMT_RECORD_HEAD_LEN;
+    bool is_small = p->piece.len < GATHER_MIN;
+    uint8_t *plain = is_small ? record + SMT_RECORD_HEAD_LEN : c->e->scratch;
     size_t head_len = head_put(r, p, plain);
-    if (p->piece.len < GATHER_MIN || r->tx.n_iov != 1) {
+    if (is_small || r->tx.n_iov != 1) {
         smt_msg_tx_copy(&r->tx, p->piece.offset, p->piece.len, plain + head_len);
         const struct smt_aead_in in = {plain, plain_len};
         return smt_keys_seal_data(&c->keys, smt_rpc_tx_id(r), r->tx.seal, record, &in, 1,

@@ -56,6 +56,7 @@ struct smt_dev_config {
     uint8_t ip_protocol;    /* 0 = 254 */
     uint8_t ip_class_shift; /* IPv6 traffic class = priority << this; 0 = 5, as in IPv4 */
     bool no_ecn;            /* packets are not ECN-capable: the profile does not tell of marks */
+    bool any_user;          /* shared memory with processes of other users too */
     char *error_text;       /* one clear line on failure */
     size_t error_text_len;
 };

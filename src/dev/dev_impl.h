@@ -10,6 +10,7 @@ extern const struct smt_dev_ops smt_ip_ops;
 extern const struct smt_dev_ops smt_ud_ops;
 extern const struct smt_dev_ops smt_mlx5_ops;
 extern const struct smt_dev_ops smt_af_ops;
+extern const struct smt_dev_ops smt_shm_ops;
 
 /* All rows, for list.c and report.c. */
 extern const struct smt_dev_ops *const smt_dev_list[];

@@ -10,6 +10,7 @@
 const struct smt_dev_ops *const smt_dev_list[] = {
     &smt_udp_ops,
     &smt_af_ops,
+    &smt_shm_ops,
     &smt_ud_ops,
     &smt_mlx5_ops,
     &smt_ip_ops,

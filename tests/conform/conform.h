@@ -27,6 +27,7 @@ struct conform_row {
     const char *name;
     unsigned n_rx;       /* receivers it can have, at most CONFORM_MAX_RX */
     bool is_socket;      /* carried by the kernel's UDP: other sockets can send to it */
+    bool is_memory;      /* between processes of this host */
     bool is_raw;         /* IP without UDP, in frames of their own */
     bool is_verbs;       /* by queue pairs, which have to find each other first */
     bool drops_first;    /* packets may come before who they are from is known: these are dropped */

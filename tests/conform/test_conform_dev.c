@@ -943,7 +943,7 @@ static int echo_run(struct smt_dev *dev)
 static void test_two_processes(void **state)
 {
     struct fixture *f = *state;
-    if (!f->set.row->is_socket && !f->set.row->is_raw)
+    if (!f->set.row->is_socket && !f->set.row->is_raw && !f->set.row->is_memory)
         skip();
     pid_t pid = fork();
     assert_true(pid >= 0);

@@ -1,0 +1,108 @@
+/* Sending by shared memory: a packet is announced when the next one is asked for, so the peer may
+ * open one while we seal the other.
+ *
+ * Short packets are put together in memory of our own and copied; long ones are written in place,
+ * which is the only time their bytes are moved. Where the ring is full a packet is lost, as in a
+ * switch: waiting for one peer would hold up all the others. The words of a ring that fills up tell
+ * of that by a mark long before (ECN). */
+#include "dev/shm.h"
+
+#include <string.h>
+
+static inline void pending_commit(struct smt_shm *d)
+{
+    struct smt_shm_peer *p = d->pending;
+    if (p == NULL)
+        return;
+    d->pending = NULL;
+    d->stats.tx_packets++;
+    d->stats.tx_bytes += p->out.len;
+    smt_shm_out_commit(&p->out, d->pending_from);
+    if (p->is_touched)
+        return;
+    p->is_touched = true;
+    d->touched[d->n_touched++] = p;
+}
+
+static inline struct smt_shm_peer *peer_of(struct smt_shm *d, const struct smt_addr *to)
+{
+    if (SMT_LIKELY(d->last.is_valid && smt_addr_equal(&d->last.to, to)))
+        return d->last.peer;
+    struct smt_shm_peer *p = smt_shm_peer_find(d, to);
+    /* Who cannot be reached now is asked for again with time. */
+    d->last.is_valid = p != NULL || !smt_shm_is_local(d, to);
+    d->last.to = *to;
+    d->last.peer = p;
+    return p;
+}
+
+uint8_t *smt_shm_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
+                            uint8_t prio)
+{
+    struct smt_shm *d = SMT_CONTAINER_OF(dev, struct smt_shm, base);
+    pending_commit(d);
+    struct smt_shm_peer *p = peer_of(d, to);
+    d->is_by_inner = p == NULL;
+    if (p == NULL) {
+        d->has_by_inner = true;
+        return d->inner->ops->tx_reserve(d->inner, to, len, prio);
+    }
+    assert(len > 0 && len <= SMT_DEV_MAX_PACKET && prio < 8);
+    if (SMT_UNLIKELY(len > SMT_SHM_MTU)) {
+        d->stats.tx_too_big++;
+        return d->nowhere;
+    }
+    uint8_t *place = smt_shm_out_reserve(&p->out, (uint32_t)len);
+    if (SMT_UNLIKELY(place == NULL)) {
+        d->stats.tx_full++;
+        if (p->out.is_bad && p->state < SMT_SHM_DRAIN)
+            smt_shm_peer_end(d, p);
+        return d->nowhere;
+    }
+    d->pending = p;
+    d->pending_from = len <= SMT_SHM_STAGED ? d->staged : NULL;
+    return len <= SMT_SHM_STAGED ? d->staged : place;
+}
+
+void smt_shm_tx_unreserve(struct smt_dev *dev)
+{
+    struct smt_shm *d = SMT_CONTAINER_OF(dev, struct smt_shm, base);
+    if (d->is_by_inner)
+        d->inner->ops->tx_unreserve(d->inner);
+    d->pending = NULL;
+}
+
+/* Rings for those who sleep: each time they do, once. */
+static void touched_wake(struct smt_shm *d)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < d->n_touched; i++) {
+        struct smt_shm_peer *p = d->touched[i];
+        p->is_touched = false;
+        if (p->state == SMT_SHM_AWAIT_WELCOME) {
+            smt_shm_ring_bell(p);
+        } else if (p->state == SMT_SHM_UP) {
+            uint32_t sleeps = __atomic_load_n(&p->out.peer->sleeps, __ATOMIC_RELAXED);
+            if (SMT_UNLIKELY((sleeps & 1) != 0 && sleeps != p->rung)) {
+                p->rung = sleeps;
+                smt_shm_ring_bell(p);
+            }
+        }
+    }
+    d->n_touched = 0;
+    d->stats.tx_frames++;
+    d->stats.tx_calls++;
+}
+
+int smt_shm_tx_flush(struct smt_dev *dev)
+{
+    struct smt_shm *d = SMT_CONTAINER_OF(dev, struct smt_shm, base);
+    pending_commit(d);
+    if (d->n_touched > 0)
+        touched_wake(d);
+    if (!d->has_by_inner)
+        return 0;
+    int r = d->inner->ops->tx_flush(d->inner);
+    d->has_by_inner = r == SMT_EAGAIN;
+    return r;
+}
