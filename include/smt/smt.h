@@ -154,6 +154,18 @@ SMT_API int smt_connect(struct smt_ep *ep, const char *host, const char *verify_
  * handle is invalid once SMT_EV_SESSION_DOWN has been polled. */
 SMT_API int smt_session_close(struct smt_session *session);
 
+enum smt_rekey_flags {
+    SMT_REKEY_HANDSHAKE = 1, /* by another key exchange, not by a step from the keys in use */
+};
+
+/* Asks for new keys; sessions also take them by themselves, in time. Without flags: the next epoch,
+ * whose keys follow from those in use by a one-way step. SMT_REKEY_HANDSHAKE: another handshake
+ * beside the live session, by the side that connected. When it is complete SMT_EV_SESSION_UP comes
+ * again and new calls go under the new keys; what is open ends as it would have, under the old
+ * ones, which are wiped when nothing is open any more, after half a minute at most. The peer sees a
+ * session more, and later the end of the one before. If it fails everything stays as it is. */
+SMT_API int smt_session_rekey(struct smt_session *session, unsigned flags);
+
 /* A place for the user's pointer. */
 SMT_API void smt_session_set_user(struct smt_session *session, void *user);
 SMT_API void *smt_session_user(const struct smt_session *session);

@@ -81,6 +81,10 @@ struct smt_link {
     bool resumed;                /* its handshake stood on a ticket */
     bool hello_sent, hello_seen; /* plaintext endpoints: plain.c */
     bool closing;                /* smt_conn_close was called */
+    bool rekeys;                 /* made beside a live link to take over from it, on request */
+    struct smt_list retired;     /* ep->retiring: another took over, what is open here ends here */
+    uint64_t last_id;            /* retired: largest public call id that is its own */
+    uint64_t busy_at, retire_by; /* retired: when something was open last; when it ends anyway */
 };
 
 /* What an initiator needs to come back: one per smt_connect. */
@@ -141,7 +145,7 @@ struct smt_kept {
 
 struct smt_api_stats {
     uint64_t handshakes_ok, handshakes_failed, sessions_replaced, calls_repeated, addresses_failed;
-    uint64_t handshakes_repeated, handshakes_resumed;
+    uint64_t handshakes_repeated, handshakes_resumed, sessions_rekeyed;
 };
 
 struct smt_ep {
@@ -159,6 +163,7 @@ struct smt_ep {
     struct smt_dev *dev;
     uint64_t now;            /* clock of the last poll */
     uint64_t dial_deadline;  /* earliest give_up of ep->dialing */
+    uint64_t retire_look;    /* when ep->retiring is to be looked at */
     struct smt_list reap;    /* sessions whose DOWN was handed out by the poll before */
     struct smt_list failing; /* struct smt_kept to be told FAILED */
     struct smt_list notices;
@@ -167,6 +172,7 @@ struct smt_ep {
 
     struct smt_list node; /* ctx->eps */
     struct smt_list links, sessions, dialing;
+    struct smt_list retiring; /* links, by `retired` */
     struct smt_pool link_pool, session_pool, kept_pool;
     struct smt_map peers;   /* by key: struct smt_peer */
     struct smt_map by_peer; /* initiator sessions */
@@ -360,6 +366,23 @@ void smt_session_no_session(struct smt_link *link);
 
 /* Starts the next address of sessions whose turn with this one is over. */
 void smt_session_dial_tick(struct smt_ep *ep, uint64_t now);
+
+/* Begins the handshake of a link that takes over from the live one when it is up. */
+SMT_MUST_CHECK int smt_session_dial_beside(struct smt_session *s);
+
+/* ---- retire.c ---- */
+
+/* Another link has taken over: this one ends when nothing is open on it. */
+void smt_link_retire(struct smt_link *link);
+
+/* Ends those whose time has come; those of a session that ends. */
+void smt_retired_tick(struct smt_ep *ep, uint64_t now);
+void smt_retired_close_all(struct smt_session *s);
+
+/* Where a call posted before stands, if that is a retired link; else NULL. */
+struct smt_link *smt_retired_of(const struct smt_session *s, uint64_t call_id);
+
+/* ---- session.c ---- */
 
 /* Frees a session that nobody will look at again. */
 void smt_session_reap(struct smt_session *s);

@@ -52,6 +52,7 @@ static void put_api(const struct smt_ep *ep, struct smt_counter *out, unsigned n
     put(out, n, i, "addresses_failed", s->addresses_failed);
     put(out, n, i, "handshakes_repeated", s->handshakes_repeated);
     put(out, n, i, "handshakes_resumed", s->handshakes_resumed);
+    put(out, n, i, "sessions_rekeyed", s->sessions_rekeyed);
 }
 
 int smt_ep_counters(const struct smt_ep *ep, struct smt_counter *out, unsigned n)

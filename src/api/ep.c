@@ -236,6 +236,7 @@ static struct smt_ep *ep_alloc(struct smt_ctx *ctx, struct smt_dev *dev,
     ep->accept = c->accept != 0;
     ep->handshake_timeout = c->handshake_timeout_ns;
     ep->dial_deadline = SMT_NEVER;
+    ep->retire_look = SMT_NEVER;
     ep->wait_fd = ep->timer_fd = ep->wake_fd = -1;
     ep->sink = (struct smt_tx_sink){dev, sink_reserve, sink_unreserve, sink_mtu,
                                     dev->ops->tx_burst != NULL ? sink_burst : NULL};
@@ -245,6 +246,7 @@ static struct smt_ep *ep_alloc(struct smt_ctx *ctx, struct smt_dev *dev,
     smt_list_init(&ep->links);
     smt_list_init(&ep->sessions);
     smt_list_init(&ep->dialing);
+    smt_list_init(&ep->retiring);
     return ep;
 }
 

@@ -19,6 +19,7 @@ struct smt_link *smt_link_new(struct smt_ep *ep, struct smt_conn *conn, struct s
     if (link == NULL)
         return NULL;
     *link = (struct smt_link){.ep = ep, .session = session, .conn = conn};
+    smt_list_init(&link->retired);
     smt_list_push_tail(&ep->links, &link->node);
     smt_conn_set_user(conn, link);
     if (session != NULL)
@@ -34,6 +35,7 @@ void smt_link_free(struct smt_link *link)
     smt_hs_free(link->hs);
     smt_peer_put(link->ep, link->peer);
     smt_mem_free(link->text);
+    smt_list_remove(&link->retired);
     smt_list_remove(&link->node);
     smt_pool_put(&link->ep->link_pool, link);
 }

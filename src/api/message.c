@@ -92,6 +92,8 @@ int smt_cancel(struct smt_session *session, uint64_t call_id)
     if (r < 0)
         return r;
     const struct smt_link *link = session->link;
+    if (link != NULL && call_id <= link->id_base)
+        link = smt_retired_of(session, call_id);
     if (link != NULL && call_id > link->id_base && call_id <= session->last_id)
         r = smt_conn_cancel(link->conn, call_id - link->id_base);
     else if (session->target != NULL)

@@ -80,6 +80,8 @@ int smt_ep_progress(struct smt_ep *ep)
     smt_engine_tick(ep->engine, now);
     if (SMT_UNLIKELY(now >= ep->dial_deadline))
         smt_session_dial_tick(ep, now);
+    if (SMT_UNLIKELY(now >= ep->retire_look))
+        smt_retired_tick(ep, now);
     smt_ep_transmit(ep);
     return 0;
 }
@@ -173,7 +175,8 @@ static bool conn_convert(struct smt_ep *ep, const struct smt_engine_event *ee,
         return smt_session_link_down(link, ee->error, out);
     case SMT_EE_WRITABLE: {
         struct smt_session *s = link->session;
-        if (s == NULL || s->link != link)
+        /* The room on a link that retires may be what is waited for: there is some on its heir. */
+        if (s == NULL || (s->link != link && smt_list_is_empty(&link->retired)))
             return false;
         if (s->target != NULL)
             smt_kept_repost(s);

@@ -132,6 +132,14 @@ static int link_dial(struct smt_session *s, struct smt_link **out)
     return 0;
 }
 
+static int beside_dial(struct smt_session *s, bool rekeys)
+{
+    int r = link_dial(s, &s->beside);
+    if (r == 0)
+        s->beside->rekeys = rekeys;
+    return r;
+}
+
 /* Dials on from the current address until one can be tried at all. */
 static int session_dial(struct smt_session *s)
 {
@@ -306,28 +314,33 @@ int smt_connect(struct smt_ep *ep, const char *host, const char *verify_name, un
 
 /* ---- what happens to links ---- */
 
-/* The handshake beside the live link is complete: it takes over. */
-static bool link_promote(struct smt_session *s, struct smt_link *link)
-{
-    struct smt_link *old = s->link;
-    s->link = link;
-    s->beside = NULL;
-    s->announce = true;
-    link->id_base = s->last_id;
-    s->ep->stats.sessions_replaced++;
-    if (!old->closing) {
-        old->closing = true;
-        smt_conn_close(old->conn, s->ep->now, SMT_EMAYBE, true);
-    }
-    return false;
-}
-
 static bool tell_up(struct smt_session *s, struct smt_event *out)
 {
     s->was_up = true;
     s->announce = false;
     *out = (struct smt_event){.type = SMT_EV_SESSION_UP, .session = s};
     return true;
+}
+
+/* The handshake beside the live link is complete: it takes over. */
+static bool link_promote(struct smt_session *s, struct smt_link *link, struct smt_event *out)
+{
+    struct smt_link *old = s->link;
+    s->link = link;
+    s->beside = NULL;
+    link->id_base = s->last_id;
+    if (link->rekeys && !old->closing) {
+        s->ep->stats.sessions_rekeyed++;
+        smt_link_retire(old);
+        return tell_up(s, out);
+    }
+    s->announce = true;
+    s->ep->stats.sessions_replaced++;
+    if (!old->closing) {
+        old->closing = true;
+        smt_conn_close(old->conn, s->ep->now, SMT_EMAYBE, true);
+    }
+    return false;
 }
 
 /* What people may want to mend although it works. */
@@ -363,7 +376,7 @@ bool smt_session_link_up(struct smt_link *link, struct smt_event *out)
         return tell_up(s, out);
     }
     if (link == s->beside)
-        return link_promote(s, link);
+        return link_promote(s, link, out);
     if (s->was_up)
         ep->stats.sessions_replaced++;
     dial_timer_stop(s);
@@ -486,6 +499,7 @@ static void session_over(struct smt_session *s, const struct smt_link *lost, int
     s->is_down = true;
     s->error = error;
     forget_peer(s);
+    smt_retired_close_all(s);
     dial_timer_stop(s);
     if (t != NULL)
         smt_kept_fail_all(s, error == 0 ? SMT_ECLOSED : s->was_up ? SMT_EMAYBE : error);
@@ -496,6 +510,19 @@ static void session_over(struct smt_session *s, const struct smt_link *lost, int
             text = smt_ctx_down_text(s->ep->ctx, error);
         smt_fail(s->ep->ctx, error, "%s: %s", peer, text);
     }
+}
+
+/* A handshake on request that was damaged, or in whose place anybody could have spoken, is repeated
+ * like the first of a session; any other failure leaves things as they are. */
+static void beside_again(struct smt_session *s, const struct smt_link *lost, int error)
+{
+    if (s->closing || s->link == NULL || !is_spoilt(s, lost, error))
+        return;
+    s->target->n_repeated++;
+    s->ep->stats.handshakes_repeated++;
+    int r = beside_dial(s, true);
+    if (r < 0)
+        smt_log_emit(&s->ep->ctx->log, SMT_LOGLVL_WARN, "no new keys: %s", smt_strerror(r));
 }
 
 bool smt_session_link_down(struct smt_link *link, int error, struct smt_event *out)
@@ -515,6 +542,8 @@ bool smt_session_link_down(struct smt_link *link, int error, struct smt_event *o
             session_over(s, link, error);
     } else if (link == s->beside) {
         s->beside = NULL;
+        if (link->rekeys)
+            beside_again(s, link, error);
     }
     smt_link_free(link);
     if (s->target != NULL && s->link != NULL)
@@ -522,6 +551,13 @@ bool smt_session_link_down(struct smt_link *link, int error, struct smt_event *o
     if (s->announce && !s->closing && s->link != NULL && s->link->up)
         return tell_up(s, out);
     return down_tell(s);
+}
+
+int smt_session_dial_beside(struct smt_session *s)
+{
+    s->target->n_repeated = 0;
+    s->target->dial_by = s->ep->now + s->ep->handshake_timeout;
+    return beside_dial(s, true);
 }
 
 void smt_session_no_session(struct smt_link *link)
@@ -534,7 +570,7 @@ void smt_session_no_session(struct smt_link *link)
     if (s->ep->now < t->no_retry_before)
         return;
     t->no_retry_before = s->ep->now + retry_interval;
-    int r = link_dial(s, &s->beside);
+    int r = beside_dial(s, false);
     if (r < 0)
         smt_log_emit(&s->ep->ctx->log, SMT_LOGLVL_WARN, "no handshake beside a lost session: %s",
                      smt_strerror(r));
@@ -555,6 +591,7 @@ static void session_close(struct smt_session *s)
         s->beside->closing = true;
         smt_conn_close(s->beside->conn, ep->now, 0, true);
     }
+    smt_retired_close_all(s);
     if (!s->link->closing) {
         s->link->closing = true;
         smt_conn_close(s->link->conn, ep->now, 0, true);

@@ -57,6 +57,7 @@ void smt_ep_wait_fini(struct smt_ep *ep)
 uint64_t smt_ep_deadline(const struct smt_ep *ep)
 {
     uint64_t t = smt_engine_deadline(ep->engine);
+    t = t < ep->retire_look ? t : ep->retire_look;
     return t < ep->dial_deadline ? t : ep->dial_deadline;
 }
 

@@ -743,3 +743,13 @@ bool smt_conn_is_quiet(const struct smt_conn *c)
     }
     return true;
 }
+
+bool smt_conn_is_still(const struct smt_conn *c)
+{
+    if (!smt_conn_is_quiet(c))
+        return false;
+    SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs)
+        if (SMT_CONTAINER_OF(l, struct smt_rpc, conn_link)->state != SMT_RPC_AWAIT_USER)
+            return false;
+    return true;
+}

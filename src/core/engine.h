@@ -213,6 +213,9 @@ void smt_conn_stats(const struct smt_conn *c, struct smt_conn_stats *out);
 /* Nothing of ours is unanswered or unacknowledged. */
 bool smt_conn_is_quiet(const struct smt_conn *c);
 
+/* And nothing of the peer's either: all that is left is messages that the user holds. */
+bool smt_conn_is_still(const struct smt_conn *c);
+
 /* ---- messages ---- */
 
 struct smt_post_iov {
