@@ -114,6 +114,11 @@ struct smt_ep_config {
     uint64_t rekey_records;     /* start a new epoch after so many records; default 2^28 */
     uint32_t max_sessions;      /* default 100,000 */
     uint8_t number;             /* endpoint number, top byte of its session ids; default 0 */
+    /* Above 1: so many endpoints of this context share the port, each for a thread of its own, with
+     * `number` 0 to share - 1: packets go to them by session, new sessions are spread. Opened in
+     * the order of their numbers (the first may take any port, the others take its), closed in the
+     * reverse one. Devices udp and af. */
+    uint8_t share;
 };
 #define SMT_EP_CONFIG_INIT {.size = sizeof(struct smt_ep_config)}
 

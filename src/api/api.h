@@ -156,6 +156,7 @@ struct smt_ep {
     bool accept;
     bool is_lost;           /* its device is */
     bool hears_refusals;    /* its profile has no handshake */
+    uint8_t number, share;  /* share above 1: one of so many on its port */
     uint8_t news;           /* enum smt_dev_news to be told */
     bool told_down;         /* DEVICE_DOWN was told, DEVICE_UP not yet */
     struct smt_ctx *ctx;

@@ -112,7 +112,43 @@ static int config_check(const struct smt_ctx *ctx, const struct smt_ep_config *c
         return smt_fail(ctx, SMT_EINVAL, "mtu must be 0 or %d to %d", MIN_MTU, SMT_DEV_MAX_PACKET);
     if (c->max_msg_len > SMT_MAX_MSG_LEN)
         return smt_fail(ctx, SMT_EINVAL, "max_msg_len must not be above %d", SMT_MAX_MSG_LEN);
+    if (c->share > 1 && c->number >= c->share)
+        return smt_fail(ctx, SMT_EINVAL, "of %u endpoints that share a port none has number %u",
+                        c->share, c->number);
+    if (c->share > 1 && !smt_ctx_is_native(ctx))
+        return smt_fail(ctx, SMT_EUNSUPPORTED,
+                        "profile %s has no session ids to share a port by", ctx->profile->name);
     return smt_ep_profile_check(ctx, c);
+}
+
+/* The open endpoint of this context with this place on a shared port, or NULL. */
+static const struct smt_ep *sharer_find(struct smt_ctx *ctx, uint16_t port, unsigned share,
+                                        unsigned number)
+{
+    const struct smt_ep *found = NULL;
+    pthread_mutex_lock(&ctx->lock);
+    for (struct smt_list *it = ctx->eps.next; it != &ctx->eps; it = it->next) {
+        const struct smt_ep *ep = SMT_CONTAINER_OF(it, struct smt_ep, node);
+        if (ep->share == share && ep->number == number && ep->dev->ops->port(ep->dev) == port)
+            found = ep;
+    }
+    pthread_mutex_unlock(&ctx->lock);
+    return found;
+}
+
+/* The kernel numbers the sockets of a port as they come. */
+static int share_check(struct smt_ctx *ctx, const struct smt_ep_config *c)
+{
+    if (c->share <= 1)
+        return 0;
+    if (c->number > 0 &&
+        (c->port == 0 || sharer_find(ctx, c->port, c->share, c->number - 1u) == NULL))
+        return smt_fail(ctx, SMT_ESTATE,
+                        "endpoints that share a port are opened in the order of their numbers: "
+                        "number %u is not open on port %u", c->number - 1u, c->port);
+    if (c->port != 0 && sharer_find(ctx, c->port, c->share, c->number) != NULL)
+        return smt_fail(ctx, SMT_EADDRINUSE, "number %u is open on port %u", c->number, c->port);
+    return 0;
 }
 
 static void config_fill(struct smt_ep_config *c)
@@ -234,6 +270,8 @@ static struct smt_ep *ep_alloc(struct smt_ctx *ctx, struct smt_dev *dev,
     ep->poll_spin = c->poll_spin != 0;
     ep->hears_refusals = !smt_ctx_is_native(ctx);
     ep->accept = c->accept != 0;
+    ep->number = c->number;
+    ep->share = c->share;
     ep->handshake_timeout = c->handshake_timeout_ns;
     ep->dial_deadline = SMT_NEVER;
     ep->retire_look = SMT_NEVER;
@@ -294,6 +332,8 @@ int smt_ep_open(struct smt_ctx *ctx, const struct smt_ep_config *config, struct 
         return smt_fail_static(ctx, SMT_EINVAL,
                                "config.size is not set: start from SMT_EP_CONFIG_INIT");
     r = config_check(ctx, &c);
+    if (r == 0)
+        r = share_check(ctx, &c);
     if (r < 0)
         return r;
     char text[512] = "";
@@ -301,6 +341,8 @@ int smt_ep_open(struct smt_ctx *ctx, const struct smt_ep_config *config, struct 
         .spec = ctx->device,
         .bind_host = c.bind_host,
         .port = c.port,
+        .share = c.share,
+        .number = c.number,
         .tap = ctx->tap,
         .ip_protocol = ctx->profile->ip_protocol,
         .ip_class_shift = ctx->profile->ip_class_shift,
@@ -312,6 +354,11 @@ int smt_ep_open(struct smt_ctx *ctx, const struct smt_ep_config *config, struct 
     r = smt_dev_open(&dev_config, &dev);
     if (r < 0)
         return smt_fail(ctx, r, "%s", text[0] != '\0' ? text : smt_strerror(r));
+    if (c.share > 1 && (dev->ops->caps & SMT_DEV_CAP_SHARE) == 0) {
+        r = smt_fail(ctx, SMT_EUNSUPPORTED, "the device %s cannot share a port", dev->ops->name);
+        dev->ops->close(dev);
+        return r;
+    }
     return smt_ep_open_on(ctx, &c, dev, out);
 }
 
@@ -329,6 +376,11 @@ int smt_ep_close(struct smt_ep *ep)
     if (r < 0)
         return r;
     struct smt_ctx *ctx = ep->ctx;
+    if (ep->share > 1 &&
+        sharer_find(ctx, ep->dev->ops->port(ep->dev), ep->share, ep->number + 1u) != NULL)
+        return smt_fail(ctx, SMT_ESTATE,
+                        "endpoints that share a port are closed last number first: number %u is "
+                        "open", ep->number + 1u);
     pthread_mutex_lock(&ctx->lock);
     smt_list_remove(&ep->node);
     pthread_mutex_unlock(&ctx->lock);

@@ -61,6 +61,7 @@ static int holder_open(struct smt_af *d, const struct smt_dev_config *config)
     if (r < 0)
         return r;
     d->port = d->udp->ops->port(d->udp);
+    d->share = config->share;
     struct smt_addr bound;
     if (config->bind_host != NULL) {
         r = smt_dev_resolve(config->bind_host, d->port, &bound, 1);
@@ -290,7 +291,7 @@ static int af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 
 const struct smt_dev_ops smt_af_ops = {
     .name = "af",
-    .caps = SMT_DEV_CAP_EVENT,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE,
     .open = af_open,
     .close = af_close,
     .tx_reserve = af_tx_reserve,

@@ -74,6 +74,7 @@ struct smt_af {
     uint32_t watched;   /* epoll events of the packet socket; 0 = not in the set */
     bool has_bound_ip;
     uint16_t port;
+    uint8_t share; /* above 1: so many devices have this port */
     uint8_t bound_ip[16];
     struct smt_link link;
     uint8_t *slots; /* to send from, and rx.big */

@@ -19,6 +19,7 @@
 
 #include <smt/error.h>
 
+#include "dev/steer.h"
 #include "dev/udp.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
@@ -160,6 +161,7 @@ int smt_af_ring_open(struct smt_af *d)
     d->fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (d->fd < 0 || ring_make(d) < 0 ||
         bind(d->fd, (const struct sockaddr *)&sll, sizeof(sll)) < 0 ||
+        (d->share > 1 && smt_steer_rings(d->fd, d->share, d->port) < 0) ||
         socket_filter(holder_fd(d), d->link.ifindex) < 0) {
         snprintf(d->text, sizeof(d->text), "af: ring on %.15s: %s; packets go by UDP sockets",
                  d->link.name, strerror(errno));

@@ -11,10 +11,20 @@
 
 #include <smt/error.h>
 
+#include "dev/steer.h"
+
+static uint8_t *slot_data(const struct smt_af *d, const struct smt_super_frame *f)
+{
+    return d->slots + (size_t)(f - d->tx.frames) * SMT_AF_SLOT + SMT_AF_HEADROOM;
+}
+
 static struct smt_super_frame *slot_take(struct smt_super *s)
 {
     struct smt_af_tx *tx = SMT_CONTAINER_OF(s, struct smt_af_tx, super);
-    return tx->spare[SMT_SUPER_FRAMES - 1 - s->n];
+    struct smt_super_frame *f = tx->spare[SMT_SUPER_FRAMES - 1 - s->n];
+    /* A frame that left in parts began further on at the last. */
+    f->data = slot_data(SMT_CONTAINER_OF(tx, struct smt_af, tx), f);
+    return f;
 }
 
 static void slot_give(struct smt_super *s, struct smt_super_frame *f)
@@ -31,7 +41,7 @@ void smt_af_tx_init(struct smt_af *d)
     tx->super.take = slot_take;
     tx->super.give = slot_give;
     for (unsigned i = 0; i < SMT_SUPER_FRAMES; i++) {
-        tx->frames[i].data = d->slots + (size_t)i * SMT_AF_SLOT + SMT_AF_HEADROOM;
+        tx->frames[i].data = slot_data(d, &tx->frames[i]);
         tx->spare[i] = &tx->frames[SMT_SUPER_FRAMES - 1 - i];
     }
 }
@@ -115,6 +125,39 @@ static bool frame_complete(struct smt_af *d, const struct smt_super_frame *f, st
     return true;
 }
 
+/* Does a frame go to one endpoint of its receiver? */
+static inline bool is_one_run(const struct smt_super_frame *f)
+{
+    return f->n_segs == 1 ||
+           smt_steer_run(f->data, f->seg_len, f->last_len, f->n_segs) == f->n_segs;
+}
+
+/* The first run of the first frame; the rest of the frame stays the first. Its headers are written
+ * over what has gone before. 0 to go on, else SMT_EAGAIN. */
+static int head_send_run(struct smt_af *d)
+{
+    struct smt_super *s = &d->tx.super;
+    struct smt_super_frame *f = s->queue[s->head];
+    struct smt_super_frame part = *f;
+    struct iovec iov;
+    f->is_fixed = true;
+    part.n_segs = smt_steer_run(f->data, f->seg_len, f->last_len, f->n_segs);
+    part.last_len = f->seg_len;
+    if (!frame_complete(d, &part, &iov))
+        return head_failed(d, EHOSTUNREACH);
+    d->stats.tx_calls++;
+    if (send(d->fd, iov.iov_base, iov.iov_len, 0) < 0)
+        return head_failed(d, errno);
+    size_t len = smt_super_len(&part);
+    d->stats.tx_frames++;
+    d->stats.tx_packets += part.n_segs;
+    d->stats.tx_bytes += len;
+    s->batch_len -= len;
+    f->data += len;
+    f->n_segs -= part.n_segs;
+    return 0;
+}
+
 /* The first frame, or several by one call. 0 to go on, else SMT_EAGAIN. */
 static int queue_send(struct smt_af *d)
 {
@@ -122,7 +165,10 @@ static int queue_send(struct smt_af *d)
     struct mmsghdr msgs[SMT_SUPER_FRAMES];
     struct iovec iov[SMT_SUPER_FRAMES];
     uint32_t n = 0;
-    while (n < s->n && frame_complete(d, smt_super_at(s, n), &iov[n])) {
+    if (SMT_UNLIKELY(!is_one_run(smt_super_at(s, 0))))
+        return head_send_run(d);
+    while (n < s->n && is_one_run(smt_super_at(s, n)) &&
+           frame_complete(d, smt_super_at(s, n), &iov[n])) {
         msgs[n].msg_hdr = (struct msghdr){.msg_iov = &iov[n], .msg_iovlen = 1};
         n++;
     }

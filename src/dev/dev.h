@@ -26,6 +26,7 @@ enum smt_dev_caps {
     SMT_DEV_CAP_REGISTER = 1 << 3, /* memory registration makes a difference */
     SMT_DEV_CAP_EXACT = 1 << 4,    /* packets arrive as long as they left: no padding, ever */
     SMT_DEV_CAP_RAW = 1 << 5,      /* takes smt2 by raw IP beside UDP: records in slices */
+    SMT_DEV_CAP_SHARE = 1 << 6,    /* several devices may have one port (smt_dev_config.share) */
 };
 
 /* What a device tells of itself by smt_dev_tell, in any call; cleared by who has read it. Down and
@@ -50,6 +51,9 @@ struct smt_dev_config {
     const char *spec;       /* "udp", "udp:eth0": the row's name and what follows the colon */
     const char *bind_host;  /* NULL = all addresses */
     uint16_t port;          /* 0 = any */
+    /* Above 1: so many devices share the port, and packets go to them by session id (steer.h).
+     * Opened in the order of their numbers, closed in the reverse one. */
+    uint8_t share, number;
     const char *tap;        /* see <smt/smt.h>; NULL = none */
     uint32_t rx_buffer_len; /* wanted kernel receive buffer, 0 = the device's choice */
     /* What carries packets over IP itself takes from the profile; the others do not look. */

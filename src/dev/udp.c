@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "dev/link.h"
 #include "dev/machine.h"
+#include "dev/steer.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -115,6 +116,21 @@ static int interface_bind(const struct smt_dev_config *config, const char *ifnam
                         "binding to interface \"%s\": %s", ifname, strerror(errno));
 }
 
+/* The first one takes its port as if for itself alone, so that a port in use is seen, and opens it
+ * to the others afterwards; the group begins with the second, which brings the program. */
+static int share_join(int fd, const struct smt_dev_config *config)
+{
+    if (config->number == 0)
+        return option_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    return smt_steer_sockets(fd, config->share);
+}
+
+static int fail_share(const struct smt_dev_config *config)
+{
+    return smt_dev_fail(config->error_text, config->error_text_len, SMT_ESYSTEM,
+                        "sharing UDP port %u: %s", config->port, strerror(errno));
+}
+
 /* A bound socket of this family at this address (NULL = all of them). */
 static int socket_open(const struct smt_dev_config *config, const char *ifname, int family,
                        const struct smt_addr *bind_to, int *out)
@@ -137,6 +153,11 @@ static int socket_open(const struct smt_dev_config *config, const char *ifname, 
         if (r < 0)
             goto err_close;
     }
+    if (config->share > 1 && config->number > 0 &&
+        option_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0) {
+        r = fail_share(config);
+        goto err_close;
+    }
     struct smt_addr any = {.port = config->port};
     if (family == AF_INET)
         any.ip[10] = any.ip[11] = 0xff;
@@ -144,6 +165,10 @@ static int socket_open(const struct smt_dev_config *config, const char *ifname, 
     unsigned len = smt_addr_to_sockaddr(bind_to != NULL ? bind_to : &any, false, &sa);
     if (bind(fd, (const struct sockaddr *)&sa, len) < 0) {
         r = fail_bind(config, errno);
+        goto err_close;
+    }
+    if (config->share > 1 && share_join(fd, config) < 0) {
+        r = fail_share(config);
         goto err_close;
     }
     *out = fd;
@@ -385,7 +410,7 @@ static int udp_report(struct smt_dev_report *out, unsigned n)
 
 const struct smt_dev_ops smt_udp_ops = {
     .name = "udp",
-    .caps = SMT_DEV_CAP_EVENT,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE,
     .open = udp_open,
     .close = udp_close,
     .tx_reserve = smt_udp_tx_reserve,

@@ -13,6 +13,8 @@
 #include <netinet/udp.h>
 #include <string.h>
 
+#include "dev/steer.h"
+
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
@@ -201,6 +203,36 @@ static int head_send_split(struct smt_udp *d, bool is_gso_suspect)
     return 0;
 }
 
+/* Does a frame go to one endpoint of its receiver? */
+static inline bool is_one_run(const struct smt_super_frame *f)
+{
+    return f->n_segs == 1 ||
+           smt_steer_run(f->data, f->seg_len, f->last_len, f->n_segs) == f->n_segs;
+}
+
+/* The first frame, in as many parts as it has runs of one endpoint. 0 when it is done with, else
+ * SMT_EAGAIN. */
+static int head_send_runs(struct smt_udp *d)
+{
+    struct smt_udp_frame *f = head_of(d);
+    const struct smt_super_frame *s = &f->super;
+    f->super.is_fixed = true;
+    while (f->done_segs < s->n_segs) {
+        uint8_t *data = s->data + (size_t)f->done_segs * s->seg_len;
+        uint32_t left = s->n_segs - f->done_segs;
+        uint32_t run = smt_steer_run(data, s->seg_len, s->last_len, left);
+        size_t len = (size_t)(run - 1) * s->seg_len + (run == left ? s->last_len : s->seg_len);
+        if (frame_send(d, f, data, len, run > 1 ? s->seg_len : 0) < 0)
+            return head_send_split(d, false);
+        d->stats.tx_frames++;
+        d->stats.tx_packets += run;
+        d->stats.tx_bytes += len;
+        f->done_segs += run;
+    }
+    smt_super_head_release(&d->tx.super);
+    return 0;
+}
+
 /* The kernel refused the first frame. 0 to go on, else SMT_EAGAIN. */
 static int head_failed(struct smt_udp *d, int error)
 {
@@ -232,6 +264,8 @@ static int head_send(struct smt_udp *d)
     if (f->super.is_fixed)
         return head_send_split(d, false);
     tos_learn(d, f->super.tos);
+    if (SMT_UNLIKELY(!is_one_run(&f->super)))
+        return head_send_runs(d);
     uint32_t gso_len = f->super.n_segs > 1 ? f->super.seg_len : 0;
     if (SMT_UNLIKELY(frame_send(d, f, f->super.data, smt_super_len(&f->super), gso_len) < 0))
         return head_failed(d, errno);
@@ -239,23 +273,23 @@ static int head_send(struct smt_udp *d)
     return 0;
 }
 
-/* Several frames by one call, none of them split. */
-static int queue_send(struct smt_udp *d)
+/* The first `n` frames by one call, none of them split. */
+static int queue_send(struct smt_udp *d, uint32_t n)
 {
     const struct smt_super *s = &d->tx.super;
     struct mmsghdr msgs[SMT_SUPER_FRAMES];
     struct iovec iov[SMT_SUPER_FRAMES];
     _Alignas(struct cmsghdr) uint8_t control[SMT_SUPER_FRAMES][SMT_UDP_TX_CONTROL];
-    for (uint32_t i = 0; i < s->n; i++)
+    for (uint32_t i = 0; i < n; i++)
         tos_learn(d, smt_super_at(s, i)->tos);
-    for (uint32_t i = 0; i < s->n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         struct smt_super_frame *f = smt_super_at(s, i);
         iov[i] = (struct iovec){.iov_base = f->data, .iov_len = smt_super_len(f)};
         message_fill(d, SMT_CONTAINER_OF(f, struct smt_udp_frame, super), &iov[i],
                      f->n_segs > 1 ? f->seg_len : 0, control[i], &msgs[i].msg_hdr);
     }
     d->stats.tx_calls++;
-    int sent = sendmmsg(d->fd, msgs, s->n, 0);
+    int sent = sendmmsg(d->fd, msgs, n, 0);
     if (sent < 0)
         return head_failed(d, errno);
     for (int i = 0; i < sent; i++)
@@ -269,10 +303,11 @@ int smt_udp_tx_flush(struct smt_dev *dev)
     struct smt_super *s = &d->tx.super;
     int r = 0;
     while (s->n > 0 && r == 0) {
-        if (s->n == 1 || s->queue[s->head]->is_fixed)
-            r = head_send(d);
-        else
-            r = queue_send(d);
+        uint32_t n_whole = 0;
+        while (s->n > 1 && n_whole < s->n && !smt_super_at(s, n_whole)->is_fixed &&
+               is_one_run(smt_super_at(s, n_whole)))
+            n_whole++;
+        r = n_whole > 1 ? queue_send(d, n_whole) : head_send(d);
     }
     smt_super_flushed(s);
     return r;

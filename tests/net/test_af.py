@@ -99,6 +99,16 @@ class Af(Case):
             self.measure("smt_bw", server, client, "-s", 100000, "-n", 100)
             self.measure("smt_bw", server, client, "-s", 64, "-n", 5000)
 
+    def test_threads_share_a_port(self):
+        for server, client in (("af", "af"), ("af", "udp"), ("udp", "af")):
+            before = self.by_sockets(0), self.by_sockets(1)
+            result = self.measure("smt_bw", server, client, "-s", 64, "-n", 3000, "-T", 2, "-S", 8,
+                                  "-t", 32, "-e", server_args=["-T", 2, "--share-port"])
+            self.assertEqual(result["iterations"], 6000)
+            for end, device in enumerate((client, server)):
+                if device == "af":
+                    self.assertLess(self.by_sockets(end) - before[end], 1000)
+
     def test_the_link_comes_back(self):
         def interrupt():
             time.sleep(0.4)

@@ -30,6 +30,8 @@ static const struct opt table[] = {
      "RPCs in flight per thread (lat 1, bw 64)"},
     {'T', "threads", "N", OPT_NUMBER, AT(threads), 1, BENCH_MAX_THREADS,
      "threads, each with an endpoint; server: ports p to p+N-1"},
+    {0, "share-port", NULL, OPT_FLAG, AT(share_port), 0, 0,
+     "server: all threads on one port, sessions spread over them"},
     {'S', "sessions", "N", OPT_NUMBER, AT(sessions), 1, 100000,
      "sessions per thread, used in turn"},
     {'e', "events", NULL, OPT_FLAG, AT(events), 0, 0, "sleep for events instead of polling"},
@@ -174,7 +176,8 @@ int options_read(enum bench_tool tool, int argc, char **argv, struct options *ou
                   (unsigned long long)out->max_size);
         return TOOL_USAGE;
     }
-    if (out->host == NULL && out->port != 0 && out->port + out->threads - 1 > 65535) {
+    uint64_t n_ports = out->share_port ? 1 : out->threads;
+    if (out->host == NULL && out->port != 0 && out->port + n_ports - 1 > 65535) {
         say_error("-p %llu -T %llu: no ports left above 65535", (unsigned long long)out->port,
                   (unsigned long long)out->threads);
         return TOOL_USAGE;

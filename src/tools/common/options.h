@@ -26,7 +26,7 @@ struct options {
     uint64_t port, size, resp_size, min_size, max_size, iterations, depth, threads, sessions;
     uint64_t mtu, pin_cpu;
     double duration_s, rate, deadline_s;
-    bool all, events, one_way, verify, histogram, gbits, once, version, help;
+    bool all, events, share_port, one_way, verify, histogram, gbits, once, version, help;
     bool resp_given, depth_given, iterations_given, pin_cpu_given;
     bool sweep; /* -a, --min or --max: sizes min_size, doubling, up to max_size */
 };

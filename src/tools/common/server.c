@@ -388,6 +388,10 @@ static int open_endpoints(struct server *s, struct server_thread *threads)
         struct smt_ep_config config = SMT_EP_CONFIG_INIT;
         config.bind_host = o->bind_host;
         config.port = (uint16_t)(o->port != 0 ? o->port + i : 0);
+        if (o->share_port) {
+            config.port = i > 0 ? s->ports[0] : (uint16_t)o->port;
+            config.share = (uint8_t)o->threads;
+        }
         config.accept = 1;
         config.poll_spin = !o->events;
         config.max_session_bytes = UINT64_C(5) << 28;
@@ -410,19 +414,21 @@ static void announce(const struct server *s)
 {
     const char *device = s->options->creds.device;
     const char *usual = creds_is_native(&s->options->creds) ? "udp" : "ip";
+    unsigned n_shown = s->options->share_port ? 1 : s->n_ports;
     printf("%s %s: waiting for clients on %s port", options_tool_name(s->options->tool),
            smt_version(), device != NULL ? device : usual);
-    for (unsigned i = 0; i < s->n_ports; i++) {
+    for (unsigned i = 0; i < n_shown; i++) {
         printf(" %u", s->ports[i]);
     }
     putchar('\n');
     fflush(stdout);
 }
 
-/* The last answers arrive before the endpoints go; what was lent to them goes after. */
+/* The last answers arrive before the endpoints go; what was lent to them goes after. Those that
+ * share a port go last one first. */
 static void close_endpoints(struct server *s, struct server_thread *threads)
 {
-    for (unsigned i = 0; i < s->n_ports; i++) {
+    for (unsigned i = s->n_ports; i-- > 0;) {
         struct server_thread *t = &threads[i];
         struct smt_event events[BATCH];
         int rc = smt_ep_drain(t->ep, NS_PER_S);
