@@ -185,7 +185,7 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ec.mtu = c->mtu;
     ec.rx_window = ep->dev->ops->rx_capacity(ep->dev);
     ec.bursts = (ep->dev->ops->caps & SMT_DEV_CAP_RAW) != 0;
-    ec.sealer = ep->dev->ops->sealer(ep->dev);
+    ec.sealer = smt_aead_is_fips() ? NULL : ep->dev->ops->sealer(ep->dev);
     ec.tune.link_mbps = ep->dev->ops->link_mbps(ep->dev);
     ec.max_open_rpcs = c->max_open_rpcs;
     ec.max_conn_bytes = c->max_session_bytes;

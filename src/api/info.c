@@ -35,7 +35,11 @@ static void stats_fill(const struct smt_link *link, struct smt_session_info *inf
     info->rtt_min_ns = stats.rtt_min;
     info->open_calls = stats.open_calls;
     struct smt_dev *dev = link->ep->dev;
-    const char *why = dev->ops->sealer(dev) == NULL ? dev->ops->why_no_seal(dev) : stats.no_nic;
+    const char *why = stats.no_nic;
+    if (dev->ops->sealer(dev) == NULL)
+        why = dev->ops->why_no_seal(dev);
+    else if (smt_aead_is_fips())
+        why = "a FIPS provider is active, and the NIC is no part of it";
     snprintf(info->sealing, sizeof(info->sealing), "%s%s", why == NULL ? "nic" : "cpu: ",
              why == NULL ? "" : why);
 }

@@ -1,7 +1,7 @@
 /* The table of ciphers, and how one is chosen.
  *
  * Owns the order (fastest first) and the rule that with a FIPS provider active only rows that may
- * run under it are picked without being asked for by name. How a cipher works is left to
+ * run under it are picked, also by name. How a cipher works is left to
  * aead_openssl.c and aead_ipsec_mb.c. What this build lacks is not in the array; what this CPU
  * lacks stands at its front (speed asks for more of a CPU) and is stepped over, so that the list
  * needs no memory and no lock. */
@@ -84,11 +84,16 @@ const struct smt_aead *smt_aead_list(unsigned *n)
 }
 
 /* Asked anew each time, not kept: a program may switch FIPS on after its first endpoint. */
+bool smt_aead_is_fips(void)
+{
+    return EVP_default_properties_is_fips_enabled(NULL) != 0;
+}
+
 static bool may_pick(const struct smt_aead *row, const char *impl)
 {
-    if (impl == NULL || strcmp(impl, "auto") == 0)
-        return row->fips || EVP_default_properties_is_fips_enabled(NULL) == 0;
-    return strcmp(impl, row->impl) == 0;
+    if (!row->fips && smt_aead_is_fips())
+        return false;
+    return impl == NULL || strcmp(impl, "auto") == 0 || strcmp(impl, row->impl) == 0;
 }
 
 const struct smt_aead *smt_aead_find(enum smt_aead_alg alg, const char *impl)

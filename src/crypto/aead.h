@@ -74,6 +74,10 @@ struct smt_aead {
                                const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag);
 };
 
+/* Is a FIPS provider what this process gets from OpenSSL unless it asks for another? Then rows
+ * without `fips` are not found, by whatever name, and records are not for NICs to seal. */
+bool smt_aead_is_fips(void);
+
 /* All rows this build and this CPU can run, fastest first; *n rows. Static, the same for the life
  * of the process. Any thread. */
 const struct smt_aead *smt_aead_list(unsigned *n);

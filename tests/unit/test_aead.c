@@ -214,8 +214,13 @@ static void test_find_fips(void **state)
     assert_ptr_equal(smt_aead_find(SMT_AEAD_AES128_GCM, NULL), openssl);
     assert_ptr_equal(smt_aead_find(SMT_AEAD_AES128_GCM, "auto"), openssl);
     assert_string_equal(smt_aead_by_name("aes-256-gcm", NULL)->impl, "openssl");
-    assert_ptr_equal(smt_aead_find(SMT_AEAD_AES128_GCM, before->impl), before);
+    assert_true(smt_aead_is_fips());
+    /* Nor by name. */
+    assert_ptr_equal(smt_aead_find(SMT_AEAD_AES128_GCM, before->impl),
+                     before->fips ? before : NULL);
+    assert_ptr_equal(smt_aead_find(SMT_AEAD_AES128_GCM, "openssl"), openssl);
     assert_int_equal(EVP_default_properties_enable_fips(NULL, 0), 1);
+    assert_false(smt_aead_is_fips());
     assert_ptr_equal(smt_aead_find(SMT_AEAD_AES128_GCM, NULL), before);
 }
 
