@@ -5,6 +5,7 @@
  *   6, 7  a parameter block as the extension's parser gets it, responder, initiator
  *   8     a certificate in DER for the texts about it
  *   9     a list of pins
+ *   10    edits of the flights of a resumed handshake, its ticket for the next one included
  * Whatever comes: no crash, a state of the contract, one clear line on failure, and never two ends
  * that are DONE with different secrets. TLS draws random numbers, so coverage differs between runs.
  */
@@ -20,9 +21,9 @@
 #include "hs_pair.h"
 #include "hs_sides.h"
 
-enum { N_KINDS = 10, EDIT_LEN = 5, MAX_FLIGHT = 16384 };
+enum { N_KINDS = 11, EDIT_LEN = 5, MAX_FLIGHT = 16384 };
 
-static struct smt_creds *client, *server, *psk;
+static struct smt_creds *client, *server, *psk, *again_client, *again_server;
 
 /* The files are gone as soon as they have been read. */
 static void make_creds(void)
@@ -31,6 +32,8 @@ static void make_creds(void)
     client = hs_side_creds(&(struct hs_side){.cert = "client", .ca = "ca"});
     server = hs_side_creds(&(struct hs_side){.cert = "server", .ca = "ca"});
     psk = hs_side_creds(&(struct hs_side){.psk = "psk"});
+    again_client = hs_side_creds(&(struct hs_side){.cert = "client", .ca = "ca", .resume = true});
+    again_server = hs_side_creds(&(struct hs_side){.cert = "server", .ca = "ca", .resume = true});
     hs_sides_teardown(NULL);
 }
 
@@ -56,6 +59,7 @@ static void check_pair(struct hs_pair *pair)
         FUZZ_CHECK(smt_hs_result(pair->r, &r) == 0);
         FUZZ_CHECK(memcmp(i.secret, r.secret, sizeof(i.secret)) == 0);
         FUZZ_CHECK(i.alg == r.alg);
+        FUZZ_CHECK(i.resumed == r.resumed);
     }
 }
 
@@ -105,24 +109,42 @@ static size_t edit(uint8_t *bytes, size_t len, const uint8_t *e)
     }
 }
 
-static void run_edits(const uint8_t *data, size_t size, bool with_psk)
+static void edits_run(struct hs_pair *pair, const uint8_t *data, size_t size)
 {
-    struct hs_pair pair;
-    pair_open(&pair, with_psk);
-    hs_pair_input(&pair, true, NULL, 0);
+    hs_pair_input(pair, true, NULL, 0);
     static uint8_t bytes[MAX_FLIGHT];
     unsigned silent = 0;
     for (unsigned flight = 0; silent < 2; flight++) {
         bool to_initiator = flight % 2 == 1;
-        size_t len = smt_hs_output(to_initiator ? pair.r : pair.i, bytes, sizeof(bytes));
+        size_t len = smt_hs_output(to_initiator ? pair->r : pair->i, bytes, sizeof(bytes));
         silent = len == 0 ? silent + 1 : 0;
         for (size_t at = 0; len > 0 && at + EDIT_LEN <= size; at += EDIT_LEN)
             if ((data[at] & 3) == flight)
                 len = edit(bytes, len, data + at);
-        hs_pair_input(&pair, to_initiator, bytes, len);
+        hs_pair_input(pair, to_initiator, bytes, len);
     }
+    check_pair(pair);
+    hs_pair_close(pair);
+}
+
+static void run_edits(const uint8_t *data, size_t size, bool with_psk)
+{
+    struct hs_pair pair;
+    pair_open(&pair, with_psk);
+    edits_run(&pair, data, size);
+}
+
+/* A full handshake, for its ticket, and one that stands on it. */
+static void run_resumed(const uint8_t *data, size_t size)
+{
+    struct hs_pair pair;
+    hs_pair_open_simple(&pair, again_client, again_server);
+    hs_pair_run(&pair);
+    FUZZ_CHECK(pair.i_rc == SMT_HS_DONE && pair.r_rc == SMT_HS_DONE);
     check_pair(&pair);
     hs_pair_close(&pair);
+    hs_pair_open_simple(&pair, again_client, again_server);
+    edits_run(&pair, data, size);
 }
 
 static void run_params(const uint8_t *data, size_t size, bool initiator)
@@ -193,7 +215,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         run_params(data, size, kind == 7);
     else if (kind == 8)
         run_cert(data, size);
-    else
+    else if (kind == 9)
         run_pins(data, size);
+    else
+        run_resumed(data, size);
     return 0;
 }
