@@ -19,12 +19,6 @@ void smt_ranges_pool_fini(struct smt_ranges_pool *p)
     smt_pool_fini(&p->nodes);
 }
 
-void smt_ranges_init(struct smt_ranges *r, struct smt_ranges_pool *pool, uint32_t max)
-{
-    assert(max > 0);
-    *r = (struct smt_ranges){.pool = pool, .max = max};
-}
-
 static uint32_t height_of(const struct smt_ranges_node *n)
 {
     return n == NULL ? 0 : n->height;
@@ -182,11 +176,6 @@ void smt_ranges_clear(struct smt_ranges *r)
     r->len = 0;
 }
 
-void smt_ranges_fini(struct smt_ranges *r)
-{
-    smt_ranges_clear(r);
-}
-
 /* A further range, which neither is nor becomes the highest. */
 static int add_node(struct smt_ranges *r, struct smt_range range)
 {
@@ -253,12 +242,6 @@ int smt_ranges_add_slow(struct smt_ranges *r, uint64_t start, uint64_t end)
     assert(start <= end);
     if (start == end)
         return 0;
-    if (r->n == 0) {
-        r->last = (struct smt_range){start, end};
-        r->len = end - start;
-        r->n = 1;
-        return 0;
-    }
     if (start > r->last.end) {
         int rc = add_node(r, r->last);
         if (rc < 0)

@@ -38,11 +38,22 @@ struct smt_ranges {
 };
 
 /* Empty, at most `max` (>= 1) ranges. `pool` is lent until fini. */
-void smt_ranges_init(struct smt_ranges *r, struct smt_ranges_pool *pool, uint32_t max);
+static inline void smt_ranges_init(struct smt_ranges *r, struct smt_ranges_pool *pool, uint32_t max)
+{
+    assert(max > 0);
+    *r = (struct smt_ranges){.pool = pool, .max = max};
+}
 
 /* Gives all nodes back and leaves an empty set that may be used again. */
 void smt_ranges_clear(struct smt_ranges *r);
-void smt_ranges_fini(struct smt_ranges *r);
+
+static inline void smt_ranges_fini(struct smt_ranges *r)
+{
+    if (SMT_LIKELY(r->n <= 1))
+        r->len = r->n = 0;
+    else
+        smt_ranges_clear(r);
+}
 
 /* The part of add that is not the fast path. */
 SMT_MUST_CHECK int smt_ranges_add_slow(struct smt_ranges *r, uint64_t start, uint64_t end);
@@ -57,6 +68,12 @@ SMT_MUST_CHECK static inline int smt_ranges_add(struct smt_ranges *r, uint64_t s
             r->len += end - r->last.end;
             r->last.end = end;
         }
+        return 0;
+    }
+    if (SMT_LIKELY(r->n == 0 && start < end)) {
+        r->last = (struct smt_range){start, end};
+        r->len = end - start;
+        r->n = 1;
         return 0;
     }
     return smt_ranges_add_slow(r, start, end);

@@ -15,7 +15,8 @@ enum { FAR_SLOT = SMT_WHEEL_LEVELS * SMT_WHEEL_SLOTS };
 
 static uint64_t tick_from_time(uint64_t at)
 {
-    return (at >> SMT_WHEEL_TICK_BITS) + ((at & ((1u << SMT_WHEEL_TICK_BITS) - 1)) != 0);
+    /* SMT_NEVER is never asked for, and 0 has no tick before it. */
+    return at == 0 ? 0 : ((at - 1) >> SMT_WHEEL_TICK_BITS) + 1;
 }
 
 void smt_wheel_init(struct smt_wheel *w, uint64_t now)
@@ -23,14 +24,6 @@ void smt_wheel_init(struct smt_wheel *w, uint64_t now)
     *w = (struct smt_wheel){.tick = now >> SMT_WHEEL_TICK_BITS};
     for (size_t i = 0; i < SMT_ARRAY_LEN(w->slots); i++)
         smt_list_init(&w->slots[i]);
-}
-
-static void slot_mark(struct smt_wheel *w, unsigned index)
-{
-    unsigned level = index / SMT_WHEEL_SLOTS;
-    w->occupied |= 1u << level;
-    if (level < SMT_WHEEL_LEVELS)
-        w->slot_map[level] |= 1ull << (index % SMT_WHEEL_SLOTS);
 }
 
 static void slot_unmark(struct smt_wheel *w, unsigned index)
@@ -50,13 +43,16 @@ static void timer_place(struct smt_wheel *w, struct smt_timer *t)
     if (tick < w->tick)
         tick = w->tick;
     uint64_t diff = tick ^ w->tick;
-    unsigned level = diff == 0 ? 0 : (63 - (unsigned)__builtin_clzll(diff)) / SMT_WHEEL_SLOT_BITS;
-    unsigned index = FAR_SLOT;
-    if (level < SMT_WHEEL_LEVELS)
-        index = level * SMT_WHEEL_SLOTS +
-                (unsigned)(tick >> (level * SMT_WHEEL_SLOT_BITS)) % SMT_WHEEL_SLOTS;
-    smt_list_push_tail(&w->slots[index], &t->link);
-    slot_mark(w, index);
+    unsigned level = (63 - (unsigned)__builtin_clzll(diff | 1)) / SMT_WHEEL_SLOT_BITS;
+    if (SMT_UNLIKELY(level >= SMT_WHEEL_LEVELS)) {
+        w->occupied |= 1u << SMT_WHEEL_LEVELS;
+        smt_list_push_tail(&w->slots[FAR_SLOT], &t->link);
+        return;
+    }
+    unsigned slot = (unsigned)(tick >> (level * SMT_WHEEL_SLOT_BITS)) % SMT_WHEEL_SLOTS;
+    w->occupied |= 1u << level;
+    w->slot_map[level] |= 1ull << slot;
+    smt_list_push_tail(&w->slots[level * SMT_WHEEL_SLOTS + slot], &t->link);
 }
 
 static void timer_unlink(struct smt_wheel *w, struct smt_timer *t)
@@ -81,10 +77,8 @@ void smt_wheel_arm(struct smt_wheel *w, struct smt_timer *t, uint64_t at)
     w->n_armed++;
 }
 
-void smt_wheel_disarm(struct smt_wheel *w, struct smt_timer *t)
+void smt_wheel_disarm_armed(struct smt_wheel *w, struct smt_timer *t)
 {
-    if (!smt_timer_is_armed(t))
-        return;
     timer_unlink(w, t);
     w->n_armed--;
 }

@@ -37,9 +37,6 @@ void smt_wheel_init(struct smt_wheel *w, uint64_t now);
  * the past expires at once, after those that are due already. */
 void smt_wheel_arm(struct smt_wheel *w, struct smt_timer *t, uint64_t at);
 
-/* Harmless on a disarmed timer. */
-void smt_wheel_disarm(struct smt_wheel *w, struct smt_timer *t);
-
 /* One timer that has expired by `now`, now disarmed; NULL when there is none (left). Call until
  * NULL. Order: by tick, then as armed. Arming within the loop is allowed. Costs nothing for the
  * time that lies between two calls. */
@@ -68,6 +65,16 @@ static inline uint64_t smt_wheel_next(const struct smt_wheel *w)
 static inline bool smt_timer_is_armed(const struct smt_timer *t)
 {
     return t->link.next != NULL;
+}
+
+/* `t` is armed. */
+void smt_wheel_disarm_armed(struct smt_wheel *w, struct smt_timer *t);
+
+/* Harmless on a disarmed timer. */
+static inline void smt_wheel_disarm(struct smt_wheel *w, struct smt_timer *t)
+{
+    if (smt_timer_is_armed(t))
+        smt_wheel_disarm_armed(w, t);
 }
 
 static inline uint32_t smt_wheel_count(const struct smt_wheel *w)

@@ -12,6 +12,7 @@ enum {
     BURST_PACKETS = 32, /* of one message before the order is looked at again */
     FIRST_CONNS = 16,
     FIRST_RPCS = 256,
+    RPC_CHAINS_BITS = 10,
     DEFAULT_KEYS = 512,
     MAX_RANGES = 4 << 20,
     CUTOFFS_PACKET = 1380, /* data bytes of a packet, for where priorities are cut */
@@ -64,7 +65,7 @@ static int maps_init(struct smt_engine *e)
     if (rc == 0)
         rc = smt_map_init(&e->peer_map, seed, 64);
     if (rc == 0)
-        rc = smt_map_init(&e->rpc_map, seed, 1024);
+        rc = smt_chains_init(&e->rpc_index, seed, RPC_CHAINS_BITS);
     if (rc == 0)
         rc = smt_memory_init(&e->memory, seed, e->config.max_bytes);
     if (rc == 0 && e->config.bursts)
@@ -152,7 +153,7 @@ void smt_engine_free(struct smt_engine *e)
     smt_grants_fini(&e->grants);
     smt_srpt_fini(&e->srpt);
     smt_memory_fini(&e->memory);
-    smt_map_fini(&e->rpc_map);
+    smt_chains_fini(&e->rpc_index);
     smt_map_fini(&e->peer_map);
     smt_map_fini(&e->conn_map);
     smt_ranges_pool_fini(&e->ranges);

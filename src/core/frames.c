@@ -55,7 +55,7 @@ void smt_frames_peer_finished(struct smt_conn *c, uint64_t low_water, uint64_t d
     if (leap) {
         SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs) {
             struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, conn_link);
-            if (r->in_map && smt_rpc_is_server(r) &&
+            if (smt_rpc_is_on_wire(r) && smt_rpc_is_server(r) &&
                 smt_finished_seen_has(s, r->id & SMT_ID_MASK))
                 peer_finished_one(c, r->id & SMT_ID_MASK);
         }

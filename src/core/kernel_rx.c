@@ -191,7 +191,7 @@ static void control_receive(struct smt_engine *e, uint64_t now, const struct smt
     struct smt_conn *c = smt_kernel_conn_find(e, from);
     uint64_t id = c == NULL ? 0 : smt_kernel_id(c, p->sender_id);
     struct smt_rpc *r = id == 0 ? NULL : smt_rpc_find(c, id);
-    if (r == NULL || !r->in_map)
+    if (r == NULL || !smt_rpc_is_on_wire(r))
         unknown_rpc(e, now, p, from);
     /* FREEZE is for debugging of others. */
     if (c == NULL || frame_types[p->type - SMT_HOMA_DATA] == 0)

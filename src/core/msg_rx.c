@@ -8,26 +8,8 @@ enum { MAX_GOT_RANGES = 1024 };
 
 void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
 {
-    m->data = NULL;
-    m->store = NULL;
-    m->store_len = 0;
-    m->len = 0;
-    m->granted = 0;
-    m->known = false;
-    m->whole = false;
-    m->counted = false;
-    m->grant_prio = 0;
-    m->piece = 0;
-    m->incoming = 0;
-    m->blind = 0;
-    m->got_at = 0;
-    m->came_at = 0;
-    m->came_bytes = 0;
-    m->opened = 0;
     smt_list_init(&m->held);
     smt_ranges_init(&m->got, ranges, MAX_GOT_RANGES);
-    m->entry = (struct smt_book_entry){.listed = false};
-    m->waits.pos = 0;
 }
 
 void smt_msg_rx_fini(struct smt_msg_rx *m, struct smt_bufpool *bufs)

@@ -31,6 +31,7 @@ struct smt_msg_rx {
     struct smt_heap_node waits;  /* for memory (memory.c) */
 };
 
+/* `m` is zeroed. */
 void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges);
 
 /* Gives store and ranges back. */

@@ -15,9 +15,8 @@ enum { MAX_LOST_RANGES = 512, MAX_RESTART_ATTEMPT = 32 };
 int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsigned n_iov,
                     uint32_t len, struct smt_pool *blocks, struct smt_ranges_pool *ranges)
 {
-    t->block = NULL;
-    t->one = (struct smt_post_iov){NULL, 0};
-    if (n_iov == 1) {
+    assert(!t->active && t->seal == 0);
+    if (SMT_LIKELY(n_iov == 1)) {
         t->one = iov[0];
     } else if (n_iov > 1) {
         t->block = smt_pool_get(blocks);
@@ -27,33 +26,11 @@ int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsign
     }
     t->n_iov = n_iov;
     t->len = len;
-    t->sent = 0;
-    t->granted = 0;
-    t->unsched = 0;
-    t->seal = 0;
-    t->cut = 0;
-    t->sealed = NULL;
-    t->sealed_len = t->n_sealed = 0;
-    t->prio = 0;
     t->low_prio = UINT8_MAX;
-    t->again_prio = 0;
     t->active = true;
-    t->by_nic = false;
     t->empty_due = len == 0;
     smt_ranges_init(&t->lost, ranges, MAX_LOST_RANGES);
-    smt_list_init(&t->ready);
-    t->srpt = (struct smt_heap_node){.pos = 0};
     return 0;
-}
-
-void smt_msg_tx_fini(struct smt_msg_tx *t, struct smt_pool *blocks)
-{
-    if (t->block != NULL) {
-        smt_pool_put(blocks, t->block);
-        t->block = NULL;
-    }
-    smt_ranges_fini(&t->lost);
-    t->active = false;
 }
 
 void smt_msg_tx_next(const struct smt_msg_tx *t, uint32_t cut, struct smt_tx_piece *out)

@@ -38,10 +38,20 @@ struct smt_msg_tx {
     struct smt_heap_node srpt;
 };
 
+/* `t` is zeroed, but for `ready`, which is in no list. On failure it stays so. */
 SMT_MUST_CHECK int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov,
                                    unsigned n_iov, uint32_t len, struct smt_pool *blocks,
                                    struct smt_ranges_pool *ranges);
-void smt_msg_tx_fini(struct smt_msg_tx *t, struct smt_pool *blocks);
+
+static inline void smt_msg_tx_fini(struct smt_msg_tx *t, struct smt_pool *blocks)
+{
+    if (SMT_UNLIKELY(t->block != NULL)) {
+        smt_pool_put(blocks, t->block);
+        t->block = NULL;
+    }
+    smt_ranges_fini(&t->lost);
+    t->active = false;
+}
 
 /* Something may be sent right now. */
 static inline bool smt_msg_tx_sendable(const struct smt_msg_tx *t)

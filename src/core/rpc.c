@@ -45,41 +45,24 @@ void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
     r->since = r->conn->e->now;
 }
 
-static struct smt_map_key rpc_key(const struct smt_conn *c, uint64_t id)
-{
-    return (struct smt_map_key){c->slot, id};
-}
-
 struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
 {
     struct smt_engine *e = c->e;
     struct smt_rpc *r = smt_pool_get(&e->rpcs);
     if (r == NULL)
         return NULL;
-    if (smt_map_put(&e->rpc_map, rpc_key(c, id), r) < 0) {
-        smt_pool_put(&e->rpcs, r);
-        return NULL;
-    }
-    memset(r, 0, offsetof(struct smt_rpc, tx));
+    /* Zeroed is a tx that sends nothing, and an rx that knows nothing. */
+    memset(r, 0, sizeof(*r));
+    smt_chains_add(&e->rpc_index, &r->index, id, c->slot);
     smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
     r->timer.owner = SMT_EV_OF_RPC;
     smt_list_init(&r->wait_link);
     smt_list_init(&r->ask_link);
     r->conn = c;
     r->id = id;
-    r->in_map = true;
     r->deadline = SMT_NEVER;
     r->heard = e->now;
-    /* A tx that sends nothing until there is something to send. */
-    r->tx.active = false;
-    r->tx.by_nic = false;
-    r->tx.block = NULL;
-    r->tx.sealed = NULL;
-    r->tx.empty_due = false;
-    r->tx.len = r->tx.sent = r->tx.granted = r->tx.seal = r->tx.n_iov = 0;
-    smt_ranges_init(&r->tx.lost, &e->ranges, 1);
     smt_list_init(&r->tx.ready);
-    r->tx.srpt = (struct smt_heap_node){.pos = 0};
     smt_msg_rx_init(&r->rx, &e->ranges);
     smt_list_push_tail(&c->rpcs, &r->conn_link);
     c->n_rpcs++;
@@ -88,7 +71,13 @@ struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
 
 struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id)
 {
-    return smt_map_get(&c->e->rpc_map, rpc_key(c, id));
+    for (struct smt_chain *l = smt_chains_first(&c->e->rpc_index, id, c->slot); l != NULL;
+         l = l->next) {
+        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, index);
+        if (r->id == id && r->conn == c)
+            return r;
+    }
+    return NULL;
 }
 
 static void raise_event(struct smt_rpc *r, enum smt_engine_event_type type)
@@ -122,7 +111,8 @@ void smt_rpc_rx_give_back(struct smt_rpc *r)
 
 static void tx_give_back(struct smt_rpc *r)
 {
-    smt_srpt_remove(&r->conn->e->srpt, r);
+    if (SMT_UNLIKELY(!smt_list_is_empty(&r->tx.ready)))
+        smt_srpt_remove(&r->conn->e->srpt, r);
     if (SMT_UNLIKELY(r->tx.sealed != NULL))
         r->conn->e->config.profile->tx_end(r);
     smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
@@ -132,11 +122,11 @@ static void tx_give_back(struct smt_rpc *r)
 static void unlink_wire(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    if (!r->in_map)
+    if (!smt_rpc_is_on_wire(r))
         return;
-    r->in_map = false;
-    smt_asks_answered(r);
-    (void)smt_map_del(&c->e->rpc_map, rpc_key(c, r->id));
+    if (SMT_UNLIKELY(r->ask_round != 0))
+        smt_asks_answered(r);
+    smt_chains_remove(&c->e->rpc_index, &r->index);
     smt_wheel_disarm(&c->e->wheel, &r->timer.t);
     smt_list_remove(&r->wait_link);
     tx_give_back(r);
@@ -162,7 +152,7 @@ void smt_rpc_retire(struct smt_rpc *r)
 
 void smt_rpc_try_free(struct smt_rpc *r)
 {
-    if (r->in_map || r->ev.pending != 0 || r->holds_handle || r->holds_bytes)
+    if (smt_rpc_is_on_wire(r) || r->ev.pending != 0 || r->holds_handle || r->holds_bytes)
         return;
     struct smt_conn *c = r->conn;
     smt_rpc_rx_give_back(r);

@@ -2,6 +2,7 @@
 #ifndef SMT_CORE_RPC_H
 #define SMT_CORE_RPC_H
 
+#include "base/chains.h"
 #include "base/wheel.h"
 #include "core/evq.h"
 #include "core/msg_rx.h"
@@ -36,7 +37,6 @@ struct smt_rpc {
     bool holds_handle;         /* the user may still reply, reject or accept */
     bool holds_bytes;          /* the user has received bytes to release */
     bool counted;              /* in the conn's open calls */
-    bool in_map;
     int error;                 /* of the FAILED event */
     uint32_t ask_round;        /* of the conn's asks, in which it asked; 0 = answered (asks.c) */
     bool has_ask_turn;
@@ -52,6 +52,7 @@ struct smt_rpc {
     uint8_t *resp_buf;
     size_t resp_cap;
     void *reply_user;
+    struct smt_chain index;    /* in the engine's rpcs by id, as long as the wire knows it */
     struct smt_list conn_link; /* conn's rpcs */
     struct smt_list wait_link; /* in the engine's posted or the conn's blocked rpcs */
     struct smt_list ask_link;  /* in the conn's asks.waiting */
@@ -63,6 +64,12 @@ struct smt_rpc {
 static inline bool smt_rpc_is_server(const struct smt_rpc *r)
 {
     return (r->id & (1ull << 63)) != 0;
+}
+
+/* The wire knows it: packets find it, its timer may run. */
+static inline bool smt_rpc_is_on_wire(const struct smt_rpc *r)
+{
+    return r->index.at != NULL;
 }
 
 /* A record of this rpc from us: bit 63 of the header's id is set for responses. */

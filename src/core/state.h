@@ -4,6 +4,7 @@
 #define SMT_CORE_STATE_H
 
 #include "base/bufpool.h"
+#include "base/chains.h"
 #include "base/map.h"
 #include "base/pool.h"
 #include "base/prng.h"
@@ -39,7 +40,7 @@ struct smt_engine {
 
     struct smt_map conn_map;  /* (session id, 0) */
     struct smt_map peer_map;  /* (peer's session id, address hash): handshakes and NO_SESSION */
-    struct smt_map rpc_map;   /* (conn slot, id with role) */
+    struct smt_chains rpc_index; /* (id with role, conn slot) */
 
     struct smt_keys_env keys_envs[SMT_ENGINE_MAX_CIPHERS];
 

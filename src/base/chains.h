@@ -1,0 +1,77 @@
+/* Hash table of links that live in their owners' structs, found by a 64-bit and a 32-bit
+ * word: an entry costs no slot of its own, putting it in and taking it out a few stores.
+ *
+ * The hash is keyed with a seed that a stranger who chooses keys does not know: two given pairs of
+ * words, whatever they are, share one of n chains for about 2/n of all seeds. map.h is for values
+ * without a place for a link. */
+#ifndef SMT_BASE_CHAINS_H
+#define SMT_BASE_CHAINS_H
+
+#include "base/defs.h"
+
+struct smt_chain {
+    struct smt_chain *next;
+    struct smt_chain **at; /* what points here; NULL when in no table */
+    uint64_t hash;
+};
+
+struct smt_chains {
+    struct smt_chain **heads;
+    uint64_t k[2];
+    uint32_t n;
+    uint32_t bits; /* 2^bits chains */
+};
+
+/* 2^bits chains to begin with, 1 to 30. 0 or SMT_ENOMEM. */
+SMT_MUST_CHECK int smt_chains_init(struct smt_chains *t, const uint64_t seed[2], unsigned bits);
+
+/* Forgets its links. Harmless on a zeroed table. */
+void smt_chains_fini(struct smt_chains *t);
+
+/* Twice as many chains; without memory for that they just get longer. */
+void smt_chains_grow(struct smt_chains *t);
+
+static inline uint64_t smt_chains_hash(const struct smt_chains *t, uint64_t a, uint32_t b)
+{
+    return a * t->k[0] + b * t->k[1];
+}
+
+/* The first link of the chain in which (a, b) would be, NULL when that is empty: go along `next`
+ * and compare what the owners say of themselves. */
+static inline struct smt_chain *smt_chains_first(const struct smt_chains *t, uint64_t a, uint32_t b)
+{
+    return t->heads[smt_chains_hash(t, a, b) >> (64 - t->bits)];
+}
+
+static inline void smt_chains_link(struct smt_chains *t, struct smt_chain *l)
+{
+    struct smt_chain **head = &t->heads[l->hash >> (64 - t->bits)];
+    l->next = *head;
+    l->at = head;
+    if (l->next != NULL)
+        l->next->at = &l->next;
+    *head = l;
+}
+
+/* Lends `l`, which is in no table, until it is removed. (a, b) may be in it already: the latest is
+ * found first. */
+static inline void smt_chains_add(struct smt_chains *t, struct smt_chain *l, uint64_t a, uint32_t b)
+{
+    if (SMT_UNLIKELY(t->n >> t->bits != 0))
+        smt_chains_grow(t);
+    t->n++;
+    l->hash = smt_chains_hash(t, a, b);
+    smt_chains_link(t, l);
+}
+
+static inline void smt_chains_remove(struct smt_chains *t, struct smt_chain *l)
+{
+    assert(l->at != NULL);
+    *l->at = l->next;
+    if (l->next != NULL)
+        l->next->at = l->at;
+    l->at = NULL;
+    t->n--;
+}
+
+#endif
