@@ -72,6 +72,14 @@ static void credit_init(struct smt_conn *c)
     c->cutoffs = smt_cutoffs_default;
 }
 
+static void id_forget(struct smt_conn *c)
+{
+    struct smt_engine *e = c->e;
+    (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
+    if (e->found == c)
+        e->found = NULL;
+}
+
 int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr, bool initiator,
                  struct smt_conn **out)
 {
@@ -117,7 +125,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     smt_list_init(&c->sender_link);
     int rc = e->config.profile->conn_begin(c);
     if (rc < 0) {
-        (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
+        id_forget(c);
         smt_pool_put(&e->conns, c);
         return rc;
     }
@@ -126,7 +134,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     *out = c;
     return 0;
 err_unmap:
-    (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
+    id_forget(c);
 err_put:
     smt_pool_put(&e->conns, c);
     return SMT_ENOMEM;
@@ -136,7 +144,7 @@ err_put:
 static void unlink_wire(struct smt_conn *c)
 {
     struct smt_engine *e = c->e;
-    (void)smt_map_del(&e->conn_map, (struct smt_map_key){c->id, 0});
+    id_forget(c);
     if (c->in_hs_map)
         (void)smt_map_del(&e->peer_map,
                           (struct smt_map_key){c->peer_id, smt_engine_addr_hash(&c->addr)});
@@ -180,9 +188,14 @@ void smt_conn_try_end(struct smt_conn *c)
     smt_list_push_tail(&c->e->over, &c->all_link);
 }
 
-struct smt_conn *smt_conn_find(const struct smt_engine *e, uint64_t id)
+struct smt_conn *smt_conn_find(struct smt_engine *e, uint64_t id)
 {
-    return smt_map_get(&e->conn_map, (struct smt_map_key){id, 0});
+    struct smt_conn *c = e->found;
+    if (SMT_LIKELY(c != NULL && c->id == id))
+        return c;
+    c = smt_map_get(&e->conn_map, (struct smt_map_key){id, 0});
+    e->found = c;
+    return c;
 }
 
 void smt_conn_heard(struct smt_conn *c, uint64_t now)

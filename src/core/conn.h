@@ -126,7 +126,7 @@ void smt_conn_free(struct smt_conn *c);
 void smt_conn_try_end(struct smt_conn *c);
 
 /* By session id of a packet; NULL when it is nobody's. */
-struct smt_conn *smt_conn_find(const struct smt_engine *e, uint64_t id);
+struct smt_conn *smt_conn_find(struct smt_engine *e, uint64_t id);
 
 void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to);
 

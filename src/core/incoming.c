@@ -127,3 +127,30 @@ bool smt_incoming_data(struct smt_rpc *r, uint32_t offset, uint32_t len, uint32_
     smt_incast_note(c->e, r);
     return true;
 }
+
+bool smt_incoming_whole(struct smt_rpc *r, uint8_t *store, uint32_t store_len, uint8_t *data,
+                        uint32_t len, uint64_t now)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_engine *e = c->e;
+    struct smt_msg_rx *m = &r->rx;
+    assert(!m->known && r->resp_buf == NULL && len <= e->config.accept_len);
+    if (SMT_UNLIKELY(len > e->config.max_msg_len))
+        return smt_incoming_begin(r, len, len, false);
+    m->len = m->granted = m->piece = len;
+    m->known = m->whole = true;
+    m->store = store;
+    m->store_len = store_len;
+    m->data = data;
+    smt_cutoffs_note(&e->cutoffs, len);
+    if (SMT_UNLIKELY(smt_list_is_empty(&c->sender_link)))
+        smt_list_push_tail(&e->senders, &c->sender_link);
+    smt_conn_hold(c, store_len);
+    r->heard = now;
+    r->n_quiet = 0;
+    if (SMT_UNLIKELY(r->ask_round != 0))
+        smt_asks_answered(r);
+    smt_compete_came(r, now, 0);
+    smt_rpc_got_all(r);
+    return true;
+}

@@ -27,4 +27,10 @@ bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t sent, 
 bool smt_incoming_data(struct smt_rpc *r, uint32_t offset, uint32_t len, uint32_t unsched,
                        uint64_t now);
 
+/* A message that is here whole, at once, and of which nothing was known: it begins and ends. Its
+ * `len` bytes at `data` lie in `store`, which is the rpc's from then on. False: refused, and the
+ * store is still the caller's. */
+bool smt_incoming_whole(struct smt_rpc *r, uint8_t *store, uint32_t store_len, uint8_t *data,
+                        uint32_t len, uint64_t now);
+
 #endif

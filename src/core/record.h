@@ -22,6 +22,10 @@ enum smt_sent {
  * failed, left its queue and may be gone. */
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
 
+/* Takes a DATA packet that holds a whole message which nothing stands in the way of; headers not
+ * looked at yet. False: it is none, or something does, and nothing has changed. */
+bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt);
+
 /* Takes a DATA packet whose header has been decoded. */
 void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
                         const struct smt_hdr *hdr);

@@ -5,12 +5,17 @@
  * Three ways to open, by what is known: a message in one record opens into a buffer of its own,
  * head and all; a record of a message that has memory opens head and data apart, the data straight
  * into place; everything else (the first record of a longer message, frames in front of data, a
- * range that would touch accepted bytes) takes a detour by the scratch buffer. */
+ * range that would touch accepted bytes) takes a detour by the scratch buffer.
+ *
+ * The first way, when it begins with one packet, is the usual one: smt_record_receive_single takes
+ * what is in order there without decoding the packet, and leaves all else to the others before
+ * anything has changed. */
 #include "core/record.h"
 
 #include "core/frames.h"
 #include "core/incoming.h"
 #include "core/state.h"
+#include "wire/single.h"
 
 /* One record on its way through the checks: a packet's, or that of a burst which is whole. */
 struct arriving {
@@ -440,6 +445,124 @@ static void slice_receive(struct smt_engine *e, const struct smt_pkt *pkt, struc
     else
         arrived_not(in);
     smt_bursts_put(&e->bursts, b);
+}
+
+/* What the head of such a packet tells besides. True: it may have ended the rpc. */
+static inline bool single_hear(struct smt_conn *c, uint64_t now, const struct smt_pkt *pkt,
+                               const struct smt_single_inner *inner)
+{
+    smt_conn_heard(c, now);
+    smt_conn_heard_from(c, now, pkt->from, pkt->len);
+    uint64_t low_water = SMT_BSWAP_BE64(inner->low_water);
+    uint64_t done = SMT_BSWAP_BE64(inner->done);
+    bool is_news = low_water != c->peer_finished.low_water || done != c->peer_finished.done;
+    if (is_news)
+        smt_frames_peer_finished(c, low_water, done);
+    if (SMT_UNLIKELY(SMT_BSWAP_BE16(inner->cutoffs_version) != c->e->cutoffs.version))
+        smt_frames_cutoffs_tell(c, now);
+    return is_news;
+}
+
+/* Its request or message gets an rpc. NULL: not to be had. */
+static inline struct smt_rpc *single_rpc_new(struct smt_conn *c, uint64_t id, uint8_t what,
+                                             uint8_t flags)
+{
+    struct smt_rpc *r = smt_incoming_new(c, id);
+    if (r == NULL)
+        return NULL;
+    r->one_way = what != SMT_WHAT_REQUEST;
+    r->idempotent = (flags & SMT_INNER_IDEMPOTENT) != 0;
+    if (SMT_LIKELY(smt_incoming_id_accept(r)))
+        return r;
+    smt_incoming_drop(r);
+    return NULL;
+}
+
+/* Opened into `buf`. False: the buffer is not needed. */
+static inline bool single_take(struct arriving *in, const struct smt_pkt *pkt, uint8_t *buf)
+{
+    struct smt_conn *c = in->c;
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
+    bool response = (in->id & SMT_ID_ROLE) == 0;
+    bool what_fits = response ? inner->what == SMT_WHAT_RESPONSE
+                              : inner->what != SMT_WHAT_RESPONSE && inner->what != 0 &&
+                                    inner->what <= SMT_WHAT_TEST;
+    if (SMT_UNLIKELY(!what_fits || !smt_single_agrees(s, inner, in->plain_len))) {
+        c->e->stats.drop_hint++;
+        return false;
+    }
+    bool may_be_over = single_hear(c, in->now, pkt, inner);
+    uint32_t frames_len = SMT_BSWAP_BE16(inner->frames_len);
+    uint8_t *frames = buf + SMT_SINGLE_INNER_LEN;
+    if (SMT_UNLIKELY(inner->what == SMT_WHAT_TEST)) {
+        if (test_record(in))
+            smt_frames_hear(c, in->now, frames, frames_len, pkt->len);
+        return false;
+    }
+    struct smt_rpc *r = in->r;
+    if (r == NULL)
+        r = single_rpc_new(c, in->id, inner->what, inner->flags);
+    else if (may_be_over)
+        r = smt_rpc_find(c, in->id);
+    if (SMT_UNLIKELY(r == NULL))
+        return false;
+    if (!smt_incoming_whole(r, buf, (uint32_t)in->plain_len, frames + frames_len,
+                            SMT_BSWAP_BE32(inner->message_len), in->now))
+        return false;
+    /* The frames stay readable: the event that was raised has not been taken. */
+    if (SMT_UNLIKELY(frames_len > 0))
+        smt_frames_hear(c, in->now, frames, frames_len, pkt->len);
+    return true;
+}
+
+bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
+{
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    size_t plain_len;
+    if (SMT_UNLIKELY(!smt_single_decode(pkt->data, pkt->len, &plain_len) ||
+                     SMT_BSWAP_BE16(s->dport) != e->config.port ||
+                     SMT_BSWAP_BE32(s->message_len) > e->config.accept_len))
+        return false;
+    struct smt_conn *c = smt_conn_find(e, SMT_BSWAP_BE64(s->session_id));
+    if (SMT_UNLIKELY(c == NULL || !smt_keys_ready(&c->keys) ||
+                     s->epoch != (uint8_t)c->keys.now.number))
+        return false;
+    uint64_t id = SMT_BSWAP_BE64(s->rpc_id) ^ SMT_ID_ROLE;
+    struct smt_rpc *r = smt_rpc_find(c, id);
+    if (r != NULL) {
+        if (SMT_UNLIKELY(r->state != SMT_RPC_AWAIT_RESPONSE || r->resp_buf != NULL))
+            return false;
+    } else if (SMT_UNLIKELY((id & SMT_ID_ROLE) == 0 ||
+                            !smt_frames_id_is_new(c, id & SMT_ID_MASK))) {
+        return false;
+    }
+    uint8_t *buf = SMT_LIKELY(smt_conn_may_hold(c, (uint32_t)plain_len))
+                       ? smt_bufpool_get(&e->bufs, plain_len)
+                       : NULL;
+    if (SMT_UNLIKELY(buf == NULL))
+        return false;
+    size_t record_len = plain_len + SMT_RECORD_OVERHEAD;
+    struct arriving in = {.c = c,
+                          .record = pkt->data + SMT_DATA_HDR_LEN,
+                          .ref = SMT_EPOCH_NOW,
+                          .now = now,
+                          .record_no = SMT_BSWAP_BE64(s->record_no),
+                          .plain_len = plain_len,
+                          .id = id,
+                          .r = r,
+                          .n_packets = 1,
+                          .n_ce = pkt->ecn == 3,
+                          .wire_len = (uint32_t)(SMT_DATA_HDR_LEN + record_len)};
+    e->stats.packets_rcvd_data++;
+    e->stats.pad_bytes_rcvd += pkt->len - in.wire_len;
+    c->pacer.got_packets++;
+    c->pacer.got_bytes += in.wire_len;
+    c->pacer.got_ce += in.n_ce;
+    const struct smt_aead_out out = {buf, plain_len};
+    if (SMT_UNLIKELY(open_into(&in, &out, 1) < 0 || !single_take(&in, pkt, buf)))
+        smt_bufpool_put(&e->bufs, buf, plain_len);
+    return true;
 }
 
 void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,

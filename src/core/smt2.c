@@ -3,6 +3,7 @@
 #include "core/frames.h"
 #include "core/handshake.h"
 #include "core/profile.h"
+#include "core/record.h"
 #include "core/state.h"
 
 typedef void (*receive_fn)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
@@ -42,6 +43,8 @@ static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct
 
 static void smt2_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
 {
+    if (SMT_LIKELY(smt_record_receive_single(e, now, pkt)))
+        return;
     struct smt_hdr hdr;
     int rc = smt_hdr_decode(pkt->data, pkt->len, &hdr);
     if (SMT_UNLIKELY(rc < 0)) {

@@ -39,6 +39,7 @@ struct smt_engine {
     struct smt_half_open half_open;
 
     struct smt_map conn_map;  /* (session id, 0) */
+    struct smt_conn *found;   /* the last one looked for in it, still there; or NULL */
     struct smt_map peer_map;  /* (peer's session id, address hash): handshakes and NO_SESSION */
     struct smt_chains rpc_index; /* (id with role, conn slot) */
 

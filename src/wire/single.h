@@ -1,0 +1,78 @@
+/* The packet that carries a message whole: nearly all of them do. Every byte before its data has a
+ * fixed place, so that it can be read and written as one struct, in big-endian order. hdr.c,
+ * record.c and inner.c decode and encode any packet; this is the same format (docs/wire.md 2 and
+ * 3), with the same tests, for the path on which instructions count. */
+#ifndef SMT_WIRE_SINGLE_H
+#define SMT_WIRE_SINGLE_H
+
+#include "wire/wire.h"
+
+/* In the clear: header and record head. */
+struct smt_single {
+    uint16_t sport, dport;
+    uint32_t offset, message_len;
+    uint8_t doff, kind, version, epoch;
+    uint32_t zero;
+    uint64_t session_id, rpc_id;
+    uint32_t seal;
+    uint16_t record_len, slice_len;
+    uint8_t type;
+    uint16_t tls_version, length;
+    uint64_t record_no;
+} __attribute__((packed));
+
+/* Sealed behind it, followed by frames and the message. */
+struct smt_single_inner {
+    uint8_t what, flags;
+    uint16_t frames_len;
+    uint32_t offset, message_len, id_high;
+    uint64_t low_water, done;
+    uint32_t unsched;
+    uint16_t cutoffs_version, zero;
+} __attribute__((packed));
+
+enum {
+    SMT_SINGLE_LEN = SMT_DATA_HDR_LEN + SMT_RECORD_HEAD_LEN,
+    SMT_SINGLE_INNER_LEN = SMT_INNER_LEN + SMT_INNER_EXT_LEN,
+    SMT_SINGLE_TYPE = 0x17,
+    SMT_SINGLE_TLS = 0x0303,
+};
+
+static_assert(sizeof(struct smt_single) == SMT_SINGLE_LEN, "header and record head");
+static_assert(sizeof(struct smt_single_inner) == SMT_SINGLE_INNER_LEN, "head and extension");
+
+/* Is it such a packet, as far as the clear bytes say? False also for what is malformed: the
+ * decoders say why. *plain_len: of its record. */
+static inline bool smt_single_decode(const uint8_t *pkt, size_t len, size_t *plain_len)
+{
+    const struct smt_single *s = (const struct smt_single *)pkt;
+    if (len < SMT_SINGLE_LEN + SMT_SINGLE_INNER_LEN + 16)
+        return false;
+    size_t record_len = SMT_BSWAP_BE16(s->record_len);
+    uint32_t message_len = SMT_BSWAP_BE32(s->message_len);
+    uint64_t id = SMT_BSWAP_BE64(s->rpc_id);
+    uint32_t seal = SMT_BSWAP_BE32(s->seal);
+    *plain_len = record_len - SMT_RECORD_OVERHEAD;
+    return s->kind == SMT_KIND_DATA && s->version == SMT_WIRE_VERSION &&
+           s->doff == SMT_DATA_HDR_LEN << 2 && s->offset == 0 &&
+           s->slice_len == s->record_len && record_len <= len - SMT_DATA_HDR_LEN &&
+           message_len <= SMT_RECORD_MAX_PLAIN &&
+           record_len >= SMT_RECORD_OVERHEAD + SMT_SINGLE_INNER_LEN + message_len &&
+           record_len <= SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN &&
+           (id & ~(SMT_ID_ROLE | SMT_ID_MASK)) == 0 && seal < SMT_SEAL_LIMIT &&
+           s->type == SMT_SINGLE_TYPE && s->tls_version == SMT_SINGLE_TLS &&
+           SMT_BSWAP_BE16(s->length) == record_len - 5 &&
+           SMT_BSWAP_BE64(s->record_no) == smt_data_record_no(id, seal);
+}
+
+/* Opened: does it say the same, and does its message end where the record does? */
+static inline bool smt_single_agrees(const struct smt_single *s, const struct smt_single_inner *in,
+                                     size_t plain_len)
+{
+    return in->offset == 0 && in->message_len == s->message_len &&
+           memcmp(&in->id_high, &s->rpc_id, 4) == 0 && (in->flags & SMT_INNER_EXT) != 0 &&
+           SMT_SINGLE_INNER_LEN + (size_t)SMT_BSWAP_BE16(in->frames_len) +
+                   SMT_BSWAP_BE32(in->message_len) == plain_len;
+}
+
+#endif
