@@ -338,7 +338,7 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
     struct smt_rpc *r;
     while ((r = smt_srpt_first(&e->srpt)) != NULL) {
         struct smt_conn *c = r->conn;
-        enum smt_sent sent = SMT_SENT_ONE;
+        enum smt_sent sent;
         uint64_t before = e->stats.packets_sent_data;
         unsigned burst = BURST_PACKETS;
         if (SMT_UNLIKELY(e->pace.ps_per_byte > 0)) {
@@ -347,9 +347,13 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
                 return true;
             burst = 1;
         }
-        for (unsigned i = 0; i < burst && sent == SMT_SENT_ONE &&
-                             e->stats.packets_sent_data - before < BURST_PACKETS; i++)
+        unsigned i = 0;
+        do {
             sent = e->config.profile->send(r, now, sink);
+        } while (sent == SMT_SENT_ONE && smt_msg_tx_sendable(&r->tx) && ++i < burst &&
+                 e->stats.packets_sent_data - before < BURST_PACKETS);
+        if (SMT_LIKELY(sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx)))
+            sent = SMT_SENT_NOTHING;
         if (sent == SMT_SENT_ONE || sent == SMT_SENT_FULL) {
             if (smt_srpt_put(&e->srpt, r) < 0)
                 e->stats.drop_no_memory++;
@@ -463,9 +467,9 @@ bool smt_engine_next_event(struct smt_engine *e, struct smt_engine_event *out)
     struct smt_evlink *ev = SMT_CONTAINER_OF(l, struct smt_evlink, link);
     unsigned type = (unsigned)__builtin_ctz(ev->pending);
     *out = (struct smt_engine_event){.type = (enum smt_engine_event_type)type};
-    ev->pending &= ~(1u << type);
+    ev->pending &= ev->pending - 1;
     smt_list_remove(&ev->link);
-    if (ev->pending != 0)
+    if (SMT_UNLIKELY(ev->pending != 0))
         smt_list_push_tail(&e->events, &ev->link);
     if (ev->owner == SMT_EV_OF_CONN) {
         conn_event(SMT_CONTAINER_OF(ev, struct smt_conn, ev), type, out);

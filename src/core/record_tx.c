@@ -13,6 +13,7 @@
 
 #include "core/nic.h"
 #include "core/state.h"
+#include "wire/single.h"
 
 enum { GATHER_MIN = 512, FIRST_EXTRA = SMT_INNER_EXT_LEN };
 
@@ -323,6 +324,99 @@ static void sent_note(struct smt_rpc *r, uint64_t now, const struct plan *p)
     r->rx.came_bytes = st->bytes_rcvd;
 }
 
+/* A message of one packet that leaves for the first time, with nothing to take along: no plan is
+ * needed, every byte has its place. */
+static inline bool is_single(const struct smt_conn *c, const struct smt_rpc *r)
+{
+    const struct smt_msg_tx *t = &r->tx;
+    return t->seal == 0 && t->unsched == t->len && t->len > 0 && t->len <= SMT_SRPT_SHORT_LEN &&
+           !c->may_burst && c->acks.n == 0 && c->mtu.state != SMT_MTU_OFF &&
+           t->len + FIRST_EXTRA <= cut_room(c->mtu.now);
+}
+
+static inline void single_put(const struct smt_rpc *r, size_t record_len, uint8_t *pkt)
+{
+    const struct smt_conn *c = r->conn;
+    uint64_t id = smt_rpc_tx_id(r);
+    uint32_t len = SMT_BSWAP_BE32(r->tx.len);
+    struct smt_single *s = (struct smt_single *)(void *)pkt;
+    s->sport = SMT_BSWAP_BE16(c->e->config.port);
+    s->dport = SMT_BSWAP_BE16(c->peer_port);
+    s->offset = 0;
+    s->message_len = len;
+    s->doff = SMT_DATA_HDR_LEN << 2;
+    s->kind = SMT_KIND_DATA;
+    s->version = SMT_WIRE_VERSION;
+    s->epoch = (uint8_t)c->keys.now.number;
+    s->zero = 0;
+    s->session_id = SMT_BSWAP_BE64(c->peer_id);
+    s->rpc_id = SMT_BSWAP_BE64(id);
+    s->seal = 0;
+    s->record_len = s->slice_len = SMT_BSWAP_BE16((uint16_t)record_len);
+    struct smt_single_inner *in = (struct smt_single_inner *)(void *)(pkt + SMT_SINGLE_LEN);
+    in->what = smt_rpc_is_server(r) ? SMT_WHAT_RESPONSE
+               : r->one_way         ? SMT_WHAT_ONEWAY
+                                    : SMT_WHAT_REQUEST;
+    in->flags = r->idempotent ? SMT_INNER_EXT | SMT_INNER_IDEMPOTENT : SMT_INNER_EXT;
+    in->frames_len = 0;
+    in->offset = 0;
+    in->message_len = len;
+    in->id_high = SMT_BSWAP_BE32((uint32_t)(id >> 32));
+    in->low_water = SMT_BSWAP_BE64(c->finished.low_water);
+    in->done = SMT_BSWAP_BE64(c->finished.done);
+    in->unsched = len;
+    in->cutoffs_version = SMT_BSWAP_BE16(c->cutoffs_version);
+    in->zero = 0;
+}
+
+static enum smt_sent single_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_msg_tx *t = &r->tx;
+    size_t plain_len = SMT_SINGLE_INNER_LEN + t->len;
+    size_t record_len = SMT_RECORD_OVERHEAD + plain_len;
+    uint32_t wire_len = (uint32_t)(SMT_DATA_HDR_LEN + record_len);
+    uint8_t top = smt_engine_top_prio(c->e);
+    uint8_t prio = smt_cutoffs_level(c->cutoffs, t->len);
+    if (prio > top)
+        prio = top;
+    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, wire_len, prio);
+    if (SMT_UNLIKELY(pkt == NULL))
+        return SMT_SENT_FULL;
+    single_put(r, record_len, pkt);
+    uint8_t *plain = pkt + SMT_SINGLE_LEN;
+    struct smt_aead_in in[2] = {{plain, plain_len}};
+    unsigned n_in = 1;
+    if (t->len < GATHER_MIN || t->n_iov != 1) {
+        smt_msg_tx_copy(t, 0, t->len, plain + SMT_SINGLE_INNER_LEN);
+    } else {
+        in[0].len = SMT_SINGLE_INNER_LEN;
+        in[1] = (struct smt_aead_in){t->one.base, t->len};
+        n_in = 2;
+    }
+    int rc = smt_keys_seal_data(&c->keys, smt_rpc_tx_id(r), 0, pkt + SMT_DATA_HDR_LEN, in, n_in,
+                                plain_len);
+    if (SMT_UNLIKELY(rc < 0)) {
+        sink->unreserve(sink->arg);
+        return seal_failed(r, rc);
+    }
+    c->finished.untold = false;
+    struct smt_stats *st = &c->e->stats;
+    st->packets_sent_data++;
+    st->records_sealed++;
+    st->bytes_sent += wire_len;
+    t->seal = 1;
+    t->sent = t->len;
+    if (prio < t->low_prio)
+        t->low_prio = prio;
+    smt_pacer_sent(c, now, wire_len, prio);
+    r->heard = now;
+    /* From here on its response may be late. */
+    r->rx.came_at = now;
+    r->rx.came_bytes = st->bytes_rcvd;
+    return SMT_SENT_ONE;
+}
+
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink)
 {
     struct smt_conn *c = r->conn;
@@ -333,6 +427,8 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
         c->e->stats.rekeys++;
         smt_conn_arm(c, now);
     }
+    if (SMT_LIKELY(is_single(c, r)))
+        return single_send(r, now, sink);
     struct plan p;
     plan_make(r, now, sink, &p);
     /* The window may be shut by what stands in the queue of a low level: a message of one packet

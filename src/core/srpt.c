@@ -70,13 +70,13 @@ void smt_srpt_remove(struct smt_srpt *s, struct smt_rpc *r)
     /* All that is queued is in a list. */
     if (smt_list_is_empty(&t->ready))
         return;
+    bool is_last = t->ready.next == t->ready.prev;
     smt_list_remove(&t->ready);
-    if (smt_heap_has(&t->srpt)) {
+    if (SMT_UNLIKELY(smt_heap_has(&t->srpt))) {
         smt_heap_remove(&s->heap, &t->srpt);
-    } else if (t->len <= SMT_SRPT_SHORT_LEN) {
+    } else if (is_last && t->len <= SMT_SRPT_SHORT_LEN) {
         unsigned class = class_of(t->len);
-        if (smt_list_is_empty(&s->shorts[class]))
-            s->short_map[class >> 6] &= ~(1ull << (class & 63));
+        s->short_map[class >> 6] &= ~(1ull << (class & 63));
     }
 }
 
