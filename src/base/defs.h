@@ -10,6 +10,8 @@
 #include <smt/error.h>
 
 #define SMT_MUST_CHECK __attribute__((warn_unused_result))
+/* For what must not cost a call: the data path. */
+#define SMT_INLINE static inline __attribute__((always_inline))
 #define SMT_LIKELY(x) __builtin_expect(!!(x), 1)
 #define SMT_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define SMT_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))

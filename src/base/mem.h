@@ -42,6 +42,14 @@ void smt_mem_secret_free(void *p, size_t len);
 /* Bytes of secrets that could not be locked since the process began; 0 is the good answer. */
 uint64_t smt_mem_secret_unlocked(void);
 
+/* Zeroes a few hundred bytes by a call of memset, which has vectors: left to know the length, the
+ * compiler takes a string instruction, which is slow to start. */
+static inline void smt_zero(void *p, size_t len)
+{
+    __asm__("" : "+r"(len));
+    memset(p, 0, len);
+}
+
 /* Zeroes memory that nobody reads afterwards: the compiler sees a reader and keeps the stores. */
 static inline void smt_wipe(void *p, size_t len)
 {

@@ -117,6 +117,21 @@ static inline uint64_t smt_conn_window(const struct smt_conn *c)
                                                        : smt_pacer_window_narrow(c);
 }
 
+/* A DATA packet left. Queues a MARK on the conn when one is due. */
+static inline void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio)
+{
+    struct smt_pacer *p = &c->pacer;
+    if (SMT_UNLIKELY(p->flight == NULL || c->tx_share.is < SMT_SHARE_ALL ||
+                     p->sent_bytes + len - p->flight->marked_bytes >= p->max_step)) {
+        smt_pacer_sent_slow(c, now, len, prio);
+        return;
+    }
+    p->sent_bytes += len;
+    p->sent_packets++;
+    if (prio < p->low_prio)
+        p->low_prio = prio;
+}
+
 SMT_MUST_CHECK int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr,
                                 bool initiator, struct smt_conn **out);
 void smt_conn_free(struct smt_conn *c);

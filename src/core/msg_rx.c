@@ -12,17 +12,6 @@ void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
     smt_ranges_init(&m->got, ranges, MAX_GOT_RANGES);
 }
 
-void smt_msg_rx_fini(struct smt_msg_rx *m, struct smt_bufpool *bufs)
-{
-    assert(!m->entry.listed && m->incoming == 0 && !m->counted);
-    smt_ranges_fini(&m->got);
-    if (m->store != NULL) {
-        smt_bufpool_put(bufs, m->store, m->store_len);
-        m->store = NULL;
-    }
-    m->data = NULL;
-}
-
 uint32_t smt_msg_rx_prefix(const struct smt_msg_rx *m)
 {
     struct smt_range r;

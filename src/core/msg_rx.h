@@ -34,9 +34,6 @@ struct smt_msg_rx {
 /* `m` is zeroed. */
 void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges);
 
-/* Gives store and ranges back. */
-void smt_msg_rx_fini(struct smt_msg_rx *m, struct smt_bufpool *bufs);
-
 /* Bytes accepted so far, and how long the accepted prefix is. */
 static inline uint32_t smt_msg_rx_received(const struct smt_msg_rx *m)
 {

@@ -112,7 +112,7 @@ static uint32_t step_narrow(const struct smt_conn *c)
     return step;
 }
 
-void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio)
+void smt_pacer_sent_slow(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio)
 {
     struct smt_pacer *p = &c->pacer;
     bool first = p->flight == NULL;

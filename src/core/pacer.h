@@ -82,8 +82,8 @@ uint64_t smt_pacer_window_narrow(const struct smt_conn *c);
 /* The peer's totals of packets sent, with his MARK: what of it has not come, what the path does. */
 void smt_pacer_marked(struct smt_conn *c, uint64_t now, uint32_t packets);
 
-/* A DATA packet left. Queues a MARK on the conn when one is due. */
-void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio);
+/* The part of smt_pacer_sent (conn.h) for packets with which a MARK may be due. */
+void smt_pacer_sent_slow(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio);
 
 /* SEEN came. True when room was made. */
 bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t packets,

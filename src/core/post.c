@@ -181,15 +181,6 @@ int smt_rpc_accept(struct smt_rpc *r, void *buf, size_t cap)
     return 0;
 }
 
-void smt_rpc_release(struct smt_rpc *r)
-{
-    if (!r->holds_bytes)
-        return;
-    r->holds_bytes = false;
-    smt_rpc_rx_give_back(r);
-    smt_rpc_try_free(r);
-}
-
 void *smt_rpc_engine_user(const struct smt_rpc *r)
 {
     return r->conn->e->config.user;

@@ -59,17 +59,22 @@ static void burst_failed(const struct arriving *in)
     smt_ctl_add_resend_single(c, h->rpc_id, h->offset, len);
 }
 
-static int open_into(const struct arriving *in, const struct smt_aead_out *out, unsigned n_out)
+static __attribute__((noinline)) void open_failed(const struct arriving *in)
+{
+    arrived_not(in);
+    in->c->e->stats.drop_auth++;
+    if (SMT_UNLIKELY(in->n_packets > 1))
+        burst_failed(in);
+}
+
+SMT_INLINE int open_into(const struct arriving *in, const struct smt_aead_out *out, unsigned n_out)
 {
     struct smt_engine *e = in->c->e;
     uint32_t epoch = in->c->keys.now.number;
     int rc = smt_keys_open_data(&in->c->keys, in->now, in->ref, in->record_no, in->record,
                                 in->plain_len, out, n_out);
     if (SMT_UNLIKELY(rc < 0)) {
-        arrived_not(in);
-        e->stats.drop_auth++;
-        if (SMT_UNLIKELY(in->n_packets > 1))
-            burst_failed(in);
+        open_failed(in);
         return rc;
     }
     if (SMT_UNLIKELY(epoch != in->c->keys.now.number)) {

@@ -326,15 +326,16 @@ static void sent_note(struct smt_rpc *r, uint64_t now, const struct plan *p)
 
 /* A message of one packet that leaves for the first time, with nothing to take along: no plan is
  * needed, every byte has its place. */
-static inline bool is_single(const struct smt_conn *c, const struct smt_rpc *r)
+SMT_INLINE bool is_single(const struct smt_conn *c, const struct smt_rpc *r)
 {
     const struct smt_msg_tx *t = &r->tx;
-    return t->seal == 0 && t->unsched == t->len && t->len > 0 && t->len <= SMT_SRPT_SHORT_LEN &&
-           !c->may_burst && c->acks.n == 0 && c->mtu.state != SMT_MTU_OFF &&
+    return t->active && t->seal == 0 && t->granted == t->len && t->unsched == t->len &&
+           t->len > 0 && t->len <= SMT_SRPT_SHORT_LEN &&
+           !r->is_test && !c->may_burst && c->acks.n == 0 && c->mtu.state != SMT_MTU_OFF &&
            t->len + FIRST_EXTRA <= cut_room(c->mtu.now);
 }
 
-static inline void single_put(const struct smt_rpc *r, size_t record_len, uint8_t *pkt)
+SMT_INLINE void single_put(const struct smt_rpc *r, size_t record_len, uint8_t *pkt)
 {
     const struct smt_conn *c = r->conn;
     uint64_t id = smt_rpc_tx_id(r);
@@ -369,7 +370,8 @@ static inline void single_put(const struct smt_rpc *r, size_t record_len, uint8_
     in->zero = 0;
 }
 
-static enum smt_sent single_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink)
+SMT_INLINE enum smt_sent single_send(struct smt_rpc *r, uint64_t now,
+                                     const struct smt_tx_sink *sink)
 {
     struct smt_conn *c = r->conn;
     struct smt_msg_tx *t = &r->tx;
@@ -421,13 +423,14 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
 {
     struct smt_conn *c = r->conn;
     struct smt_msg_tx *t = &r->tx;
-    if (!smt_msg_tx_sendable(t))
+    bool single = is_single(c, r);
+    if (!single && !smt_msg_tx_sendable(t))
         return SMT_SENT_NOTHING;
     if (SMT_UNLIKELY(smt_keys_step(&c->keys, now))) {
         c->e->stats.rekeys++;
         smt_conn_arm(c, now);
     }
-    if (SMT_LIKELY(is_single(c, r)))
+    if (SMT_LIKELY(single))
         return single_send(r, now, sink);
     struct plan p;
     plan_make(r, now, sink, &p);

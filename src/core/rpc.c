@@ -7,6 +7,7 @@
  * again (docs/wire.md 8). */
 #include "core/rpc.h"
 
+#include "base/mem.h"
 #include "core/profile.h"
 #include "core/state.h"
 
@@ -52,7 +53,7 @@ struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
     if (r == NULL)
         return NULL;
     /* Zeroed is a tx that sends nothing, and an rx that knows nothing. */
-    memset(r, 0, sizeof(*r));
+    smt_zero(r, sizeof(*r));
     smt_chains_add(&e->rpc_index, &r->index, id, c->slot);
     smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
     r->timer.owner = SMT_EV_OF_RPC;
@@ -97,19 +98,30 @@ static void rx_leave(struct smt_rpc *r)
         smt_memory_forget(r);
 }
 
-void smt_rpc_rx_give_back(struct smt_rpc *r)
+/* The memory of one that nothing more is expected of. */
+SMT_INLINE void rx_free(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    uint32_t had = r->rx.store != NULL ? r->rx.store_len : 0;
-    rx_leave(r);
-    if (SMT_UNLIKELY(!smt_list_is_empty(&r->rx.held)))
+    struct smt_msg_rx *m = &r->rx;
+    assert(!m->entry.listed && m->incoming == 0 && !m->counted);
+    if (SMT_UNLIKELY(!smt_list_is_empty(&m->held)))
         c->e->config.profile->rx_end(r);
-    smt_msg_rx_fini(&r->rx, &c->e->bufs);
-    if (had > 0)
-        smt_conn_let_go(c, had);
+    smt_ranges_fini(&m->got);
+    m->data = NULL;
+    if (m->store == NULL)
+        return;
+    smt_bufpool_put(&c->e->bufs, m->store, m->store_len);
+    m->store = NULL;
+    smt_conn_let_go(c, m->store_len);
 }
 
-static void tx_give_back(struct smt_rpc *r)
+void smt_rpc_rx_give_back(struct smt_rpc *r)
+{
+    rx_leave(r);
+    rx_free(r);
+}
+
+SMT_INLINE void tx_give_back(struct smt_rpc *r)
 {
     if (SMT_UNLIKELY(!smt_list_is_empty(&r->tx.ready)))
         smt_srpt_remove(&r->conn->e->srpt, r);
@@ -119,7 +131,7 @@ static void tx_give_back(struct smt_rpc *r)
 }
 
 /* Leaves the map and all queues: nothing from the wire finds it any more. */
-static void unlink_wire(struct smt_rpc *r)
+SMT_INLINE void unlink_wire(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
     if (!smt_rpc_is_on_wire(r))
@@ -147,7 +159,8 @@ void smt_rpc_retire(struct smt_rpc *r)
     unlink_wire(r);
     if (r->state != SMT_RPC_AWAIT_USER)
         smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
-    smt_rpc_try_free(r);
+    if (r->ev.pending == 0)
+        smt_rpc_try_free(r);
 }
 
 void smt_rpc_try_free(struct smt_rpc *r)
@@ -155,12 +168,22 @@ void smt_rpc_try_free(struct smt_rpc *r)
     if (smt_rpc_is_on_wire(r) || r->ev.pending != 0 || r->holds_handle || r->holds_bytes)
         return;
     struct smt_conn *c = r->conn;
-    smt_rpc_rx_give_back(r);
+    rx_free(r);
     smt_rpc_set_state(r, SMT_RPC_FREE);
     smt_list_remove(&r->conn_link);
     c->n_rpcs--;
     smt_pool_put(&c->e->rpcs, r);
-    smt_conn_try_end(c);
+    if (SMT_UNLIKELY(c->state == SMT_CONN_CLOSED))
+        smt_conn_try_end(c);
+}
+
+void smt_rpc_release(struct smt_rpc *r)
+{
+    if (!r->holds_bytes)
+        return;
+    r->holds_bytes = false;
+    rx_free(r);
+    smt_rpc_try_free(r);
 }
 
 void smt_rpc_fail(struct smt_rpc *r, int error)
@@ -449,7 +472,18 @@ static bool ask(struct smt_rpc *r)
     }
 }
 
-static void arm_at(struct smt_rpc *r, uint64_t now, uint64_t at)
+/* smt_conn_patience, without a call while nothing special is the matter. */
+SMT_INLINE uint64_t patience(const struct smt_conn *c, unsigned rounds)
+{
+    uint64_t rtt = c->pacer.rtt_peak;
+    if (SMT_UNLIKELY(rounds > 0 || rtt == 0 || c->compete_in.until != 0))
+        return smt_conn_patience(c, rounds);
+    uint64_t base = rtt + rtt / 4 + c->e->config.tune.resend_floor_ns;
+    uint64_t most = c->e->config.peer_timeout / 4;
+    return base < most ? base : most;
+}
+
+SMT_INLINE void arm_at(struct smt_rpc *r, uint64_t now, uint64_t at)
 {
     struct smt_engine *e = r->conn->e;
     if (r->deadline < at)
@@ -588,7 +622,7 @@ void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
     case SMT_RPC_AWAIT_REQUEST:
     case SMT_RPC_AWAIT_GONE:
     case SMT_RPC_AWAIT_DONE:
-        at = r->heard + smt_conn_patience(c, r->n_quiet);
+        at = r->heard + patience(c, r->n_quiet);
         break;
     default:
         break;

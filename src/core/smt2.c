@@ -41,10 +41,9 @@ static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct
         smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_VERSION, hdr->source_id, NULL);
 }
 
-static void smt2_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
+static __attribute__((noinline)) void receive_any(struct smt_engine *e, uint64_t now,
+                                                  const struct smt_pkt *pkt)
 {
-    if (SMT_LIKELY(smt_record_receive_single(e, now, pkt)))
-        return;
     struct smt_hdr hdr;
     int rc = smt_hdr_decode(pkt->data, pkt->len, &hdr);
     if (SMT_UNLIKELY(rc < 0)) {
@@ -61,6 +60,12 @@ static void smt2_receive(struct smt_engine *e, uint64_t now, const struct smt_pk
     } else {
         receive_other(e, now, pkt, &hdr);
     }
+}
+
+static void smt2_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
+{
+    if (SMT_UNLIKELY(!smt_record_receive_single(e, now, pkt)))
+        receive_any(e, now, pkt);
 }
 
 static int smt2_begin(struct smt_engine *e)

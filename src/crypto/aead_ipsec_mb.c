@@ -125,6 +125,11 @@ int smt_aead_imb_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const 
     struct imb_ctx *c = ctx;
     const struct imb_gcm *gcm = c->gcm;
     struct smt_aead_in one = {NULL, 0};
+    if (SMT_LIKELY(n_in == 1)) {
+        gcm->enc(&c->key, &c->state, out, in->p, in->len, nonce, aad, aad_len, tag,
+                 SMT_AEAD_TAG_LEN);
+        return 0;
+    }
     unsigned n_full = 0;
     for (unsigned i = 0; i < n_in; i++) {
         if (in[i].len == 0)
@@ -167,6 +172,11 @@ int smt_aead_imb_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const 
     const struct imb_gcm *gcm = c->gcm;
     uint8_t right[SMT_AEAD_TAG_LEN];
     struct smt_aead_out one = {NULL, 0};
+    if (SMT_LIKELY(n_out == 1)) {
+        gcm->dec(&c->key, &c->state, out->p, in, in_len, nonce, aad, aad_len, right,
+                 sizeof(right));
+        return check_tag(right, tag);
+    }
     size_t out_len = 0;
     for (unsigned i = 0; i < n_out; i++) {
         if (out[i].len == 0)

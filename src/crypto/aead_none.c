@@ -32,10 +32,10 @@ static int none_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const u
                      size_t aad_len, const struct smt_aead_in *in, unsigned n_in, uint8_t *out,
                      uint8_t *tag)
 {
-    for (unsigned i = 0; i < n_in; i++) {
-        if (in[i].len > 0 && in[i].p != out)
-            memcpy(out, in[i].p, in[i].len);
-        out += in[i].len;
+    for (; n_in > 0; n_in--, in++) {
+        if (in->len > 0 && in->p != out)
+            memcpy(out, in->p, in->len);
+        out += in->len;
     }
     memset(tag, 0, SMT_AEAD_TAG_LEN);
     return 0;
@@ -45,13 +45,15 @@ static int none_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const u
                      size_t aad_len, const uint8_t *in, size_t in_len,
                      const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
 {
-    static const uint8_t zero[SMT_AEAD_TAG_LEN];
-    if (memcmp(tag, zero, sizeof(zero)) != 0)
+    uint64_t words[2];
+    static_assert(sizeof(words) == SMT_AEAD_TAG_LEN, "the tag is two words");
+    memcpy(words, tag, sizeof(words));
+    if ((words[0] | words[1]) != 0)
         return SMT_EAUTH;
-    for (unsigned i = 0; i < n_out; i++) {
-        if (out[i].len > 0 && out[i].p != in)
-            memcpy(out[i].p, in, out[i].len);
-        in += out[i].len;
+    for (; n_out > 0; n_out--, out++) {
+        if (out->len > 0 && out->p != in)
+            memcpy(out->p, in, out->len);
+        in += out->len;
     }
     return 0;
 }

@@ -8,11 +8,6 @@
 
 #include <string.h>
 
-struct smt_keyring_slot {
-    uint64_t gen; /* 0: no context here */
-    uint32_t newer, older;
-};
-
 enum { NO_SLOT = UINT32_MAX, MAX_SLOTS = 1 << 24 };
 
 static size_t round_64(size_t n)
@@ -122,7 +117,8 @@ static int fill_slot(struct smt_keyring *ring, uint32_t i, const uint8_t *raw_ke
     return err;
 }
 
-void *smt_keyring_get(struct smt_keyring *ring, struct smt_keyslot *handle, const uint8_t *raw_key)
+void *smt_keyring_get_slow(struct smt_keyring *ring, struct smt_keyslot *handle,
+                           const uint8_t *raw_key)
 {
     if (SMT_LIKELY(owns_slot(ring, handle))) {
         ring->hits++;

@@ -20,7 +20,10 @@ struct smt_keyslot {
     uint32_t slot;
 };
 
-struct smt_keyring_slot;
+struct smt_keyring_slot {
+    uint64_t gen; /* 0: no context here */
+    uint32_t newer, older;
+};
 
 struct smt_keyring {
     const struct smt_aead *aead;
@@ -45,12 +48,25 @@ SMT_MUST_CHECK int smt_keyring_init(struct smt_keyring *ring, const struct smt_a
 /* Releases and wipes every context; handles become stale. Harmless on an all-zero ring. */
 void smt_keyring_fini(struct smt_keyring *ring);
 
+/* The part of get for a key that was not the last one. */
+SMT_MUST_CHECK void *smt_keyring_get_slow(struct smt_keyring *ring, struct smt_keyslot *handle,
+                                          const uint8_t *raw_key);
+
 /* The context for `raw_key` (borrowed, the row's key_len bytes), which must be the same for the
  * life of the handle. The four contexts got last, this one among them, are valid; an earlier one
  * may be evicted by this call. NULL when the cipher back end failed: the handle is then as if
  * never used. */
-SMT_MUST_CHECK void *smt_keyring_get(struct smt_keyring *ring, struct smt_keyslot *handle,
-                                     const uint8_t *raw_key);
+SMT_MUST_CHECK static inline void *smt_keyring_get(struct smt_keyring *ring,
+                                                   struct smt_keyslot *handle,
+                                                   const uint8_t *raw_key)
+{
+    uint32_t i = ring->newest;
+    if (SMT_LIKELY(handle->slot == i && handle->gen == ring->slots[i].gen && handle->gen != 0)) {
+        ring->hits++;
+        return ring->ctxs + i * ring->ctx_stride;
+    }
+    return smt_keyring_get_slow(ring, handle, raw_key);
+}
 
 /* Ends a key: its context, if there still is one, is wiped and released, the handle zeroed. */
 void smt_keyring_drop(struct smt_keyring *ring, struct smt_keyslot *handle);
