@@ -1,5 +1,6 @@
 """Runs of smt_sim, two at a time, and what their reports say. Used by sim-accept and sim-paper."""
 import concurrent.futures
+import csv
 import json
 import math
 import pathlib
@@ -8,6 +9,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "src/sim/data/reference"
 WORKLOADS = ["w1", "w2", "w3", "w4", "w5"]
 # The library, on hosts that can buffer what is in flight to them, as a NIC with a ring of 512
 # buffers can.
@@ -117,3 +119,30 @@ def down_queue(report):
 def text(values):
     return " ".join("  -  " if v is None else "  inf" if math.isinf(v) else f"{v:5.2f}"
                     for v in values)
+
+
+def references(workload, load):
+    """(name, p50, p99 by tenth) of what others measured with this workload at the nearest load: the
+    re-simulated Homa, and the paper's implementation, where messages are echoed."""
+    def nearest(rows, key):
+        best = min((key(r) for r in rows), key=lambda v: abs(v - load), default=None)
+        return [r for r in rows if key(r) == best]
+
+    def rows_of(name):
+        with (REFERENCE / name).open() as f:
+            return [r for r in csv.DictReader(f) if r["workload"].lower() == workload]
+
+    def column(rows, key):
+        return [float(r[key]) for r in rows]
+    out = []
+    again = nearest([r for r in rows_of("resimulated.csv") if r["kind"] == "repro_homa"],
+                    lambda r: float(r["load"]))
+    if again:
+        out.append((f"Homa re-simulated, load {float(again[0]['load']):g}", column(again, "p50"),
+                    column(again, "p99")))
+    real = nearest(rows_of("implementation.csv"), lambda r: float(r["load_label"]) / 95)
+    if real:
+        gbps = float(real[0]["load_label"]) / 10
+        out.append((f"Homa implemented (echo, {gbps:g} Gb/s)", column(real, "p50_weighted"),
+                    column(real, "p99_weighted")))
+    return out
