@@ -75,6 +75,9 @@ struct smt_ctx_config {
      * Tickets are kept in memory, an hour at most, and no longer than the certificates and lists
      * by which the peer was judged hold good. Only with certificates from files. */
     int no_resumption;
+    /* Peers on this host by shared memory (devices udp and af): 0 if their process is the same
+     * user's or root's, 1 any user's, -1 never. SMT_SHM=0 in the environment says never, too. */
+    int shm;
 };
 #define SMT_CTX_CONFIG_INIT {.size = sizeof(struct smt_ctx_config)}
 

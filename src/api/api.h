@@ -48,6 +48,7 @@ struct smt_ctx {
     struct smt_log log;
     uint64_t serial;      /* names the context in the threads' error texts */
     char *device, *tap;   /* copies; tap may be NULL */
+    bool by_memory, any_user;
     pthread_mutex_t lock; /* guards what follows */
     struct smt_creds *creds; /* NULL: plaintext */
     struct smt_list eps;

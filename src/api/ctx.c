@@ -1,8 +1,8 @@
 /* Contexts: which device, which ciphers; everything that is checked before a packet moves.
  *
- * The only file of this layer that reads the environment (SMT_CIPHER_IMPL). Credentials are in
- * creds.c. The device is opened once on a free port and closed again, so that a wrong name or a
- * missing privilege shows here. */
+ * The only file of this layer that reads the environment (SMT_CIPHER_IMPL, SMT_SHM). Credentials
+ * are in creds.c. The device is opened once on a free port and closed again, so that a wrong name
+ * or a missing privilege shows here. */
 #include "api/api.h"
 
 #include <stdio.h>
@@ -76,6 +76,18 @@ static int ciphers_choose(struct smt_ctx *ctx, const struct smt_ctx_config *conf
     return 0;
 }
 
+/* May peers on this host be reached by shared memory? */
+static int memory_choose(struct smt_ctx *ctx, const struct smt_ctx_config *config)
+{
+    if (config->shm < -1 || config->shm > 1)
+        return smt_fail(NULL, SMT_EINVAL, "shm must be -1, 0 or 1");
+    const char *env = secure_getenv("SMT_SHM");
+    bool is_off = config->shm < 0 || (env != NULL && strcmp(env, "0") == 0);
+    ctx->by_memory = smt_ctx_is_native(ctx) && !is_off;
+    ctx->any_user = config->shm > 0;
+    return 0;
+}
+
 static int device_probe(struct smt_ctx *ctx, const struct smt_ctx_config *config)
 {
     const char *usual = smt_ctx_is_native(ctx) ? "udp" : "ip";
@@ -125,6 +137,8 @@ static int ctx_fill(struct smt_ctx *ctx, const struct smt_ctx_config *config, SS
     if (r == 0)
         r = smt_ctx_is_native(ctx) ? smt_ctx_creds_open(ctx, config, ssl_ctx)
                                    : smt_ctx_profile_open(ctx, config);
+    if (r == 0)
+        r = memory_choose(ctx, config);
     if (r == 0)
         r = device_probe(ctx, config);
     return r;

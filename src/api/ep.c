@@ -347,6 +347,8 @@ int smt_ep_open(struct smt_ctx *ctx, const struct smt_ep_config *config, struct 
         .ip_protocol = ctx->profile->ip_protocol,
         .ip_class_shift = ctx->profile->ip_class_shift,
         .no_ecn = !smt_ctx_is_native(ctx),
+        .by_memory = ctx->by_memory,
+        .any_user = ctx->any_user,
         .error_text = text,
         .error_text_len = sizeof(text),
     };

@@ -291,7 +291,7 @@ static int af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 
 const struct smt_dev_ops smt_af_ops = {
     .name = "af",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE | SMT_DEV_CAP_LOCAL,
     .open = af_open,
     .close = af_close,
     .tx_reserve = af_tx_reserve,

@@ -27,6 +27,7 @@ enum smt_dev_caps {
     SMT_DEV_CAP_EXACT = 1 << 4,    /* packets arrive as long as they left: no padding, ever */
     SMT_DEV_CAP_RAW = 1 << 5,      /* takes smt2 by raw IP beside UDP: records in slices */
     SMT_DEV_CAP_SHARE = 1 << 6,    /* several devices may have one port (smt_dev_config.share) */
+    SMT_DEV_CAP_LOCAL = 1 << 7,    /* reaches other endpoints of this host, as UDP sockets do */
 };
 
 /* What a device tells of itself by smt_dev_tell, in any call; cleared by who has read it. Down and
@@ -60,7 +61,8 @@ struct smt_dev_config {
     uint8_t ip_protocol;    /* 0 = 254 */
     uint8_t ip_class_shift; /* IPv6 traffic class = priority << this; 0 = 5, as in IPv4 */
     bool no_ecn;            /* packets are not ECN-capable: the profile does not tell of marks */
-    bool any_user;          /* shared memory with processes of other users too */
+    bool by_memory;         /* peers on this host by shared memory, if the device has LOCAL */
+    bool any_user;          /* then with processes of other users too */
     char *error_text;       /* one clear line on failure */
     size_t error_text_len;
 };
@@ -165,8 +167,8 @@ static inline void smt_dev_tell(struct smt_dev *dev, enum smt_dev_news news)
     smt_dev_news_add(&dev->news, (uint8_t)news);
 }
 
-/* Opens the device that config->spec names, wrapped in `tap` if asked. SMT_ENODEV when unknown (the
- * text lists the names). */
+/* Opens the device that config->spec names, with shared memory around it and in `tap` if asked.
+ * SMT_ENODEV when unknown (the text lists the names). */
 SMT_MUST_CHECK int smt_dev_open(const struct smt_dev_config *config, struct smt_dev **out);
 
 struct smt_dev_report {

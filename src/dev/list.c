@@ -2,7 +2,7 @@
  *
  * Owns the one array of rows. A new device is a file, a line here and a line in meson.build. The
  * loop pair and tap are not rows: nobody opens them by name. */
-#include "dev/dev_impl.h"
+#include "dev/shm.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +40,17 @@ static int fail_unknown(const struct smt_dev_config *config)
                         "no device \"%.60s\" in this build; there is: %s", config->spec, names);
 }
 
+/* Where it cannot be, everything goes as the device itself does it. Of several that share a port,
+ * none has its name: a peer would give all its packets to one. */
+static struct smt_dev *memory_around(const struct smt_dev_config *config, struct smt_dev *dev)
+{
+    struct smt_dev_config c = *config;
+    c.error_text = NULL;
+    struct smt_dev *around;
+    bool may = c.by_memory && c.share <= 1 && (dev->ops->caps & SMT_DEV_CAP_LOCAL) != 0;
+    return may && smt_shm_wrap(&c, dev, &around) == 0 ? around : dev;
+}
+
 int smt_dev_open(const struct smt_dev_config *config, struct smt_dev **out)
 {
     *out = NULL;
@@ -55,6 +66,7 @@ int smt_dev_open(const struct smt_dev_config *config, struct smt_dev **out)
     int r = row->open(&c, &dev);
     if (r < 0)
         return r;
+    dev = memory_around(&c, dev);
     if (c.tap != NULL && c.tap[0] != '\0') {
         struct smt_dev *inner = dev;
         r = smt_dev_tap(c.tap, inner, c.error_text, c.error_text_len, &dev);

@@ -26,7 +26,7 @@
 enum {
     BACKLOG = 64,
     ACCEPTS = 8, /* a look */
-    BELLS = 64,  /* read at once */
+    BELLS = 64,  /* of a peer, the same */
     EVENTS = 16,
     UID_OVERFLOW = 65534, /* how users appear that our user namespace does not know */
     NAME_LEN = 96,
@@ -248,28 +248,28 @@ static bool half_take(struct smt_shm *d, struct smt_shm_peer *p, const struct sm
     return true;
 }
 
-/* Everything that waits in a connection. */
+/* One message of a connection. False: there is no more. */
+static bool peer_read_one(struct smt_shm *d, struct smt_shm_peer *p)
+{
+    struct smt_shm_hello h;
+    int fd;
+    ssize_t n = message_take(p->fd, &h, &fd);
+    bool is_waiting = p->state == SMT_SHM_AWAIT_HELLO || p->state == SMT_SHM_AWAIT_WELCOME;
+    bool is_good = n == 1 && fd < 0;
+    if (n == (ssize_t)sizeof(h) && is_waiting)
+        is_good = half_take(d, p, &h, fd);
+    if (fd >= 0)
+        close(fd);
+    if (!is_good && n >= 0)
+        smt_shm_peer_end(d, p);
+    return is_good;
+}
+
+/* All bells, or they would wake us again. */
 static void peer_read(struct smt_shm *d, struct smt_shm_peer *p)
 {
-    for (unsigned i = 0; i < BELLS; i++) {
-        struct smt_shm_hello h;
-        int fd;
-        ssize_t n = message_take(p->fd, &h, &fd);
-        bool is_waiting = p->state == SMT_SHM_AWAIT_HELLO || p->state == SMT_SHM_AWAIT_WELCOME;
-        bool is_good = n > 0;
-        if (n == (ssize_t)sizeof(h) && is_waiting)
-            is_good = half_take(d, p, &h, fd);
-        else if (n > 0)
-            is_good = n == 1 && fd < 0;
-        if (fd >= 0)
-            close(fd);
-        if (n < 0)
-            return;
-        if (!is_good) {
-            smt_shm_peer_end(d, p);
-            return;
-        }
-    }
+    for (unsigned i = 0; i < BELLS && peer_read_one(d, p); i++)
+        ;
 }
 
 static void accept_all(struct smt_shm *d)

@@ -256,6 +256,9 @@ static int udp_open(const struct smt_dev_config *config, struct smt_dev **out)
     int r = spec_parse(config, d);
     if (r < 0)
         goto err_close;
+    /* The kernel delivers by loopback what is for this host. */
+    if (d->ifname[0] != '\0')
+        d->base.own.caps &= ~(uint32_t)SMT_DEV_CAP_LOCAL;
     r = socket_choose(config, d->ifname, &d->fd, &d->family);
     if (r < 0)
         goto err_close;
@@ -410,7 +413,7 @@ static int udp_report(struct smt_dev_report *out, unsigned n)
 
 const struct smt_dev_ops smt_udp_ops = {
     .name = "udp",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE | SMT_DEV_CAP_LOCAL,
     .open = udp_open,
     .close = udp_close,
     .tx_reserve = smt_udp_tx_reserve,

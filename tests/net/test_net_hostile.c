@@ -83,10 +83,12 @@ static void capture_follow(struct thrower *t)
     }
 }
 
-static struct sockaddr_in address_of(uint16_t port)
+/* Of the end with this port. */
+static struct sockaddr_in address_of(const struct thrower *t, uint16_t port)
 {
-    return (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
+    assert_int_equal(inet_pton(AF_INET, net_host(port == t->ports[1]), &sa.sin_addr), 1);
+    return sa;
 }
 
 /* IPv4 and UDP headers of our own; the kernel fills in the IP checksum and id. */
@@ -97,13 +99,14 @@ static void send_forged(struct thrower *t, uint16_t sport, uint16_t dport, const
     smt_put_be16(frame + 2, (uint16_t)(IPV4_LEN + UDP_LEN + len));
     frame[8] = 64;
     frame[9] = IPPROTO_UDP;
-    smt_put_be32(frame + 12, INADDR_LOOPBACK);
-    smt_put_be32(frame + 16, INADDR_LOOPBACK);
+    struct sockaddr_in from = address_of(t, sport), to = address_of(t, dport);
+    memcpy(frame + 12, &from.sin_addr, sizeof(from.sin_addr));
+    memcpy(frame + 16, &to.sin_addr, sizeof(to.sin_addr));
     smt_put_be16(frame + 20, sport);
     smt_put_be16(frame + 22, dport);
     smt_put_be16(frame + 24, (uint16_t)(UDP_LEN + len));
     memcpy(frame + IPV4_LEN + UDP_LEN, p, len);
-    struct sockaddr_in to = address_of(0);
+    to.sin_port = 0;
     t->n_forged += sendto(t->raw_fd, frame, IPV4_LEN + UDP_LEN + len, MSG_DONTWAIT,
                           (struct sockaddr *)&to, sizeof(to)) > 0;
 }
@@ -115,7 +118,7 @@ static void throw_at(struct thrower *t, uint16_t sport, uint16_t dport, const ui
         send_forged(t, sport, dport, p, len);
         return;
     }
-    struct sockaddr_in to = address_of(dport);
+    struct sockaddr_in to = address_of(t, dport);
     (void)sendto(t->fd, p, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof(to));
 }
 

@@ -80,8 +80,10 @@ static bool get(struct pair *p)
         return false;
     assert_true(p->received < p->sent);
     assert_int_equal(seen.len, p->lens[p->received % MAX_WAITING]);
+    unsigned n_wrong = 0;
     for (uint32_t i = 0; i < seen.len; i++)
-        assert_int_equal(seen.data[i], byte_at(p->received, i));
+        n_wrong += seen.data[i] != byte_at(p->received, i);
+    assert_int_equal(n_wrong, 0);
     smt_shm_in_next(&p->in, seen.len);
     p->received++;
     return true;
@@ -98,7 +100,7 @@ static uint32_t len_any(struct pair *p)
 static void test_model(void **state)
 {
     struct pair *p = *state;
-    for (unsigned round = 0; round < 300; round++) {
+    for (unsigned round = 0; round < 60; round++) {
         uint64_t n = 1 + smt_prng_below(&p->prng, round % 3 == 0 ? 400 : 20);
         for (uint64_t i = 0; i < n; i++) {
             if (smt_prng_below(&p->prng, 5) == 0)
@@ -115,14 +117,14 @@ static void test_model(void **state)
             smt_shm_in_tell(&p->in);
     }
     assert_false(p->out.is_bad);
-    assert_true(p->out.sent > 40ull * SMT_SHM_RING);
+    assert_true(p->out.sent > 5ull * SMT_SHM_RING);
 }
 
 /* Of what is sent in a burst 1.2 MB find room, wherever the ring stands. */
 static void test_burst_fits(void **state)
 {
     struct pair *p = *state;
-    for (unsigned round = 0; round < 200; round++) {
+    for (unsigned round = 0; round < 30; round++) {
         uint32_t total = 0;
         while (total < 1200u << 10) {
             assert_true(put(p, 1000, true));
