@@ -492,6 +492,75 @@ static void s14_a_nic_that_does_not_seal(void **state)
 
 /* ---- the successor's ---- */
 
+/* A server whose cipher or keys fail at any one moment: the caller may hear an error, nobody hears
+ * plaintext. */
+static void ng_a_server_that_cannot_seal(void **state)
+{
+    (void)state;
+    uint8_t *bytes = marked_bytes(3000);
+    for (long n = 0; n < 45; n++) {
+        struct pair p = pair_new(sim_seed(261), &clean_link, CHECKING_AES128_GCM);
+        struct look l = {0};
+        uint64_t seen[32] = {0};
+        pair_start(&p);
+        struct smt_conn *conn = pair_connect(&p, NULL);
+        p.a->on_event = p.b->on_event = take_all;
+        p.a->arg = p.b->arg = seen;
+        p.net->hook = look_at;
+        p.net->hook_arg = &l;
+        (void)checking_aead_fail_after(n);
+        for (unsigned i = 0; i < 10; i++)
+            post(p.net, p.a, conn, bytes, 3000);
+        simnet_sleep(p.net, 10 * SMT_SEC);
+        SIM_CHECK(p.net, checking_aead_fail_after(-1) == -1, "not tried");
+        /* A reply that failed is told of at both ends. */
+        SIM_CHECK(p.net, seen[SMT_EE_RESPONSE] + seen[SMT_EE_FAILED] >= 10, "calls without an end");
+        SIM_CHECK(p.net, l.n_clear == 0, "%llu packets in clear", (unsigned long long)l.n_clear);
+        pair_free(&p);
+    }
+    free(bytes);
+}
+
+/* NIC and CPU seal records of one session, and of one message, under one rule of numbers: what the
+ * one has used the other does not, whoever loses contexts and packets. With no context to be had
+ * the CPU seals all of it. */
+static void ng_one_rule_of_nonces(void **state)
+{
+    (void)state;
+    static const struct sim_link losing = {.delay = 10 * SMT_USEC, .drop = 200};
+    for (unsigned full = 0; full < 2; full++) {
+        struct pair p = pair_new(sim_seed(262), &losing, CHECKING_AES128_GCM);
+        struct sim_nic nics[2] = {0};
+        struct look l = {0};
+        struct sim_host *hosts[2] = {p.a, p.b};
+        for (unsigned i = 0; i < 2; i++) {
+            hosts[i]->config.bursts = true;
+            sim_nic_init(&nics[i], hosts[i]);
+            nics[i].lose = 300;
+            if (full)
+                nics[i].max_ctxs = 0;
+        }
+        pair_start(&p);
+        struct smt_conn *back;
+        struct smt_conn *conn = pair_connect(&p, &back);
+        p.net->hook = look_at;
+        p.net->hook_arg = &l;
+        struct sim_load_config config = calls;
+        config.max_len = config.max_resp = 1 << 17;
+        sim_app_load_on(p.app, p.a, conn, &config);
+        sim_app_load_on(p.app, p.b, back, &config);
+        sim_app_finish(p.app, p.net->now + 60 * SMT_SEC);
+        uint64_t by_nic = nics[0].n_sealed + nics[1].n_sealed, all = checking_aead_stats().seals;
+        SIM_CHECK(p.net, sim_app_stats(p.app)->failed == 0, "failures");
+        SIM_CHECK(p.net, full ? by_nic == 0 : by_nic > 100 && by_nic < all - 100,
+                  "%llu of %llu by the NICs", (unsigned long long)by_nic, (unsigned long long)all);
+        SIM_CHECK(p.net, checking_aead_stats().violations == 0, "a number sealed twice");
+        pair_free(&p);
+        for (unsigned i = 0; i < 2; i++)
+            sim_nic_fini(&nics[i]);
+    }
+}
+
 /* Nonces differ between messages of one session: the checking cipher sees every one of thousands.
  */
 static void ng_nonces_across_messages(void **state)
@@ -636,6 +705,8 @@ int main(void)
         cmocka_unit_test(s12_pieces_are_counted),
         cmocka_unit_test(s13_no_byte_leaks),
         cmocka_unit_test(s14_a_nic_that_does_not_seal),
+        cmocka_unit_test(ng_a_server_that_cannot_seal),
+        cmocka_unit_test(ng_one_rule_of_nonces),
         cmocka_unit_test(ng_nonces_across_messages),
         cmocka_unit_test(ng_another_peer_appears),
         cmocka_unit_test(ng_a_second_install),
