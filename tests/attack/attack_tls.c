@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "api/api.h"
+#include "checking_aead.h"
 #include "hs/hs_impl.h"
 #include "hs_pair.h"
 #include "hs_sides.h"
@@ -385,6 +386,44 @@ static void ticket_replay(void **state)
     rig_close(&rig);
 }
 
+static bool some_lost(struct rig *rig, struct rig_packet *p)
+{
+    (void)p;
+    return smt_prng_below(&rig->rng, 12) != 0;
+}
+
+/* Sessions that stand on tickets, on a handshake beside and on the next epoch, at once, with loss:
+ * no number is sealed twice under one key. The cipher watches. */
+static void no_number_twice_over_resumptions(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct smt_session *s[6];
+    unsigned n_resumed = 0;
+    checking_aead_reset();
+    rig_open(&rig, false, 5 * SMT_SEC);
+    for (unsigned i = 0; i < RIG_ENDS; i++) {
+        struct smt_ctx *ctx = rig.ends[i].ctx;
+        ctx->aeads[SMT_AEAD_AES128_GCM] = checking_aead(CHECKING_AES128_GCM);
+        ctx->aeads[SMT_AEAD_AES256_GCM] = checking_aead(CHECKING_AES256_GCM);
+    }
+    rig.hook = some_lost;
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(s); i++) {
+        assert_true(rig_connect(&rig, 0, 1, 10 * SMT_SEC, &s[i]));
+        n_resumed += is_resumed(s[i]);
+        rig_call(&rig, 0, s[i], 20000);
+        assert_int_equal(smt_session_rekey(s[i], i % 2 == 0 ? SMT_REKEY_HANDSHAKE : 0), 0);
+        for (unsigned k = 0; k <= i; k++)
+            rig_call(&rig, 0, s[k], 20000);
+    }
+    assert_true(n_resumed >= 3);
+    struct checking_aead_stats stats = checking_aead_stats();
+    assert_true(stats.nonces > 500);
+    assert_int_equal(stats.violations, 0);
+    assert_int_equal(rig.ends[0].n_failed, 0);
+    rig_close(&rig);
+}
+
 /* Somebody spoils every TLS byte that comes after the handshake: the ticket is lost, the session is
  * not. */
 static bool ticket_spoil(struct rig *rig, struct rig_packet *p)
@@ -484,6 +523,7 @@ int main(void)
         cmocka_unit_test(replayed_handshake),
         cmocka_unit_test(ticket_replay),
         cmocka_unit_test(a_spoilt_ticket),
+        cmocka_unit_test(no_number_twice_over_resumptions),
         cmocka_unit_test(s13_logs_hold_no_bytes),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);

@@ -1,7 +1,8 @@
 /* What a handshake costs either side, in microseconds of CPU, without packets between, and what a
- * core could do of it alone. To run by hand: bench_hs [handshakes]. Groups are compared through an
- * SSL_CTX of its own, for credentials from files have one order. A resumed handshake stands on the
- * ticket of the one before; making and taking that is in the cost of the rows that have tickets.
+ * core could do of it alone. To run by hand: bench_hs [handshakes [part of a row's name]]. Groups
+ * are compared through an SSL_CTX of its own, for credentials from files have one order. A resumed
+ * handshake stands on the ticket of the one before; making and taking that is in the cost of the
+ * rows that have tickets.
  *
  * Round trips are those of docs/wire.md 6.1: one for the cookie, one for TLS; the ticket comes with
  * the responder's first records. */
@@ -144,7 +145,8 @@ int main(int argc, char **argv)
     };
     hs_sides_setup(NULL);
     for (size_t k = 0; k < SMT_ARRAY_LEN(rows); k++)
-        measure(rows[k].name, &rows[k].i, &rows[k].r, rows[k].full, n);
+        if (argc < 3 || strstr(rows[k].name, argv[2]) != NULL)
+            measure(rows[k].name, &rows[k].i, &rows[k].r, rows[k].full, n);
     hs_sides_teardown(NULL);
     return 0;
 }
