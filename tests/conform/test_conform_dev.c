@@ -26,6 +26,7 @@
 #include "base/prng.h"
 #include "conform/conform.h"
 #include "dev/dev_impl.h"
+#include "dev/steer.h"
 
 enum { N_STREAMS = 64, MAX_PENDING = 8192, MAX_BURST = 1000, PATIENCE_MS = 5000 };
 
@@ -57,7 +58,9 @@ static uint64_t now_ms(void)
 static uint8_t pattern(unsigned stream, uint32_t n, uint32_t i)
 {
     uint32_t k = stream * 17 + n * 131 + i * 7 + (i >> 8);
-    return i == 0 ? (uint8_t)stream : (uint8_t)(i % 2 == 0 ? k + (n >> 8) * 29 : k);
+    /* By the byte that names the endpoint, packets of one stream are one endpoint's. */
+    bool is_name = i == 0 || i == SMT_STEER_AT;
+    return is_name ? (uint8_t)stream : (uint8_t)(i % 2 == 0 ? k + (n >> 8) * 29 : k);
 }
 
 /* Streams are numbered by receiver and priority. */
