@@ -7,7 +7,6 @@
 #include "dev/mlx5.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -20,7 +19,7 @@
 #include "dev/mlx5_report.h"
 #include "dev/ud_env.h"
 
-enum { ACK_EVENTS_AT = 64, LEAST_MTU = 1280 };
+enum { LEAST_MTU = 1280 };
 
 enum source {
     SOURCE_CHANNEL,
@@ -59,9 +58,6 @@ static int fail_system(const struct smt_dev_config *config, const char *what)
 
 static int sleep_init(struct smt_mlx5 *d, const struct smt_dev_config *config)
 {
-    d->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (d->epoll_fd < 0)
-        return fail_system(config, "epoll descriptor of an mlx5 device");
     const int fds[N_SOURCES] = {
         [SOURCE_CHANNEL] = d->channel->fd,
         [SOURCE_EVENTS] = d->port.ctx->async_fd,
@@ -69,16 +65,8 @@ static int sleep_init(struct smt_mlx5 *d, const struct smt_dev_config *config)
         [SOURCE_REPORTS] = d->hold.fds[0],
         [SOURCE_REPORTS + 1] = d->hold.fds[1],
     };
-    for (unsigned i = 0; i < N_SOURCES; i++) {
-        struct epoll_event ev = {.events = EPOLLIN, .data.u32 = i};
-        int flags = fds[i] < 0 ? -1 : fcntl(fds[i], F_GETFL);
-        if (fds[i] < 0 && i >= SOURCE_REPORTS)
-            continue;
-        if (flags < 0 || fcntl(fds[i], F_SETFL, flags | O_NONBLOCK) < 0 ||
-            epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fds[i], &ev) < 0)
-            return fail_system(config, "descriptors of an mlx5 device");
-    }
-    return 0;
+    d->epoll_fd = smt_verbs_epoll_open(fds, N_SOURCES);
+    return d->epoll_fd < 0 ? fail_system(config, "descriptors of an mlx5 device") : 0;
 }
 
 /* In this order: nothing refers any more to what goes. */
@@ -91,8 +79,7 @@ static void mlx5_close(struct smt_dev *dev)
         close(d->epoll_fd);
     smt_mlx5_seal_close(d);
     smt_mlx5_rx_stop(d);
-    if (d->n_tx_events > 0)
-        ibv_ack_cq_events(d->tx.cq, d->n_tx_events);
+    smt_verbs_watch_end(&d->watches[SMT_MLX5_WATCH_TX]);
     smt_mlx5_tx_fini(d);
     smt_mlx5_rx_fini(d);
     smt_mlx5_peers_free(d->peers);
@@ -207,8 +194,9 @@ static void port_changed(struct smt_mlx5 *d, bool is_up)
     smt_dev_tell(&d->base, is_up ? SMT_DEV_NEWS_PORT_UP : SMT_DEV_NEWS_PORT_DOWN);
 }
 
-static void event_take(struct smt_mlx5 *d, const struct ibv_async_event *ev)
+static bool event_take(void *arg, const struct ibv_async_event *ev)
 {
+    struct smt_mlx5 *d = arg;
     switch (ev->event_type) {
     case IBV_EVENT_DEVICE_FATAL:
         smt_mlx5_lose(d, "the mlx5 device has failed or was removed");
@@ -233,43 +221,13 @@ static void event_take(struct smt_mlx5 *d, const struct ibv_async_event *ev)
     default:
         break;
     }
+    return !d->is_lost;
 }
 
-static void events_take(struct smt_mlx5 *d)
+static void events_look(struct smt_mlx5 *d)
 {
-    struct ibv_async_event ev;
-    while (!d->is_lost && ibv_get_async_event(d->port.ctx, &ev) == 0) {
-        event_take(d, &ev);
-        ibv_ack_async_event(&ev);
-    }
-}
-
-static void event_count(struct ibv_cq *cq, unsigned *n)
-{
-    if (++*n >= ACK_EVENTS_AT) {
-        ibv_ack_cq_events(cq, *n);
-        *n = 0;
-    }
-}
-
-static void channel_take(struct smt_mlx5 *d)
-{
-    struct ibv_cq *cq;
-    void *context;
-    while (ibv_get_cq_event(d->channel, &cq, &context) == 0) {
-        if (cq == d->rx.cq) {
-            d->is_rx_armed = false;
-            event_count(cq, &d->n_rx_events);
-        } else if (cq == d->tx.cq) {
-            d->is_tx_armed = false;
-            event_count(cq, &d->n_tx_events);
-        } else {
-            d->is_nic_armed = false;
-            event_count(cq, &d->n_nic_events);
-        }
-        if (!d->is_rx_armed && !d->is_tx_armed && !d->is_nic_armed)
-            break; /* one event for each time of arming */
-    }
+    if (!smt_verbs_events_take(d->port.ctx, event_take, d))
+        smt_mlx5_lose(d, "the mlx5 device does not tell its events any more");
 }
 
 void smt_mlx5_look(struct smt_mlx5 *d)
@@ -279,9 +237,9 @@ void smt_mlx5_look(struct smt_mlx5 *d)
     int n = epoll_wait(d->epoll_fd, ready, N_SOURCES, 0);
     for (int i = 0; i < n; i++) {
         if (ready[i].data.u32 == SOURCE_CHANNEL)
-            channel_take(d);
+            smt_verbs_channel_take(d->channel, d->watches, SMT_ARRAY_LEN(d->watches));
         else if (ready[i].data.u32 == SOURCE_EVENTS)
-            events_take(d);
+            events_look(d);
         else if (ready[i].data.u32 >= SOURCE_REPORTS)
             d->hold.has_reports = true;
         else if (smt_mlx5_peers_changed(d->peers))
@@ -299,16 +257,12 @@ void smt_mlx5_look(struct smt_mlx5 *d)
         (void)smt_mlx5_tx_flush(&d->base);
 }
 
-static bool cq_arm(struct smt_mlx5 *d, struct ibv_cq *cq, bool *is_armed)
+static bool cq_arm(struct smt_mlx5 *d, enum smt_mlx5_watch watch, struct ibv_cq *cq)
 {
-    if (*is_armed)
+    if (smt_verbs_arm(&d->watches[watch], cq))
         return true;
-    if (ibv_req_notify_cq(cq, 0) != 0) {
-        smt_mlx5_lose(d, "the mlx5 device raises no completion events any more");
-        return false;
-    }
-    *is_armed = true;
-    return true;
+    smt_mlx5_lose(d, "the mlx5 device raises no completion events any more");
+    return false;
 }
 
 /* Is there something to do at once? */
@@ -326,13 +280,13 @@ static int mlx5_arm(struct smt_dev *dev)
     if (d->is_lost || is_busy(d))
         return SMT_EBUSY;
     smt_mlx5_look(d);
-    if (!cq_arm(d, d->rx.cq, &d->is_rx_armed))
+    if (!cq_arm(d, SMT_MLX5_WATCH_RX, d->rx.cq))
         return SMT_EBUSY;
     /* Completions of sends matter while something waits for room; those of the sealing queue also
      * because an error there must be seen before the next record. */
-    if (d->tx.n_batch > 0 && !cq_arm(d, d->tx.cq, &d->is_tx_armed))
+    if (d->tx.n_batch > 0 && !cq_arm(d, SMT_MLX5_WATCH_TX, d->tx.cq))
         return SMT_EBUSY;
-    if (d->seal != NULL && !cq_arm(d, smt_mlx5_seal_cq(d), &d->is_nic_armed))
+    if (d->seal != NULL && !cq_arm(d, SMT_MLX5_WATCH_SEAL, smt_mlx5_seal_cq(d)))
         return SMT_EBUSY;
     return is_busy(d) ? SMT_EBUSY : 0;
 }

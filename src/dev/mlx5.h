@@ -13,6 +13,7 @@
 #include "dev/mlx5_peers.h"
 #include "dev/mlx5_port.h"
 #include "dev/mlx5_sq.h"
+#include "dev/verbs_sleep.h"
 
 enum {
     SMT_MLX5_RX_LOT = 32,   /* receive buffers go back by so many */
@@ -68,6 +69,14 @@ struct smt_mlx5_rx {
     uint32_t n, cur; /* completions taken, the next to hand out */
 };
 
+/* Completion queues that may wake who sleeps. */
+enum smt_mlx5_watch {
+    SMT_MLX5_WATCH_RX,
+    SMT_MLX5_WATCH_TX,
+    SMT_MLX5_WATCH_SEAL,
+    SMT_MLX5_N_WATCHES,
+};
+
 struct smt_mlx5_seal; /* of mlx5_seal.c */
 
 struct smt_mlx5 {
@@ -88,8 +97,7 @@ struct smt_mlx5 {
     int epoll_fd;
     uint32_t countdown;
     uint64_t now, looked_at;
-    bool is_rx_armed, is_tx_armed, is_nic_armed;
-    unsigned n_rx_events, n_tx_events, n_nic_events;
+    struct smt_verbs_watch watches[SMT_MLX5_N_WATCHES];
     uint64_t recovered_at_good;
     uint32_t n_recoveries;
     bool is_lost;

@@ -243,8 +243,7 @@ void smt_mlx5_rx_fini(struct smt_mlx5 *d)
 {
     struct smt_mlx5_rx *rx = &d->rx;
     if (rx->cq != NULL) {
-        if (d->n_rx_events > 0)
-            ibv_ack_cq_events(rx->cq, d->n_rx_events);
+        smt_verbs_watch_end(&d->watches[SMT_MLX5_WATCH_RX]);
         (void)ibv_destroy_cq(rx->cq);
     }
     if (rx->mr != NULL)

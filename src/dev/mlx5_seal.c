@@ -428,8 +428,7 @@ void smt_mlx5_seal_close(struct smt_mlx5 *d)
     }
     smt_mlx5_object_destroy(s->td_object);
     if (s->cq != NULL) {
-        if (d->n_nic_events > 0)
-            ibv_ack_cq_events(s->cq, d->n_nic_events);
+        smt_verbs_watch_end(&d->watches[SMT_MLX5_WATCH_SEAL]);
         (void)ibv_destroy_cq(s->cq);
     }
     if (s->mr != NULL)

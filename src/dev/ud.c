@@ -13,7 +13,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -25,7 +24,7 @@
 #include "dev/ud_env.h"
 #include "dev/ud_node.h"
 
-enum { ACK_EVENTS_AT = 64, RELEASE_MS = 20, MARK_MS = 100 };
+enum { RELEASE_MS = 20, MARK_MS = 100 };
 
 enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_RESOLVE, SOURCE_NODE, N_SOURCES };
 
@@ -44,17 +43,8 @@ static int fail_system(const struct smt_dev_config *config, const char *what)
                         strerror(errno));
 }
 
-static int nonblocking_set(int fd)
-{
-    int flags = fcntl(fd, F_GETFL);
-    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-}
-
 static int sleep_init(struct smt_ud *d, const struct smt_dev_config *config)
 {
-    d->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (d->epoll_fd < 0)
-        return fail_system(config, "epoll descriptor of a ud device");
     const struct ibv_context *ctx = d->port.ctx;
     snprintf(d->node, sizeof(d->node), "/dev/infiniband/%s", ctx->device->dev_name);
     d->node_watch = smt_ud_node_watch(d->node, ctx->cmd_fd);
@@ -64,14 +54,8 @@ static int sleep_init(struct smt_ud *d, const struct smt_dev_config *config)
         [SOURCE_RESOLVE] = smt_ud_peers_fd(d->peers),
         [SOURCE_NODE] = d->node_watch,
     };
-    for (unsigned i = 0; i < N_SOURCES; i++) {
-        struct epoll_event ev = {.events = EPOLLIN, .data.u32 = i};
-        if (i == SOURCE_NODE && fds[i] < 0)
-            continue;
-        if (nonblocking_set(fds[i]) < 0 || epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fds[i], &ev) < 0)
-            return fail_system(config, "descriptors of a ud device");
-    }
-    return 0;
+    d->epoll_fd = smt_verbs_epoll_open(fds, N_SOURCES);
+    return d->epoll_fd < 0 ? fail_system(config, "descriptors of a ud device") : 0;
 }
 
 static int peers_init(struct smt_ud *d, const struct smt_dev_config *config)
@@ -169,8 +153,9 @@ static void qp_failed(struct smt_ud *d, const struct ibv_qp *qp)
     }
 }
 
-static void event_take(struct smt_ud *d, const struct ibv_async_event *ev)
+static bool event_take(void *arg, const struct ibv_async_event *ev)
 {
+    struct smt_ud *d = arg;
     switch (ev->event_type) {
     case IBV_EVENT_DEVICE_FATAL:
         smt_ud_lose(d, "the RDMA device has failed or was removed");
@@ -202,42 +187,13 @@ static void event_take(struct smt_ud *d, const struct ibv_async_event *ev)
     default:
         break;
     }
+    return !d->is_lost;
 }
 
-static void events_take(struct smt_ud *d)
+static void events_look(struct smt_ud *d)
 {
-    struct ibv_async_event ev;
-    while (!d->is_lost && ibv_get_async_event(d->port.ctx, &ev) == 0) {
-        event_take(d, &ev);
-        ibv_ack_async_event(&ev);
-    }
-    if (!d->is_lost && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+    if (!smt_verbs_events_take(d->port.ctx, event_take, d))
         smt_ud_lose(d, "the RDMA device does not tell its events any more");
-}
-
-static void event_count(struct ibv_cq *cq, unsigned *n)
-{
-    if (++*n >= ACK_EVENTS_AT) {
-        ibv_ack_cq_events(cq, *n);
-        *n = 0;
-    }
-}
-
-static void channel_take(struct smt_ud *d)
-{
-    struct ibv_cq *cq;
-    void *context;
-    while (ibv_get_cq_event(d->channel, &cq, &context) == 0) {
-        if (cq == d->rx.cq) {
-            d->is_rx_armed = false;
-            event_count(cq, &d->n_rx_events);
-        } else {
-            d->is_tx_armed = false;
-            event_count(cq, &d->n_tx_events);
-        }
-        if (!d->is_rx_armed && !d->is_tx_armed)
-            break; /* one event for each time of arming */
-    }
 }
 
 /* Has everything completed that was posted before the mark? A queue pair that has nothing to send
@@ -288,10 +244,10 @@ void smt_ud_look(struct smt_ud *d)
     for (int i = 0; i < n; i++) {
         switch (ready[i].data.u32) {
         case SOURCE_CHANNEL:
-            channel_take(d);
+            smt_verbs_channel_take(d->channel, d->watches, SMT_ARRAY_LEN(d->watches));
             break;
         case SOURCE_EVENTS:
-            events_take(d);
+            events_look(d);
             break;
         case SOURCE_NODE:
             if (smt_ud_node_is_gone(d->node_watch, d->node, d->port.ctx->cmd_fd))
@@ -328,16 +284,12 @@ static int ud_fd(struct smt_dev *dev)
     return smt_ud_of(dev)->epoll_fd;
 }
 
-static bool cq_arm(struct smt_ud *d, struct ibv_cq *cq, bool *is_armed)
+static bool cq_arm(struct smt_ud *d, enum smt_ud_watch watch, struct ibv_cq *cq)
 {
-    if (*is_armed)
+    if (smt_verbs_arm(&d->watches[watch], cq))
         return true;
-    if (ibv_req_notify_cq(cq, 0) != 0) {
-        smt_ud_lose(d, "the RDMA device raises no completion events any more");
-        return false;
-    }
-    *is_armed = true;
-    return true;
+    smt_ud_lose(d, "the RDMA device raises no completion events any more");
+    return false;
 }
 
 /* Is there something to do at once? */
@@ -360,10 +312,10 @@ static int ud_arm(struct smt_dev *dev)
     if (d->is_lost || is_busy(d))
         return SMT_EBUSY;
     smt_ud_look(d);
-    if (!cq_arm(d, d->rx.cq, &d->is_rx_armed))
+    if (!cq_arm(d, SMT_UD_WATCH_RX, d->rx.cq))
         return SMT_EBUSY;
     /* Completions of sends matter only while packets wait for room. */
-    if (d->tx.n_batch > 0 && !cq_arm(d, d->tx.cq, &d->is_tx_armed))
+    if (d->tx.n_batch > 0 && !cq_arm(d, SMT_UD_WATCH_TX, d->tx.cq))
         return SMT_EBUSY;
     return is_busy(d) ? SMT_EBUSY : 0;
 }

@@ -10,6 +10,7 @@
 #include "dev/dev_impl.h"
 #include "dev/ud_peers.h"
 #include "dev/ud_port.h"
+#include "dev/verbs_sleep.h"
 
 enum {
     SMT_UD_GRH_LEN = 40,      /* before every received payload */
@@ -98,6 +99,9 @@ struct smt_ud_rx {
     struct smt_addr from[SMT_DEV_RX_BATCH];
 };
 
+/* Completion queues that may wake who sleeps. */
+enum smt_ud_watch { SMT_UD_WATCH_RX, SMT_UD_WATCH_TX, SMT_UD_N_WATCHES };
+
 struct smt_ud {
     struct smt_dev base;
     struct smt_ud_port port;
@@ -124,8 +128,7 @@ struct smt_ud {
     uint32_t countdown; /* calls of rx until the next look at sockets and events */
     uint64_t now;       /* coarse, of the last look at the clock */
     uint64_t looked_at, released_at;
-    bool is_rx_armed, is_tx_armed;
-    unsigned n_rx_events, n_tx_events; /* of the channel, not yet acknowledged */
+    struct smt_verbs_watch watches[SMT_UD_N_WATCHES];
     bool is_lost;
     const char *why_lost;
     char why[512]; /* the last answer of `why` about a peer */

@@ -178,13 +178,11 @@ void smt_ud_qps_destroy(struct smt_ud *d)
     }
 }
 
-static void cq_destroy(struct ibv_cq **cq, unsigned *n_events)
+static void cq_destroy(struct ibv_cq **cq, struct smt_verbs_watch *watch)
 {
     if (*cq == NULL)
         return;
-    if (*n_events > 0)
-        ibv_ack_cq_events(*cq, *n_events);
-    *n_events = 0;
+    smt_verbs_watch_end(watch);
     (void)ibv_destroy_cq(*cq);
     *cq = NULL;
 }
@@ -192,8 +190,8 @@ static void cq_destroy(struct ibv_cq **cq, unsigned *n_events)
 void smt_ud_objects_fini(struct smt_ud *d)
 {
     smt_ud_qps_destroy(d);
-    cq_destroy(&d->rx.cq, &d->n_rx_events);
-    cq_destroy(&d->tx.cq, &d->n_tx_events);
+    cq_destroy(&d->rx.cq, &d->watches[SMT_UD_WATCH_RX]);
+    cq_destroy(&d->tx.cq, &d->watches[SMT_UD_WATCH_TX]);
     if (d->channel != NULL)
         (void)ibv_destroy_comp_channel(d->channel);
     smt_ud_memory_fini(d);
