@@ -1,12 +1,14 @@
-/* The device `af`: Ethernet frames by a packet socket, on the wire the same as `udp`.
+/* Devices that exchange Ethernet frames by a packet socket: `af`, on the wire the same as `udp`,
+ * and `ip` with the word `ring` (ip_ring.c).
  *
- * A device around a `udp` device: that one holds the port, and carries what the ring cannot (other
- * links, this machine, hops that nobody has resolved). Owns opening, sleeping and the report; the
- * other parts are in af_*.c. Where there can be no ring, `af` is `udp` with one more call, and says
- * why. Peers cannot tell the two apart. */
+ * A device around a holder, `udp` or `ip`: that one holds the port, and carries what the ring
+ * cannot (other links, this machine, hops that nobody has resolved). Owns opening, sleeping and the
+ * report; the other parts are in af_*.c. Where there can be no ring, this is the holder with one
+ * more call, and says why. Peers cannot tell the two apart. */
 #include "dev/af.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,7 +17,6 @@
 #include <smt/error.h>
 
 #include "base/mem.h"
-#include "dev/udp.h"
 
 enum { RX_CAPACITY_SLOT = 4 << 10 }; /* what slots hold, some full, some with a packet each */
 
@@ -46,32 +47,38 @@ static void af_close(struct smt_dev *dev)
         close(d->nl);
     if (d->slots != NULL)
         smt_mem_unmap(d->slots, d->slots_len);
-    if (d->udp != NULL)
-        d->udp->ops->close(d->udp);
+    if (d->holder != NULL)
+        d->holder->ops->close(d->holder);
     smt_mem_free(d);
 }
 
-/* The UDP socket inside, and the address it is bound to. */
-static int holder_open(struct smt_af *d, const struct smt_dev_config *config)
+int smt_af_unusable(struct smt_af *d, const char *fmt, ...)
 {
-    struct smt_dev_config inner = *config;
-    inner.spec = smt_udp_ops.name;
-    inner.tap = NULL;
-    int r = smt_udp_ops.open(&inner, &d->udp);
+    char why[160];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(why, sizeof(why), fmt, ap);
+    va_end(ap);
+    snprintf(d->text, sizeof(d->text), "%s: %s; packets go by %s", d->carriage->name, why,
+             d->carriage->sockets);
+    return SMT_EUNSUPPORTED;
+}
+
+int smt_af_bound_set(struct smt_af *d, const struct smt_dev_config *config)
+{
+    d->family = AF_UNSPEC;
+    if (config->bind_host == NULL)
+        return 0;
+    struct smt_addr bound;
+    int r = smt_dev_resolve(config->bind_host, d->port, &bound, 1);
     if (r < 0)
         return r;
-    d->port = d->udp->ops->port(d->udp);
-    d->share = config->share;
-    struct smt_addr bound;
-    if (config->bind_host != NULL) {
-        r = smt_dev_resolve(config->bind_host, d->port, &bound, 1);
-        if (r < 0)
-            return r;
-        static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff}, any6[16];
-        d->has_bound_ip =
-            memcmp(bound.ip, any4, sizeof(any4)) != 0 && memcmp(bound.ip, any6, sizeof(any6)) != 0;
-        memcpy(d->bound_ip, bound.ip, sizeof(d->bound_ip));
-    }
+    static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff}, any6[16];
+    bool is_any6 = memcmp(bound.ip, any6, sizeof(any6)) == 0;
+    d->has_bound_ip = memcmp(bound.ip, any4, sizeof(any4)) != 0 && !is_any6;
+    memcpy(d->bound_ip, bound.ip, sizeof(d->bound_ip));
+    if (!is_any6)
+        d->family = smt_addr_is_ipv4(&bound) ? AF_INET : AF_INET6;
     return 0;
 }
 
@@ -79,10 +86,8 @@ static int holder_open(struct smt_af *d, const struct smt_dev_config *config)
 static int ring_begin(struct smt_af *d, const char *ifname)
 {
     d->nl = smt_route_open();
-    if (d->nl < 0) {
-        snprintf(d->text, sizeof(d->text), "af: no netlink socket; packets go by UDP sockets");
-        return SMT_EUNSUPPORTED;
-    }
+    if (d->nl < 0)
+        return smt_af_unusable(d, "no netlink socket");
     int r = smt_af_link_choose(d, ifname);
     if (r < 0)
         return r;
@@ -95,7 +100,8 @@ static int ring_begin(struct smt_af *d, const char *ifname)
     r = smt_af_ring_open(d);
     if (r < 0)
         return r;
-    snprintf(d->text, sizeof(d->text), "af: ring on %.15s", d->link.name);
+    snprintf(d->text, sizeof(d->text), "%s: ring on %.15s", d->carriage->name,
+             d->link.name);
     d->has_ring = true;
     return 0;
 }
@@ -106,24 +112,26 @@ static int watch_begin(struct smt_af *d)
     d->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (d->epoll_fd < 0)
         return -1;
-    return epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, d->udp->ops->fd(d->udp), &ev);
+    return epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, d->holder->ops->fd(d->holder), &ev);
 }
 
-static int af_open(const struct smt_dev_config *config, struct smt_dev **out)
+int smt_af_open_as(const struct smt_af_carriage *carriage, const char *ifname,
+                   const struct smt_dev_config *config, struct smt_dev **out)
 {
-    char ifname[16];
-    int r = spec_parse(config, ifname, sizeof(ifname));
-    if (r < 0)
-        return r;
     struct smt_af *d = smt_mem_alloc(sizeof(*d));
     if (d == NULL)
         return smt_dev_fail(config->error_text, config->error_text_len, SMT_ENOMEM,
                             "no memory for an AF_PACKET device");
     smt_dev_init(&d->base, &smt_af_ops);
+    d->base.own.name = carriage->name;
+    d->base.own.caps = carriage->caps;
+    d->carriage = carriage;
+    d->share = config->share;
     d->fd = d->nl = d->epoll_fd = -1;
-    r = holder_open(d, config);
+    int r = carriage->holder_open(d, ifname, config);
     if (r < 0)
         goto err_close;
+    d->port = d->holder->ops->port(d->holder);
     r = ring_begin(d, ifname);
     if (r == SMT_ENODEV)
         r = smt_dev_fail(config->error_text, config->error_text_len, r,
@@ -146,10 +154,17 @@ err_close:
     return r;
 }
 
+static int af_open(const struct smt_dev_config *config, struct smt_dev **out)
+{
+    char ifname[16];
+    int r = spec_parse(config, ifname, sizeof(ifname));
+    return r < 0 ? r : smt_af_open_as(&smt_af_udp, ifname, config, out);
+}
+
 static uint32_t af_mtu(struct smt_dev *dev, const struct smt_addr *to)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
-    uint32_t mtu = d->udp->ops->mtu(d->udp, to);
+    uint32_t mtu = d->holder->ops->mtu(d->holder, to);
     if (d->has_ring)
         smt_af_path_mtu_seen(d, to, mtu);
     return mtu;
@@ -185,7 +200,7 @@ static int af_arm(struct smt_dev *dev)
             d->watched = ev.events;
         }
     }
-    return d->udp->ops->arm(d->udp);
+    return d->holder->ops->arm(d->holder);
 }
 
 void smt_af_unwatch(struct smt_af *d)
@@ -204,19 +219,21 @@ static uint16_t af_port(struct smt_dev *dev)
 static uint32_t af_rx_capacity(struct smt_dev *dev)
 {
     const struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
-    uint32_t by_socket = d->udp->ops->rx_capacity(d->udp);
-    uint32_t by_ring = SMT_AF_RING_SLOTS * RX_CAPACITY_SLOT;
+    uint32_t by_socket = d->holder->ops->rx_capacity(d->holder);
+    uint32_t slot_len = 1u << d->rx.slot_shift;
+    uint32_t by_slot = slot_len / 2 < RX_CAPACITY_SLOT ? slot_len / 2 : RX_CAPACITY_SLOT;
+    uint32_t by_ring = d->rx.n_slots * by_slot;
     return d->has_ring && by_ring < by_socket ? by_ring : by_socket;
 }
 
 static void af_stats(struct smt_dev *dev, struct smt_dev_stats *out)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
-    d->udp->ops->stats(d->udp, out);
+    d->holder->ops->stats(d->holder, out);
     if (!d->has_ring)
         return;
     /* What the socket's filter drops the kernel counts as well: the ring has had it. */
-    out->rx_dropped = SMT_CONTAINER_OF(d->udp, struct smt_udp, base)->stats.rx_dropped;
+    out->rx_dropped = d->carriage->holder_drops(d->holder);
     d->stats.rx_dropped += smt_af_ring_drops(d);
     out->tx_packets += d->stats.tx_packets;
     out->tx_bytes += d->stats.tx_bytes;
@@ -240,8 +257,8 @@ static const char *af_note(struct smt_dev *dev, const struct smt_addr *to)
         return d->text;
     if (smt_af_path_find(d, to)->by_ring)
         return NULL;
-    snprintf(d->note, sizeof(d->note),
-             "af: packets to this peer go by UDP sockets: not by the link %.15s", d->link.name);
+    snprintf(d->note, sizeof(d->note), "%s: packets to this peer go by %s: not by the link %.15s",
+             d->carriage->name, d->carriage->sockets, d->link.name);
     return d->note;
 }
 
@@ -249,7 +266,7 @@ static int af_report(struct smt_dev_report *out, unsigned n)
 {
     if (n == 0)
         return 0;
-    const char *obstacle = smt_af_obstacle();
+    const char *obstacle = smt_af_obstacle(true);
     out[0] = (struct smt_dev_report){.name = "af", .usable = obstacle == NULL};
     snprintf(out[0].text, sizeof(out[0].text), "AF_PACKET ring on an Ethernet link, af:INTERFACE");
     snprintf(out[0].offload, sizeof(out[0].offload),
@@ -265,7 +282,7 @@ static uint8_t *af_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, si
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
     return d->has_ring ? smt_af_tx_reserve(dev, to, len, prio)
-                       : d->udp->ops->tx_reserve(d->udp, to, len, prio);
+                       : d->holder->ops->tx_reserve(d->holder, to, len, prio);
 }
 
 static void af_tx_unreserve(struct smt_dev *dev)
@@ -274,19 +291,25 @@ static void af_tx_unreserve(struct smt_dev *dev)
     if (d->has_ring)
         smt_af_tx_unreserve(dev);
     else
-        d->udp->ops->tx_unreserve(d->udp);
+        d->holder->ops->tx_unreserve(d->holder);
 }
 
 static int af_tx_flush(struct smt_dev *dev)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
-    return d->has_ring ? smt_af_tx_flush(dev) : d->udp->ops->tx_flush(d->udp);
+    return d->has_ring ? smt_af_tx_flush(dev) : d->holder->ops->tx_flush(d->holder);
 }
 
 static int af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
-    return d->has_ring ? smt_af_rx(dev, pkts, n) : d->udp->ops->rx(d->udp, pkts, n);
+    return d->has_ring ? smt_af_rx(dev, pkts, n) : d->holder->ops->rx(d->holder, pkts, n);
+}
+
+static int af_refused(struct smt_dev *dev, struct smt_addr *to, int *error)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    return d->holder->ops->refused(d->holder, to, error);
 }
 
 const struct smt_dev_ops smt_af_ops = {
@@ -305,5 +328,6 @@ const struct smt_dev_ops smt_af_ops = {
     .rx_capacity = af_rx_capacity,
     .stats = af_stats,
     .note = af_note,
+    .refused = af_refused,
     .report = af_report,
 };

@@ -7,21 +7,8 @@
 
 #include <net/if.h>
 #include <net/if_arp.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 #include <smt/error.h>
-
-static int unusable(struct smt_af *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static int unusable(struct smt_af *d, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(d->text, sizeof(d->text), fmt, ap);
-    va_end(ap);
-    return SMT_EUNSUPPORTED;
-}
 
 static bool link_of_default_route(struct smt_af *d, struct smt_link *out)
 {
@@ -44,7 +31,7 @@ static int link_of_list(struct smt_af *d, struct smt_link *out)
 {
     struct if_nameindex *list = if_nameindex();
     if (list == NULL)
-        return unusable(d, "af: the links of this machine cannot be listed");
+        return smt_af_unusable(d, "the links of this machine cannot be listed");
     struct smt_addr bound = {.port = 0};
     memcpy(bound.ip, d->bound_ip, sizeof(bound.ip));
     unsigned n_up = 0;
@@ -63,11 +50,11 @@ static int link_of_list(struct smt_af *d, struct smt_link *out)
     }
     if_freenameindex(list);
     if (n_up == 0)
-        return unusable(d, "af: no link but loopback %s; packets go by UDP sockets",
+        return smt_af_unusable(d, "no link but loopback %s",
                         d->has_bound_ip ? "has the address" : "is up");
     if (n_up > 1 && !d->has_bound_ip)
-        return unusable(d, "af: several links and no default route: name one, as in af:%.15s; "
-                           "packets go by UDP sockets", out->name);
+        return smt_af_unusable(d, "several links and no default route: name one, as in %s:%.15s",
+                               d->carriage->name, out->name);
     return 0;
 }
 
@@ -84,6 +71,6 @@ int smt_af_link_choose(struct smt_af *d, const char *ifname)
             return r;
     }
     if (l->type != ARPHRD_ETHER)
-        return unusable(d, "af: %.15s is not an Ethernet link; packets go by UDP sockets", l->name);
+        return smt_af_unusable(d, "%.15s is not an Ethernet link", l->name);
     return 0;
 }

@@ -31,12 +31,14 @@ struct smt_af_seen {
     uint32_t payload_len; /* of all segments, at least 1 */
     uint32_t seg_len;     /* each but the last; payload_len when it is one packet */
     uint8_t ecn;
+    uint16_t ip_id;       /* 0 in IPv6 */
 };
 
-/* A frame of len bytes at `frame` and the header `vnet` that the kernel put before it. False: no
- * UDP, a fragment, lengths that do not agree, or a wrong checksum where neither header nor
- * `is_sum_known` vouches for it. */
-bool smt_af_parse(const uint8_t vnet[SMT_AF_VNET_LEN], uint8_t *frame, uint32_t len,
-                  bool is_sum_known, struct smt_af_seen *out);
+/* A frame of len bytes at `frame` and the header `vnet` that the kernel put before it. Packets of
+ * IP protocol UDP, or of another that begins with two ports and is handed out whole. False: not of
+ * that protocol, a fragment, lengths that do not agree, a super-frame of another protocol than UDP,
+ * or a wrong checksum of UDP where neither header nor `is_sum_known` vouches for it. */
+bool smt_af_parse(uint8_t protocol, const uint8_t vnet[SMT_AF_VNET_LEN], uint8_t *frame,
+                  uint32_t len, bool is_sum_known, struct smt_af_seen *out);
 
 #endif

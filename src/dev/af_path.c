@@ -1,7 +1,7 @@
 /* How packets to a destination go, and the headers they carry.
  *
  * The kernel routes and resolves; its answers are kept for a while in a table by destination. What
- * it would not send out of our link with a known hardware address goes by the UDP socket: another
+ * it would not send out of our link with a known hardware address goes by the holder: another
  * link, this machine itself, a hop that nobody has resolved. The socket's packet makes the kernel
  * ask for the hop, so the next look finds it; where the kernel doubts a hop (stale) one packet in
  * each lifetime goes by the socket for the same reason. No neighbour protocol of our own. */
@@ -52,7 +52,7 @@ static void path_refresh(struct smt_af *d, struct smt_af_path *p, uint64_t now)
     }
     if (route.state == SMT_HOP_UNKNOWN)
         return;
-    uint32_t headers_len = SMT_AF_UDP_LEN + (is_ipv4 ? SMT_AF_IPV4_LEN : SMT_AF_IPV6_LEN);
+    uint32_t headers_len = d->carriage->l4_len + (is_ipv4 ? SMT_AF_IPV4_LEN : SMT_AF_IPV6_LEN);
     p->max_len = route.mtu > headers_len ? route.mtu - headers_len : 0;
     p->by_ring = true;
     p->by_socket_next = route.state == SMT_HOP_STALE;
@@ -98,39 +98,43 @@ static uint16_t sum_fold(uint32_t sum)
     return (uint16_t)sum;
 }
 
-static void ipv4_write(uint8_t *ip, const struct smt_af_path *path,
+static void ipv4_write(const struct smt_af *d, uint8_t *ip, const struct smt_af_path *path,
                        const struct smt_super_frame *f, size_t len)
 {
     ip[0] = 0x45;
-    ip[1] = f->tos;
+    ip[1] = (uint8_t)((f->tos >> SMT_TOS_SHIFT) << SMT_TOS_SHIFT | d->ecn);
     smt_put_be16(ip + 2, (uint16_t)len);
     smt_put_be16(ip + 4, 0);
     smt_put_be16(ip + 6, DONT_FRAGMENT);
     ip[8] = TTL;
-    ip[9] = SMT_AF_PROTO_UDP;
+    ip[9] = d->protocol;
     smt_put_be16(ip + 10, 0);
     memcpy(ip + 12, path->src + IPV4_AT, 4);
     memcpy(ip + 16, f->to.ip + IPV4_AT, 4);
     smt_put_be16(ip + 10, (uint16_t)~sum_fold(sum_of(ip, SMT_AF_IPV4_LEN, 0)));
 }
 
-static void ipv6_write(uint8_t *ip, const struct smt_af_path *path,
+static void ipv6_write(const struct smt_af *d, uint8_t *ip, const struct smt_af_path *path,
                        const struct smt_super_frame *f, size_t len)
 {
-    ip[0] = (uint8_t)(0x60 | f->tos >> 4);
-    ip[1] = (uint8_t)(f->tos << 4);
+    unsigned tclass = (unsigned)(f->tos >> SMT_TOS_SHIFT) << d->class_shift | d->ecn;
+    ip[0] = (uint8_t)(0x60 | tclass >> 4);
+    ip[1] = (uint8_t)(tclass << 4);
     smt_put_be16(ip + 2, 0);
     smt_put_be16(ip + 4, (uint16_t)(len - SMT_AF_IPV6_LEN));
-    ip[6] = SMT_AF_PROTO_UDP;
+    ip[6] = d->protocol;
     ip[7] = TTL;
     memcpy(ip + 8, path->src, 16);
     memcpy(ip + 24, f->to.ip, 16);
 }
 
-/* What the kernel, or the NIC, needs to finish the packets. Fields in host order (virtio, legacy).
- */
-static void vnet_write(uint8_t *p, const struct smt_super_frame *f, size_t ip_len)
+/* What the kernel, or the NIC, needs to finish packets of UDP; of others nothing. Fields in host
+ * order (virtio, legacy). */
+static void vnet_write(uint8_t *p, const struct smt_super_frame *f, size_t ip_len, bool is_udp)
 {
+    memset(p, 0, SMT_AF_VNET_LEN);
+    if (!is_udp)
+        return;
     uint16_t hdr_len = (uint16_t)(SMT_AF_ETH_LEN + ip_len + SMT_AF_UDP_LEN);
     uint16_t gso_size = f->n_segs > 1 ? (uint16_t)f->seg_len : 0;
     uint16_t csum_start = (uint16_t)(SMT_AF_ETH_LEN + ip_len), csum_offset = UDP_CSUM_AT;
@@ -142,27 +146,34 @@ static void vnet_write(uint8_t *p, const struct smt_super_frame *f, size_t ip_le
     memcpy(p + 8, &csum_offset, 2);
 }
 
-uint8_t *smt_af_headers_write(const struct smt_af *d, const struct smt_af_path *path,
-                              const struct smt_super_frame *f, size_t *headers_len)
+static void udp_write(const struct smt_af *d, uint8_t *udp, const struct smt_super_frame *f,
+                      const uint8_t *addrs, uint32_t addrs_len)
 {
-    bool is_ipv4 = smt_addr_is_ipv4(&f->to);
-    size_t ip_len = is_ipv4 ? SMT_AF_IPV4_LEN : SMT_AF_IPV6_LEN;
     size_t udp_len = SMT_AF_UDP_LEN + smt_super_len(f);
-    uint8_t *udp = f->data - SMT_AF_UDP_LEN, *ip = udp - ip_len, *eth = ip - SMT_AF_ETH_LEN;
-    memcpy(eth, path->eth, SMT_AF_ETH_LEN);
-    if (is_ipv4)
-        ipv4_write(ip, path, f, ip_len + udp_len);
-    else
-        ipv6_write(ip, path, f, ip_len + udp_len);
     smt_put_be16(udp, d->port);
     smt_put_be16(udp + 2, f->to.port);
     smt_put_be16(udp + 4, (uint16_t)udp_len);
     /* The sum of the pseudo-header: who finishes the packet adds the rest. */
-    const uint8_t *addrs = is_ipv4 ? ip + 12 : ip + 8;
-    uint32_t sum = sum_of(addrs, is_ipv4 ? 8 : 32, (uint32_t)(SMT_AF_PROTO_UDP + udp_len));
+    uint32_t sum = sum_of(addrs, addrs_len, (uint32_t)(SMT_AF_PROTO_UDP + udp_len));
     smt_put_be16(udp + UDP_CSUM_AT, sum_fold(sum));
+}
+
+uint8_t *smt_af_headers_write(const struct smt_af *d, const struct smt_af_path *path,
+                              const struct smt_super_frame *f, size_t *headers_len)
+{
+    bool is_ipv4 = smt_addr_is_ipv4(&f->to), is_udp = d->carriage->l4_len > 0;
+    size_t ip_len = is_ipv4 ? SMT_AF_IPV4_LEN : SMT_AF_IPV6_LEN;
+    size_t len = ip_len + d->carriage->l4_len + smt_super_len(f);
+    uint8_t *l4 = f->data - d->carriage->l4_len, *ip = l4 - ip_len, *eth = ip - SMT_AF_ETH_LEN;
+    memcpy(eth, path->eth, SMT_AF_ETH_LEN);
+    if (is_ipv4)
+        ipv4_write(d, ip, path, f, len);
+    else
+        ipv6_write(d, ip, path, f, len);
+    if (is_udp)
+        udp_write(d, l4, f, is_ipv4 ? ip + 12 : ip + 8, is_ipv4 ? 8 : 32);
     uint8_t *begin = eth - SMT_AF_VNET_LEN;
-    vnet_write(begin, f, ip_len);
+    vnet_write(begin, f, ip_len, is_udp);
     *headers_len = (size_t)(f->data - begin);
     return begin;
 }

@@ -1,10 +1,11 @@
-/* The packet socket of `af`: what it lets in, its receive ring, and the socket that holds the port.
+/* The packet socket: what it lets in, and its receive ring.
  *
- * The port belongs to a UDP socket, so nobody else gets it and the kernel answers no packet with
- * "port unreachable". That socket drops what comes in by our link, which the ring has already; what
- * comes by other links it receives as ever. */
+ * The port belongs to the holder's sockets, so nobody else gets it and the kernel answers no packet
+ * with "port unreachable" or "protocol unreachable". Those sockets drop what comes in by our link,
+ * which the ring has already; what comes by other links they receive as ever. */
 #include "dev/af.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
@@ -20,7 +21,6 @@
 #include <smt/error.h>
 
 #include "dev/steer.h"
-#include "dev/udp.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
@@ -30,7 +30,6 @@ enum {
     KERNEL_MAJOR = 6, /* UDP super-frames pass packet sockets since 6.2 */
     KERNEL_MINOR = 2,
     SOCKET_BUFFER = 4 << 20,
-    RING_LEN = SMT_AF_RING_BLOCKS * SMT_AF_RING_BLOCK,
 };
 
 static bool kernel_is_new(void)
@@ -44,9 +43,9 @@ static bool kernel_is_new(void)
     return major > KERNEL_MAJOR || (major == KERNEL_MAJOR && minor >= KERNEL_MINOR);
 }
 
-const char *smt_af_obstacle(void)
+const char *smt_af_obstacle(bool needs_super_frames)
 {
-    if (!kernel_is_new())
+    if (needs_super_frames && !kernel_is_new())
         return "packet sockets carry UDP super-frames since Linux 6.2; this kernel is older";
     int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (fd >= 0) {
@@ -71,8 +70,9 @@ static void buffer_set(int fd, int force, int plain)
 
 #define AD(what) ((uint32_t)SKF_AD_OFF + (what))
 
-/* UDP to our port and to this host, not a fragment, without VLAN tag, IPv6 without extensions. */
-static int ring_filter(int fd, uint16_t port)
+/* Our protocol to our port (which stands at the same place in UDP's header and in those of all
+ * profiles) and to this host, not a fragment, without VLAN tag, IPv6 without extensions. */
+static int ring_filter(int fd, uint8_t protocol, uint16_t port)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AD(SKF_AD_PKTTYPE)),
@@ -83,13 +83,13 @@ static int ring_filter(int fd, uint16_t port)
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 7, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 12),
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 10),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, protocol, 0, 10),
         BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 20),
         BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 8, 0),
         BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
         BPF_JUMP(BPF_JMP | BPF_JA, 3, 0, 0),
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, protocol, 0, 4),
         BPF_STMT(BPF_LDX | BPF_W | BPF_IMM, 40),
         BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, port, 0, 1),
@@ -100,42 +100,29 @@ static int ring_filter(int fd, uint16_t port)
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
 }
 
-static int socket_filter(int fd, uint32_t ifindex)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, AD(SKF_AD_IFINDEX)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ifindex, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-    };
-    struct sock_fprog prog = {.len = SMT_ARRAY_LEN(code), .filter = code};
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
-}
-
-static int holder_fd(const struct smt_af *d)
-{
-    return SMT_CONTAINER_OF(d->udp, struct smt_udp, base)->fd;
-}
-
 static int ring_make(struct smt_af *d)
 {
+    bool is_short = d->carriage->l4_len == 0 && d->link.mtu <= SMT_AF_RING_SHORT_MTU;
+    d->rx.slot_shift = is_short ? SMT_AF_RING_SHORT_SHIFT : SMT_AF_RING_LONG_SHIFT;
+    d->rx.n_slots = SMT_AF_RING_LEN >> d->rx.slot_shift;
     struct tpacket_req req = {
         .tp_block_size = SMT_AF_RING_BLOCK,
-        .tp_block_nr = SMT_AF_RING_BLOCKS,
-        .tp_frame_size = SMT_AF_RING_SLOT,
-        .tp_frame_nr = SMT_AF_RING_SLOTS,
+        .tp_block_nr = SMT_AF_RING_LEN / SMT_AF_RING_BLOCK,
+        .tp_frame_size = 1u << d->rx.slot_shift,
+        .tp_frame_nr = d->rx.n_slots,
     };
     if (option_set(d->fd, SOL_PACKET, PACKET_VERSION, TPACKET_V2) < 0 ||
         option_set(d->fd, SOL_PACKET, PACKET_VNET_HDR, 1) < 0 ||
         option_set(d->fd, SOL_PACKET, PACKET_QDISC_BYPASS, 1) < 0 ||
         option_set(d->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1) < 0 ||
         option_set(d->fd, SOL_PACKET, PACKET_COPY_THRESH, 1) < 0 ||
-        ring_filter(d->fd, d->port) < 0 ||
+        ring_filter(d->fd, d->protocol, d->port) < 0 ||
         setsockopt(d->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0)
         return -1;
     buffer_set(d->fd, SO_SNDBUFFORCE, SO_SNDBUF);
     buffer_set(d->fd, SO_RCVBUFFORCE, SO_RCVBUF);
-    void *ring = mmap(NULL, RING_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, d->fd, 0);
+    void *ring = mmap(NULL, SMT_AF_RING_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                      d->fd, 0);
     if (ring == MAP_FAILED)
         return -1;
     d->rx.ring = ring;
@@ -144,15 +131,13 @@ static int ring_make(struct smt_af *d)
 
 int smt_af_ring_open(struct smt_af *d)
 {
-    const char *obstacle = smt_af_obstacle();
-    if (obstacle != NULL) {
-        snprintf(d->text, sizeof(d->text), "af: %s; packets go by UDP sockets", obstacle);
-        return SMT_EUNSUPPORTED;
-    }
-    const struct smt_udp *holder = SMT_CONTAINER_OF(d->udp, struct smt_udp, base);
-    uint16_t protocol = holder->family == AF_INET ? ETH_P_IP
-                        : d->has_bound_ip         ? ETH_P_IPV6
-                                                  : ETH_P_ALL;
+    const struct smt_af_carriage *by = d->carriage;
+    const char *obstacle = smt_af_obstacle(by->needs_super_frames);
+    if (obstacle != NULL)
+        return smt_af_unusable(d, "%s", obstacle);
+    uint16_t protocol = d->family == AF_INET    ? ETH_P_IP
+                        : d->family == AF_INET6 ? ETH_P_IPV6
+                                                : ETH_P_ALL;
     struct sockaddr_ll sll = {
         .sll_family = AF_PACKET,
         .sll_protocol = htons(protocol),
@@ -162,11 +147,10 @@ int smt_af_ring_open(struct smt_af *d)
     if (d->fd < 0 || ring_make(d) < 0 ||
         bind(d->fd, (const struct sockaddr *)&sll, sizeof(sll)) < 0 ||
         (d->share > 1 && smt_steer_rings(d->fd, d->share, d->port) < 0) ||
-        socket_filter(holder_fd(d), d->link.ifindex) < 0) {
-        snprintf(d->text, sizeof(d->text), "af: ring on %.15s: %s; packets go by UDP sockets",
-                 d->link.name, strerror(errno));
+        by->holder_hide(d->holder, d->link.ifindex) < 0) {
+        int r = smt_af_unusable(d, "ring on %.15s: %s", d->link.name, strerror(errno));
         smt_af_ring_close(d);
-        return SMT_EUNSUPPORTED;
+        return r;
     }
     return 0;
 }
@@ -174,7 +158,7 @@ int smt_af_ring_open(struct smt_af *d)
 void smt_af_ring_close(struct smt_af *d)
 {
     if (d->rx.ring != NULL)
-        munmap(d->rx.ring, RING_LEN);
+        munmap(d->rx.ring, SMT_AF_RING_LEN);
     d->rx.ring = NULL;
     if (d->fd >= 0)
         close(d->fd);
@@ -191,9 +175,8 @@ uint32_t smt_af_ring_drops(const struct smt_af *d)
 void smt_af_ring_lost(struct smt_af *d)
 {
     d->is_lost = true;
-    snprintf(d->text, sizeof(d->text), "af: the link %.15s is gone; packets go by UDP sockets",
-             d->link.name);
+    smt_af_unusable(d, "the link %.15s is gone", d->link.name);
     for (unsigned i = 0; i < SMT_AF_PATHS; i++)
         d->paths[i].until = 0;
-    (void)option_set(holder_fd(d), SOL_SOCKET, SO_DETACH_FILTER, 0);
+    (void)d->carriage->holder_hide(d->holder, 0);
 }

@@ -4,7 +4,7 @@
  * is cut into packets in place and goes back to the kernel with the next call that finds all of it
  * handed out. A super-frame too long for a slot waits whole in the socket's queue and is read into
  * `big`, one at a time. (Slots for the longest ones were tried: 30 of them are 2 MB, and 30 small
- * packets that came one by one filled the ring.) The UDP socket beside it is looked at seldom while
+ * packets that came one by one filled the ring.) The holder beside it is looked at seldom while
  * nothing comes from it, always before and after a sleep. */
 #include "dev/af.h"
 
@@ -21,10 +21,12 @@ enum {
 
 static inline struct tpacket2_hdr *slot_of(const struct smt_af *d, uint32_t i)
 {
-    uint8_t *block =
-        d->rx.ring + (size_t)(i / SMT_AF_RING_PER_BLOCK) * SMT_AF_RING_BLOCK;
-    return (struct tpacket2_hdr *)(void *)(block +
-                                           (size_t)(i % SMT_AF_RING_PER_BLOCK) * SMT_AF_RING_SLOT);
+    return (struct tpacket2_hdr *)(void *)(d->rx.ring + ((size_t)i << d->rx.slot_shift));
+}
+
+static inline uint32_t slot_after(const struct smt_af *d, uint32_t i)
+{
+    return (i + 1) & (d->rx.n_slots - 1);
 }
 
 static inline bool slot_is_ours(const struct tpacket2_hdr *h)
@@ -45,7 +47,7 @@ void smt_af_rx_release(struct smt_af *d)
     while (rx->held_from != rx->at) {
         __atomic_store_n(&slot_of(d, rx->held_from)->tp_status, TP_STATUS_KERNEL,
                          __ATOMIC_RELEASE);
-        rx->held_from = (rx->held_from + 1) % SMT_AF_RING_SLOTS;
+        rx->held_from = slot_after(d, rx->held_from);
     }
 }
 
@@ -75,7 +77,7 @@ static bool frame_open(struct smt_af *d, uint8_t *mac, uint32_t len, bool is_sum
 {
     struct smt_af_rx *rx = &d->rx;
     struct smt_af_seen seen;
-    if (!smt_af_parse(mac - SMT_AF_VNET_LEN, mac, len, is_sum_known, &seen) ||
+    if (!smt_af_parse(d->protocol, mac - SMT_AF_VNET_LEN, mac, len, is_sum_known, &seen) ||
         !dst_is_ours(d, &seen))
         return false;
     if (is_link_local(seen.from.ip))
@@ -85,6 +87,7 @@ static bool frame_open(struct smt_af *d, uint8_t *mac, uint32_t len, bool is_sum
     rx->left = seen.payload_len;
     rx->seg_len = seen.seg_len;
     rx->ecn = seen.ecn;
+    rx->ip_id = seen.ip_id;
     return true;
 }
 
@@ -113,7 +116,7 @@ static inline bool slot_is_ready(const struct smt_af *d)
 {
     const struct smt_af_rx *rx = &d->rx;
     const struct tpacket2_hdr *h = slot_of(d, rx->at);
-    return (rx->at + 1) % SMT_AF_RING_SLOTS != rx->held_from && slot_is_ours(h) &&
+    return slot_after(d, rx->at) != rx->held_from && slot_is_ours(h) &&
            !(rx->is_big_lent && (h->tp_status & TP_STATUS_COPY) != 0);
 }
 
@@ -129,7 +132,7 @@ static unsigned ring_take(struct smt_af *d, struct smt_pkt *pkts, unsigned n)
             d->stats.rx_frames++;
             if (!slot_open(d)) {
                 d->stats.rx_dropped++;
-                rx->at = (rx->at + 1) % SMT_AF_RING_SLOTS;
+                rx->at = slot_after(d, rx->at);
                 continue;
             }
         }
@@ -138,13 +141,14 @@ static unsigned ring_take(struct smt_af *d, struct smt_pkt *pkts, unsigned n)
             .data = rx->data,
             .len = rx->left < rx->seg_len ? rx->left : rx->seg_len,
             .ecn = rx->ecn,
+            .ip_id = rx->ip_id,
             .from = &rx->from[rx->at],
         };
         rx->data += p->len;
         rx->left -= p->len;
         d->stats.rx_bytes += p->len;
         if (rx->left == 0)
-            rx->at = (rx->at + 1) % SMT_AF_RING_SLOTS;
+            rx->at = slot_after(d, rx->at);
     }
     d->stats.rx_packets += got;
     return got;
@@ -153,7 +157,7 @@ static unsigned ring_take(struct smt_af *d, struct smt_pkt *pkts, unsigned n)
 static int socket_take(struct smt_af *d, struct smt_pkt *pkts, unsigned n)
 {
     struct smt_af_rx *rx = &d->rx;
-    int got = d->udp->ops->rx(d->udp, pkts, n);
+    int got = d->holder->ops->rx(d->holder, pkts, n);
     rx->n_looks = 0;
     if (got > 0)
         rx->hot = SOCKET_HOT;

@@ -36,7 +36,7 @@ static void slot_give(struct smt_super *s, struct smt_super_frame *f)
 void smt_af_tx_init(struct smt_af *d)
 {
     struct smt_af_tx *tx = &d->tx;
-    tx->super.max_segs = SMT_SUPER_SEGMENTS;
+    tx->super.max_segs = d->carriage->max_segs;
     tx->super.max_len = SMT_AF_SUPER_LEN;
     tx->super.take = slot_take;
     tx->super.give = slot_give;
@@ -64,7 +64,7 @@ uint8_t *smt_af_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_
     if (tx->last_by_socket) {
         tx->last->by_socket_next = false;
         tx->has_by_socket = true;
-        return d->udp->ops->tx_reserve(d->udp, to, len, prio);
+        return d->holder->ops->tx_reserve(d->holder, to, len, prio);
     }
     assert(len > 0 && len <= SMT_DEV_MAX_PACKET && prio < 8);
     uint8_t *p = smt_super_reserve(&tx->super, to, len, prio);
@@ -77,7 +77,7 @@ void smt_af_tx_unreserve(struct smt_dev *dev)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
     if (d->tx.last_by_socket)
-        d->udp->ops->tx_unreserve(d->udp);
+        d->holder->ops->tx_unreserve(d->holder);
     else
         smt_super_unreserve(&d->tx.super);
 }
@@ -197,7 +197,7 @@ int smt_af_tx_flush(struct smt_dev *dev)
     smt_super_flushed(s);
     d->tx.last = NULL;
     if (d->tx.has_by_socket) {
-        int by_socket = d->udp->ops->tx_flush(d->udp);
+        int by_socket = d->holder->ops->tx_flush(d->holder);
         if (by_socket != SMT_EAGAIN)
             d->tx.has_by_socket = false;
         if (by_socket < 0)

@@ -24,29 +24,41 @@ enum {
     MTU_MAX = 65000,
     MTU_UNKNOWN = 1240, /* IPv6's minimum */
     UDP_LEN = 8,        /* path.c answers for UDP */
-    CLASS_SHIFT = 5,
 };
 #define PATH_LIFETIME (2 * SMT_SEC)
 
 #define FAIL(code, ...) smt_dev_fail(config->error_text, config->error_text_len, code, __VA_ARGS__)
 
-/* "ip", "ip:eth0", "ip:eth0,tcp", "ip,tcp". */
-static int spec_parse(struct smt_ip *d, const struct smt_dev_config *config)
+static uint8_t protocol_of(const struct smt_dev_config *config)
+{
+    return config->ip_protocol != 0 ? config->ip_protocol : SMT_IP_PROTO_DEFAULT;
+}
+
+struct spec {
+    char ifname[16];
+    bool is_tcp, has_ring;
+};
+
+/* "ip", "ip:eth0", "ip:eth0,ring", "ip,tcp". */
+static int spec_parse(const struct smt_dev_config *config, struct spec *out)
 {
     const char *rest = config->spec + strcspn(config->spec, ":,");
+    *out = (struct spec){.is_tcp = false};
     if (*rest == ':') {
         size_t n = strcspn(++rest, ",");
-        if (n == 0 || n >= sizeof(d->ifname))
+        if (n == 0 || n >= sizeof(out->ifname))
             return FAIL(SMT_ENODEV, "\"%.60s\" names no network interface", config->spec);
-        memcpy(d->ifname, rest, n);
+        memcpy(out->ifname, rest, n);
         rest += n;
     }
-    if (strcmp(rest, ",tcp") == 0)
-        d->is_tcp = true;
-    else if (*rest != '\0')
-        return FAIL(SMT_EINVAL, "the device ip has one option, tcp, not as in \"%.60s\"",
+    out->is_tcp = strcmp(rest, ",tcp") == 0;
+    out->has_ring = strcmp(rest, ",ring") == 0;
+    if (*rest != '\0' && !out->is_tcp && !out->has_ring)
+        return FAIL(SMT_EINVAL,
+                    "the device ip has the options ring and tcp, one at a time, not as in "
+                    "\"%.60s\"",
                     config->spec);
-    if (d->is_tcp && d->protocol == SMT_IP_PROTO_DEFAULT)
+    if (out->is_tcp && protocol_of(config) == SMT_IP_PROTO_DEFAULT)
         return FAIL(SMT_EINVAL, "only the kernel's Homa is carried in TCP's clothes, not smt2");
     return 0;
 }
@@ -106,9 +118,7 @@ static void ip_close(struct smt_dev *dev)
 
 static int open_all(struct smt_ip *d, const struct smt_dev_config *config)
 {
-    int r = spec_parse(d, config);
-    if (r == 0)
-        r = bound_parse(d, config);
+    int r = bound_parse(d, config);
     if (r == 0 && d->protocol != SMT_IP_PROTO_DEFAULT && smt_ip_kernel_speaks_homa())
         r = FAIL(SMT_EADDRINUSE, "this machine's kernel speaks Homa itself and would answer the "
                                  "same packets: unload its module");
@@ -137,15 +147,23 @@ static int open_all(struct smt_ip *d, const struct smt_dev_config *config)
 
 static int ip_open(const struct smt_dev_config *config, struct smt_dev **out)
 {
+    struct spec spec;
+    int r = spec_parse(config, &spec);
+    if (r < 0)
+        return r;
+    if (spec.has_ring)
+        return smt_ip_ring_open(config, spec.ifname, out);
     struct smt_ip *d = smt_mem_alloc(sizeof(*d));
     if (d == NULL)
         return FAIL(SMT_ENOMEM, "no memory for an ip device");
     smt_dev_init(&d->base, &smt_ip_ops);
     d->epoll_fd = d->claim_fd = -1;
-    d->protocol = config->ip_protocol != 0 ? config->ip_protocol : SMT_IP_PROTO_DEFAULT;
-    d->class_shift = config->ip_class_shift != 0 ? config->ip_class_shift : CLASS_SHIFT;
+    memcpy(d->ifname, spec.ifname, sizeof(d->ifname));
+    d->is_tcp = spec.is_tcp;
+    d->protocol = protocol_of(config);
+    d->class_shift = config->ip_class_shift != 0 ? config->ip_class_shift : SMT_TOS_SHIFT;
     d->ecn = config->no_ecn ? 0 : SMT_TOS_ECT0;
-    int r = open_all(d, config);
+    r = open_all(d, config);
     if (r < 0) {
         ip_close(&d->base);
         return r;

@@ -1,5 +1,6 @@
-/* The parts of one device `ip`, shared by ip.c (opening, sleeping), ip_sock.c (what a socket takes
- * and lets pass), ip_claim.c (whose port it is), ip_tx.c, ip_rx.c, ip_refused.c. */
+/* The parts of one device `ip`, shared by ip.c (opening, sleeping), ip_ring.c (packet sockets in
+ * front of it), ip_sock.c (what a socket takes and lets pass), ip_claim.c (whose port it is),
+ * ip_tx.c, ip_rx.c, ip_refused.c. */
 #ifndef SMT_DEV_IP_H
 #define SMT_DEV_IP_H
 
@@ -92,6 +93,11 @@ struct smt_ip {
 SMT_MUST_CHECK int smt_ip_socket_open(const struct smt_ip *d, const struct smt_dev_config *config,
                                       int family, uint8_t protocol, struct smt_ip_socket *out);
 
+/* Lets nothing through but packets to `port`, and those only by other links than `hidden_link` (0:
+ * by all). Negative, and errno, on failure. */
+SMT_MUST_CHECK int smt_ip_filter_set(const struct smt_ip_socket *s, uint16_t port,
+                                     uint32_t hidden_link);
+
 /* The address that packets to `to` leave from; NULL when there is no route. */
 const struct smt_addr *smt_ip_source(struct smt_ip *d, const struct smt_addr *to);
 
@@ -114,5 +120,10 @@ static inline bool smt_ip_rx_has_rest(const struct smt_ip *d)
 {
     return d->rx.cur < d->rx.n;
 }
+
+/* Opens the device of the word `ring`: packet sockets around a device `ip` on interface ifname ("":
+ * a link is chosen). */
+SMT_MUST_CHECK int smt_ip_ring_open(const struct smt_dev_config *config, const char *ifname,
+                                    struct smt_dev **out);
 
 #endif

@@ -40,14 +40,20 @@ static void buffer_set(int fd, int force, int plain, int len)
 }
 
 /* The filter sees an IPv4 packet from its IP header on, an IPv6 packet from its payload on. */
-static int filter_set(int fd, int family, uint8_t protocol, uint16_t port)
+int smt_ip_filter_set(const struct smt_ip_socket *s, uint16_t port, uint32_t hidden_link)
 {
-    struct sock_filter code[12];
+    struct sock_filter code[15];
     unsigned n = 0;
-    bool is_v4 = family == AF_INET;
+    bool is_v4 = s->family == AF_INET;
     uint16_t half = BPF_LD | BPF_H | (is_v4 ? BPF_IND : BPF_ABS);
     uint16_t byte = BPF_LD | BPF_B | (is_v4 ? BPF_IND : BPF_ABS);
-    unsigned tests = protocol == SMT_IP_PROTO_TCP ? 3 : 1;
+    unsigned tests = s->protocol == SMT_IP_PROTO_TCP ? 3 : 1;
+    if (hidden_link != 0) {
+        code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                                                 (uint32_t)SKF_AD_OFF + SKF_AD_IFINDEX);
+        code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, hidden_link, 0, 1);
+        code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+    }
     if (is_v4)
         code[n++] = (struct sock_filter)BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0);
     const struct {
@@ -67,7 +73,7 @@ static int filter_set(int fd, int family, uint8_t protocol, uint16_t port)
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, PASS);
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
     const struct sock_fprog program = {.len = (unsigned short)n, .filter = code};
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+    return setsockopt(s->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
 static int options_set(const struct smt_ip *d, int fd, int family, uint8_t protocol)
@@ -134,8 +140,9 @@ int smt_ip_socket_open(const struct smt_ip *d, const struct smt_dev_config *conf
     int fd = socket(family, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
     if (fd < 0)
         return fail_socket(config, protocol);
+    *out = (struct smt_ip_socket){.fd = fd, .family = family, .protocol = protocol};
     int r = 0;
-    if (options_set(d, fd, family, protocol) != 0 || filter_set(fd, family, protocol, d->port) < 0)
+    if (options_set(d, fd, family, protocol) != 0 || smt_ip_filter_set(out, d->port, 0) < 0)
         r = smt_dev_fail(config->error_text, config->error_text_len, SMT_ESYSTEM,
                          "options of a raw socket: %s", strerror(errno));
     if (r == 0 && d->ifname[0] != '\0')
@@ -149,7 +156,6 @@ int smt_ip_socket_open(const struct smt_ip *d, const struct smt_dev_config *conf
     uint32_t wanted = config->rx_buffer_len > 0 ? config->rx_buffer_len : RX_BUFFER_DEFAULT;
     buffer_set(fd, SO_RCVBUFFORCE, SO_RCVBUF, wanted > INT32_MAX / 2 ? INT32_MAX / 2 : (int)wanted);
     buffer_set(fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
-    *out = (struct smt_ip_socket){.fd = fd, .family = family, .protocol = protocol};
     /* What came before the filter was there. */
     uint8_t none;
     while (recv(fd, &none, sizeof(none), MSG_TRUNC) >= 0)

@@ -47,7 +47,7 @@ uint8_t *smt_ip_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_
         .to = *to,
         .data = tx->arena + tx->used + ALIGN,
         .len = (uint32_t)len,
-        .tos = (uint8_t)((uint32_t)prio << (is_v4 ? 5 : d->class_shift) | d->ecn),
+        .tos = (uint8_t)((uint32_t)prio << (is_v4 ? SMT_TOS_SHIFT : d->class_shift) | d->ecn),
         .socket = socket_for(d, to),
     };
     tx->before_last = tx->used;

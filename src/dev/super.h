@@ -15,11 +15,11 @@ enum {
 };
 
 /* ECT(0): our packets may be marked instead of dropped (docs/wire.md 1). */
-enum { SMT_TOS_ECT0 = 2 };
+enum { SMT_TOS_ECT0 = 2, SMT_TOS_SHIFT = 5 };
 
 static inline uint8_t smt_super_tos(uint8_t prio)
 {
-    return (uint8_t)(prio << 5 | SMT_TOS_ECT0);
+    return (uint8_t)(prio << SMT_TOS_SHIFT | SMT_TOS_ECT0);
 }
 
 /* n_segs segments of seg_len bytes, the last of last_len. */

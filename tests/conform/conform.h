@@ -29,6 +29,7 @@ struct conform_row {
     bool is_socket;      /* carried by the kernel's UDP: other sockets can send to it */
     bool is_memory;      /* between processes of this host */
     bool is_raw;         /* IP without UDP, in frames of their own */
+    unsigned n_calls;    /* most that a hundred small packets may take; 0 = 2, of verbs n_rx */
     bool is_verbs;       /* by queue pairs, which have to find each other first */
     bool drops_first;    /* packets may come before who they are from is known: these are dropped */
     bool has_no_ecn;     /* packets without an IP header */
@@ -64,6 +65,8 @@ int conform_sim_open(struct conform_set *set);
 /* Of rows_ip.c: raw IP sockets; to and from them packets get the four bytes of ports that the
  * device reads. */
 int conform_ip_open(struct conform_set *set);
+/* The same with the sender elsewhere. */
+int conform_ip_open_from(struct conform_set *set, const char *spec, const char *host);
 extern const struct conform_fault conform_ip_faults[];
 enum { CONFORM_IP_FAULTS = 1, CONFORM_IP_HEAD = 20 };
 

@@ -65,12 +65,26 @@ static const char veth_commands[] =
     "ip neigh add 192.0.2.2 lladdr $b dev va && ip neigh add 192.0.2.1 lladdr $a dev vb && "
     "ip neigh add 2001:db8::2 lladdr $b dev va && ip neigh add 2001:db8::1 lladdr $a dev vb";
 
-static int veth_open(struct conform_set *set)
+static bool veth_make(void)
 {
     static int made; /* 0: not tried */
     if (made == 0)
         made = system(veth_commands) == 0 ? 1 : -1;
-    if (made < 0)
+    return made > 0;
+}
+
+/* Without a ring it would be one more row of sockets. */
+static int ring_check(const struct conform_set *set)
+{
+    const char *note = set->tx->ops->note(set->tx, &set->to[0]);
+    if (note != NULL)
+        fprintf(stderr, "%s: %s\n", set->row->name, note);
+    return note != NULL ? SMT_EUNSUPPORTED : 0;
+}
+
+static int veth_open(struct conform_set *set)
+{
+    if (!veth_make())
         return SMT_EUNSUPPORTED;
     char text[256];
     struct smt_dev_config c = {.error_text = text, .error_text_len = sizeof(text)};
@@ -90,11 +104,16 @@ static int veth_open(struct conform_set *set)
         if (r < 0)
             return r;
     }
-    /* Without a ring it would be one more row of udp. */
-    const char *note = set->tx->ops->note(set->tx, &set->to[0]);
-    if (note != NULL)
-        fprintf(stderr, "%s: %s\n", set->row->name, note);
-    return note != NULL ? SMT_EUNSUPPORTED : 0;
+    return ring_check(set);
+}
+
+static int ip_ring_open(struct conform_set *set)
+{
+    if (!veth_make())
+        return SMT_EUNSUPPORTED;
+    const char *host = strchr(set->row->bind_host, ':') != NULL ? "2001:db8::1" : "192.0.2.1";
+    int r = conform_ip_open_from(set, "ip:va,ring", host);
+    return r < 0 ? r : ring_check(set);
 }
 
 static bool veth_set_mtu(int mtu)
@@ -107,6 +126,9 @@ static bool veth_set_mtu(int mtu)
 #define VETH                                                                                       \
     .is_socket = true, .spec = "af:vb", .open = veth_open, .set_mtu = veth_set_mtu,                \
     .max_mtu = 65535
+#define RING                                                                                       \
+    .is_raw = true, .n_calls = 4, .spec = "ip:vb,ring", .open = ip_ring_open,                      \
+    .set_mtu = veth_set_mtu, .max_mtu = 65535
 #define SOCKET .is_socket = true, .faults = socket_faults, .n_faults = 1
 
 const struct conform_row conform_rows[] = {
@@ -155,6 +177,8 @@ const struct conform_row conform_rows[] = {
      .address = "::1",
      .spec = "ip:lo,tcp",
      .bind_host = "::1"},
+    {.name = "ip-ring4", .n_rx = 4, RING, .address = "192.0.2.2", .bind_host = "192.0.2.2"},
+    {.name = "ip-ring6", .n_rx = 4, RING, .address = "2001:db8::2", .bind_host = "2001:db8::2"},
     /* On the machine's own RDMA device, at an address given with its name. */
     {.name = "ud", .n_rx = 4, .is_verbs = true, .is_by_name = true, .spec = "ud"},
 };

@@ -91,6 +91,11 @@ static void headed_stats(struct smt_dev *dev, struct smt_dev_stats *out)
     out->rx_bytes -= out->rx_packets * HEAD;
 }
 
+static const char *headed_note(struct smt_dev *dev, const struct smt_addr *to)
+{
+    return inner_of(dev)->ops->note(inner_of(dev), to);
+}
+
 static void headed_close(struct smt_dev *dev)
 {
     struct headed *h = SMT_CONTAINER_OF(dev, struct headed, base);
@@ -112,12 +117,16 @@ static const struct smt_dev_ops headed_ops = {
     .port = headed_port,
     .rx_capacity = headed_rx_capacity,
     .stats = headed_stats,
+    .note = headed_note,
 };
 
-static int one_open(const struct conform_row *row, struct smt_dev **out, struct smt_addr *addr)
+static int one_open(const struct conform_row *row, const char *spec, const char *host,
+                    struct smt_dev **out, struct smt_addr *addr)
 {
     char text[256];
     struct smt_dev_config config = conform_config(row, 0);
+    config.spec = spec;
+    config.bind_host = host;
     config.error_text = text;
     config.error_text_len = sizeof(text);
     struct headed *h = smt_mem_alloc(sizeof(*h));
@@ -131,16 +140,22 @@ static int one_open(const struct conform_row *row, struct smt_dev **out, struct 
     }
     smt_dev_init(&h->base, &headed_ops);
     *out = &h->base;
-    r = smt_dev_resolve(row->address, headed_port(*out), addr, 1);
+    r = smt_dev_resolve(host != NULL ? host : row->address, headed_port(*out), addr, 1);
     return r < 0 ? r : 0;
+}
+
+int conform_ip_open_from(struct conform_set *set, const char *spec, const char *host)
+{
+    const struct conform_row *row = set->row;
+    int r = one_open(row, spec, host, &set->tx, &set->back);
+    for (unsigned i = 0; i < row->n_rx && r == 0; i++)
+        r = one_open(row, row->spec, row->bind_host, &set->rx[i], &set->to[i]);
+    return r;
 }
 
 int conform_ip_open(struct conform_set *set)
 {
-    int r = one_open(set->row, &set->tx, &set->back);
-    for (unsigned i = 0; i < set->row->n_rx && r == 0; i++)
-        r = one_open(set->row, &set->rx[i], &set->to[i]);
-    return r;
+    return conform_ip_open_from(set, set->row->spec, set->row->bind_host);
 }
 
 /* Packets to a port that nobody has, and to our own ports without what a packet must begin with. */

@@ -367,7 +367,8 @@ static void test_batches_are_batches(void **state)
     if (row->is_socket)
         assert_in_range(after.tx_frames - before.tx_frames, f->set.n_rx, 2 * f->set.n_rx);
     /* One call, or one of each queue pair. */
-    assert_in_range(after.tx_calls - before.tx_calls, 1, row->is_verbs ? f->set.n_rx : 2);
+    unsigned most = row->n_calls != 0 ? row->n_calls : row->is_verbs ? f->set.n_rx : 2;
+    assert_in_range(after.tx_calls - before.tx_calls, 1, most);
 }
 
 static void test_back_pressure(void **state)

@@ -15,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 LAT = os.path.abspath(sys.argv[1])
 FIRST_PORT = 4000
-N_ALONE = 2  # tests at the beginning that change or need the whole network
+N_ALONE = 3  # tests at the beginning that change or need the whole network
 AT_ONCE = 4  # most of a lossy run is waiting
 LOSS = "drop=0.05"
+# On each end its link: what it sends goes past the kernel's IP.
+RING_A, RING_B = ["-d", "ip:va,ring"], ["-d", "ip:vb,ring"]
 A4, B4, A6, B6 = "10.9.0.1", "10.9.0.2", "fd09::1", "fd09::2"
 CLIENT = "client 8DD230A77A05EB71159129BCBCF64230 87C635C8\n"
 SERVER = "server 6CCF62FF4BE61485D8BA29FE2E847A7F B9FA5583\n"
@@ -94,17 +96,48 @@ def security(profile, keys):
     return ["--profile", profile] + (["--keys", keys] if profile == "smt1" else [])
 
 
-def sizes(net, profile, keys, server_ns, client_ns, host, small=True):
+def sizes(net, profile, keys, server_ns, client_ns, host, small=True, ours=(), theirs=()):
     """All sizes of a profile between two ends, with loss in both directions."""
     common = [*security(profile, keys), "--tap", LOSS]
     if small:
-        with server(server_ns, *common):
-            succeeds(client_ns, host, *common, "--verify", "-a", "--min", "1", "--max", "524288",
-                     "-n", "2", "-t", "2")
-    with server(server_ns, *common):
-        said = succeeds(client_ns, host, *common, "--verify", "-s", "1000000", "-n", "4", "-t", "4",
+        with server(server_ns, *common, *theirs):
+            succeeds(client_ns, host, *common, *ours, "--verify", "-a", "--min", "1", "--max",
+                     "524288", "-n", "2", "-t", "2")
+    with server(server_ns, *common, *theirs):
+        said = succeeds(client_ns, host, *common, *ours, "--verify", "-s", "1000000", "-n", "4", "-t", "4",
                         "--json", "-")
         assert f'"profile": "{profile}"' in said, said
+
+
+SNIFFER = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x800))
+s.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+s.bind((sys.argv[1], 0))
+print("ready", flush=True)
+while True:
+    p = s.recv(2048)
+    n = (p[0] & 15) * 4
+    if p[9] == 1 or p[9] >= 146 and int(sys.argv[2]) in struct.unpack_from("!HH", p, n):
+        print("%x %x %x %x %x" % (p[0], *struct.unpack_from("!HH", p, 4), p[8], p[9]), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def sniffer(ns, link, port, protocol=0):
+    """IPv4 headers that cross the link: version and length, identification, flags, TTL, protocol; of
+    ours, or of ICMP. Filled when the block ends."""
+    seen = []
+    p = subprocess.Popen(["ip", "netns", "exec", ns, sys.executable, "-c", SNIFFER, link,
+                          str(port)], stdout=subprocess.PIPE, text=True)
+    try:
+        p.stdout.readline()
+        yield seen
+        time.sleep(0.2)
+    finally:
+        p.terminate()
+        lines = p.communicate(timeout=20)[0].splitlines()
+        seen += [x for x in lines if x.endswith(" 1") == (protocol == 1)]
 
 
 def refused(ns, host, *options, word):
@@ -119,6 +152,7 @@ def tests(net, keys, other_keys):
     def wrong_profile():
         with server(net.a, "--profile", "homa-main"):
             refused(net.b, A4, "--profile", "homa-6.1", word="no such IP protocol")
+            refused(net.b, A4, "--profile", "homa-6.1", *RING_B, word="no such IP protocol")
             if os.path.exists("/proc/sys/net/ipv6"):
                 refused(net.b, f"[{A6}]", "--profile", "homa-6.1", word="no such IP protocol")
     # First, and alone: no other test's socket must keep the kernel from saying it.
@@ -133,6 +167,17 @@ def tests(net, keys, other_keys):
             ip("-n", net.a, "link", "set", "va", "mtu", "1500")
     yield "ends of different MTU: an error that names it", wrong_mtu
 
+    def silent():
+        main = ["--profile", "homa-main"]
+        with server(net.a, *main, *RING_A), sniffer(net.a, "va", local.port, protocol=1) as seen:
+            succeeds(net.b, A4, *main, *RING_B, "-n", "50")
+            # Nobody has this port, but the protocol has an endpoint.
+            code, text = client(net.b, A4, *main, *RING_B, "-p", str(local.port + 500), "-n", "1",
+                                "--deadline", "3")
+            assert code != 0, text
+        assert not seen, f"ICMP: {seen}"
+    yield "behind a ring the kernel keeps quiet", silent
+
     for profile in "homa-main", "homa-6.1", "smt1":
         yield (f"{profile}: 1 to 1,000,000 bytes, 5 % loss",
                lambda p=profile: sizes(net, p, keys, net.a, net.b, A4))
@@ -141,6 +186,38 @@ def tests(net, keys, other_keys):
     if os.path.exists("/proc/sys/net/ipv6"):
         yield ("homa-main over IPv6",
                lambda: sizes(net, "homa-main", keys, net.a, net.b, f"[{A6}]", small=False))
+
+    for profile in "homa-main", "homa-6.1", "smt1":
+        yield (f"{profile} by rings: 1 to 1,000,000 bytes, 5 % loss",
+               lambda p=profile: sizes(net, p, keys, net.a, net.b, A4, ours=RING_B, theirs=RING_A))
+    yield ("a ring at one end, raw sockets at the other",
+           lambda: (sizes(net, "smt1", keys, net.a, net.b, A4, small=False, ours=RING_B),
+                    sizes(net, "homa-main", keys, net.a, net.b, A4, small=False, theirs=RING_A)))
+    if os.path.exists("/proc/sys/net/ipv6"):
+        yield ("homa-main by rings over IPv6",
+               lambda: sizes(net, "homa-main", keys, net.a, net.b, f"[{A6}]", small=False,
+                             ours=RING_B, theirs=RING_A))
+
+    def headers():
+        for kind, profile, theirs, mine in (("sockets", "homa-6.1", [], []),
+                                            ("rings", "smt1", RING_A, RING_B)):
+            common = security(profile, keys)
+            with server(net.a, *common, *theirs):
+                with sniffer(net.a, "va", local.port) as seen:
+                    said = succeeds(net.b, A4, *common, *mine, "-v", "-s", "20000", "-n", "30")
+            assert len(seen) > 400, f"{kind}: {len(seen)} packets"
+            assert set(seen) == {"45 0 4000 40 fd"}, f"{kind}: {set(seen)}"
+            assert "go by raw" not in said, said
+    yield "IPv4 headers: identification 0, DF, no options, no ECN", headers
+
+    def rings_that_cannot_be():
+        with server(net.a, "--profile", "homa-main", "-d", "ip:lo,ring"):
+            said = succeeds(net.a, "127.0.0.1", "--profile", "homa-main", "-d", "ip:lo,ring", "-v",
+                            "-n", "20")
+            assert "not an Ethernet link; packets go by raw IP sockets" in said, said
+        refused(net.b, A4, "--profile", "homa-main", "-d", "ip:vb,ring,tcp", word="one at a time")
+        refused(net.b, A4, "--profile", "homa-main", "-d", "ip:no0,ring", word="no0")
+    yield "where there can be no ring: sockets, and why", rings_that_cannot_be
 
     def frames():
         main = ["--profile", "homa-main"]

@@ -47,7 +47,35 @@ static uint8_t *frame_at(struct frame *f, unsigned at)
 
 static bool parse(struct frame *f, struct smt_af_seen *out)
 {
-    return smt_af_parse(f->bytes, frame_at(f, 0), f->len, false, out);
+    return smt_af_parse(SMT_AF_PROTO_UDP, f->bytes, frame_at(f, 0), f->len, false, out);
+}
+
+/* Another IP protocol: all of its payload, and the IPv4 identification. */
+static void test_raw(void **state)
+{
+    enum { PROTO = 253 };
+    struct smt_af_seen s;
+    struct frame f = MAKE(v4);
+    *frame_at(&f, IP + 9) = PROTO;
+    smt_put_be16(frame_at(&f, IP + 4), 77);
+    assert_false(parse(&f, &s));
+    assert_true(smt_af_parse(PROTO, f.bytes, frame_at(&f, 0), f.len, false, &s));
+    assert_int_equal(s.from.port, 4242);
+    assert_ptr_equal(s.payload, frame_at(&f, IP + SMT_AF_IPV4_LEN));
+    assert_int_equal(s.payload_len, 13);
+    assert_int_equal(s.seg_len, 13);
+    assert_int_equal(s.ip_id, 77);
+    f.bytes[1] = SMT_AF_VNET_GSO_UDP_L4; /* there are no super-frames of it */
+    f.bytes[4] = 5;
+    assert_false(smt_af_parse(PROTO, f.bytes, frame_at(&f, 0), f.len, false, &s));
+    f.bytes[1] = 0;
+    smt_put_be16(frame_at(&f, IP + 2), SMT_AF_IPV4_LEN + 3); /* no room for ports */
+    assert_false(smt_af_parse(PROTO, f.bytes, frame_at(&f, 0), f.len, false, &s));
+    f = MAKE(v6);
+    *frame_at(&f, IP + 6) = PROTO;
+    assert_true(smt_af_parse(PROTO, f.bytes, frame_at(&f, 0), f.len, false, &s));
+    assert_int_equal(s.payload_len, 15);
+    assert_int_equal(s.ip_id, 0);
 }
 
 static void test_good(void **state)
@@ -118,7 +146,7 @@ static void test_checksum(void **state)
     }
     struct frame f = MAKE(v4);
     *frame_at(&f, sizeof(v4) - 1) ^= 1;
-    assert_true(smt_af_parse(f.bytes, frame_at(&f, 0), f.len, true, &s));
+    assert_true(smt_af_parse(SMT_AF_PROTO_UDP, f.bytes, frame_at(&f, 0), f.len, true, &s));
     f.bytes[0] = SMT_AF_VNET_DATA_VALID;
     assert_true(parse(&f, &s));
     /* IPv4 may have none, IPv6 may not. */
@@ -162,6 +190,7 @@ static void test_not_for_us(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_raw),
         cmocka_unit_test(test_good),     cmocka_unit_test(test_super),
         cmocka_unit_test(test_short),    cmocka_unit_test(test_checksum),
         cmocka_unit_test(test_not_for_us),

@@ -372,7 +372,7 @@ static void test_refused(void **state)
     c.spec = "ip:none0";
     assert_int_equal(open_fails(c, "no network interface \"none0\""), SMT_ENODEV);
     c.spec = "ip,udp";
-    assert_int_equal(open_fails(c, "one option, tcp"), SMT_EINVAL);
+    assert_int_equal(open_fails(c, "options ring and tcp"), SMT_EINVAL);
     c.spec = "ip,tcp";
     assert_int_equal(open_fails(c, "not smt2"), SMT_EINVAL);
     c.spec = "ip";
