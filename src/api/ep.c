@@ -170,6 +170,22 @@ static void config_fill(struct smt_ep_config *c)
 #undef FILL
 }
 
+static uint8_t carriages_of(uint32_t caps)
+{
+    static const struct {
+        uint32_t cap;
+        uint8_t carriage;
+    } table[] = {
+        {SMT_DEV_CAP_UDP, SMT_CARRIAGE_UDP},
+        {SMT_DEV_CAP_RAW, SMT_CARRIAGE_RAW},
+        {SMT_DEV_CAP_UD, SMT_CARRIAGE_UD},
+    };
+    uint8_t all = 0;
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(table); i++)
+        all |= caps & table[i].cap ? table[i].carriage : 0;
+    return all != 0 ? all : SMT_CARRIAGE_UDP;
+}
+
 static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
 {
     /* Numbers that were sealed under are known to one engine only. */
@@ -184,7 +200,8 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ec.accept = c->accept != 0;
     ec.mtu = c->mtu;
     ec.rx_window = ep->dev->ops->rx_capacity(ep->dev);
-    ec.bursts = (ep->dev->ops->caps & SMT_DEV_CAP_RAW) != 0;
+    ec.bursts = (ep->dev->ops->caps & SMT_DEV_CAP_BURST) != 0;
+    ec.carriages = carriages_of(ep->dev->ops->caps);
     ec.sealer = smt_aead_is_fips() ? NULL : ep->dev->ops->sealer(ep->dev);
     ec.tune.link_mbps = ep->dev->ops->link_mbps(ep->dev);
     ec.max_open_rpcs = c->max_open_rpcs;

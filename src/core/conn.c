@@ -582,10 +582,9 @@ void smt_conn_params(const struct smt_conn *c, struct smt_params *out)
     out->rx_window = g->rx_window;
     out->unsched = g->tune.unsched_most;
     out->idle_timeout_ms = (uint32_t)(g->idle_timeout / SMT_MSEC);
-    if (g->bursts) {
-        out->carriages |= SMT_CARRIAGE_RAW;
+    out->carriages = g->carriages;
+    if (g->bursts)
         out->record_forms |= SMT_FORM_BURST;
-    }
 }
 
 int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len)

@@ -24,6 +24,7 @@ static const uint64_t cutoffs_pause = 200 * SMT_USEC;
 void smt_engine_config_init(struct smt_engine_config *g)
 {
     *g = (struct smt_engine_config){
+        .carriages = SMT_CARRIAGE_UDP,
         .rx_window = 128 * 1024,
         .max_open_rpcs = 4096,
         .max_conn_bytes = 64ull << 20,

@@ -50,6 +50,7 @@ struct smt_engine_config {
     struct smt_tune tune;     /* of the congestion layer; clamped to their ranges */
     uint32_t cached_keys;     /* expanded key contexts kept per cipher; 0 = default */
     bool bursts;              /* the device tells IPv4 ids: records in slices are taken */
+    uint8_t carriages;        /* enum smt_carriage, what the peer is told of the device */
     const struct smt_sealer *sealer; /* who may seal in place of the CPU; NULL = nobody. Lent */
     /* Unpredictable bytes: session ids, tokens. In tests a fixed generator. */
     void (*random)(void *arg, void *out, size_t len);

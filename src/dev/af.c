@@ -314,7 +314,7 @@ static int af_refused(struct smt_dev *dev, struct smt_addr *to, int *error)
 
 const struct smt_dev_ops smt_af_ops = {
     .name = "af",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE | SMT_DEV_CAP_LOCAL,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE | SMT_DEV_CAP_LOCAL | SMT_DEV_CAP_UDP,
     .open = af_open,
     .close = af_close,
     .tx_reserve = af_tx_reserve,

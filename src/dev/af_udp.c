@@ -48,7 +48,7 @@ static uint64_t udp_holder_drops(const struct smt_dev *holder)
 const struct smt_af_carriage smt_af_udp = {
     .name = "af",
     .sockets = "UDP sockets",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE | SMT_DEV_CAP_LOCAL,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE | SMT_DEV_CAP_LOCAL | SMT_DEV_CAP_UDP,
     .l4_len = SMT_AF_UDP_LEN,
     .needs_super_frames = true,
     .max_segs = SMT_SUPER_SEGMENTS,

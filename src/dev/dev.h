@@ -22,12 +22,15 @@ struct smt_dev_report;
 enum smt_dev_caps {
     SMT_DEV_CAP_EVENT = 1 << 0,    /* has a file descriptor to sleep on */
     SMT_DEV_CAP_NIC_SEAL = 1 << 1, /* can seal AES-GCM inline */
-    SMT_DEV_CAP_BURST = 1 << 2,    /* keeps the IPv4 id of received packets */
+    SMT_DEV_CAP_BURST = 1 << 2,    /* takes records in slices, by the IPv4 id of packets */
     SMT_DEV_CAP_REGISTER = 1 << 3, /* memory registration makes a difference */
     SMT_DEV_CAP_EXACT = 1 << 4,    /* packets arrive as long as they left: no padding, ever */
-    SMT_DEV_CAP_RAW = 1 << 5,      /* takes smt2 by raw IP beside UDP: records in slices */
-    SMT_DEV_CAP_SHARE = 1 << 6,    /* several devices may have one port (smt_dev_config.share) */
-    SMT_DEV_CAP_LOCAL = 1 << 7,    /* reaches other endpoints of this host, as UDP sockets do */
+    SMT_DEV_CAP_SHARE = 1 << 5,    /* several devices may have one port (smt_dev_config.share) */
+    SMT_DEV_CAP_LOCAL = 1 << 6,    /* reaches other endpoints of this host, as UDP sockets do */
+    /* What carries smt2 to it; none said counts as UDP. */
+    SMT_DEV_CAP_UDP = 1 << 7,
+    SMT_DEV_CAP_RAW = 1 << 8,
+    SMT_DEV_CAP_UD = 1 << 9,
 };
 
 /* What a device tells of itself by smt_dev_tell, in any call; cleared by who has read it. Down and

@@ -297,7 +297,7 @@ static int ip_report(struct smt_dev_report *out, unsigned n)
 
 const struct smt_dev_ops smt_ip_ops = {
     .name = "ip",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_BURST | SMT_DEV_CAP_EXACT,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_EXACT | SMT_DEV_CAP_RAW,
     .open = ip_open,
     .close = ip_close,
     .tx_reserve = smt_ip_tx_reserve,

@@ -47,7 +47,7 @@ static uint64_t ip_holder_drops(const struct smt_dev *holder)
 static const struct smt_af_carriage carriage = {
     .name = "ip",
     .sockets = "raw IP sockets",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_BURST | SMT_DEV_CAP_EXACT,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_EXACT | SMT_DEV_CAP_RAW,
     .max_segs = 1,
     .holder_open = ip_holder_open,
     .holder_hide = ip_holder_hide,

@@ -174,7 +174,7 @@ static int mlx5_open(const struct smt_dev_config *config, struct smt_dev **out)
         d->base.own.caps &= ~(uint32_t)SMT_DEV_CAP_NIC_SEAL;
     bool has_bursts = smt_mlx5_is_udp(d);
     if (!has_bursts)
-        d->base.own.caps &= ~(uint32_t)SMT_DEV_CAP_RAW;
+        d->base.own.caps &= ~(uint32_t)SMT_DEV_CAP_BURST;
     if (!has_bursts || !d->port.spec.cuts_bursts ||
         smt_mlx5_max_tso(&d->port.attr) < SMT_MLX5_BIG_LEN)
         d->base.own.tx_burst = NULL;
@@ -353,7 +353,8 @@ static const char *mlx5_seals(struct smt_dev *dev)
 
 const struct smt_dev_ops smt_mlx5_ops = {
     .name = "mlx5",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_NIC_SEAL | SMT_DEV_CAP_RAW | SMT_DEV_CAP_EXACT,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_NIC_SEAL | SMT_DEV_CAP_BURST | SMT_DEV_CAP_EXACT |
+            SMT_DEV_CAP_UDP | SMT_DEV_CAP_RAW,
     .open = mlx5_open,
     .close = mlx5_close,
     .tx_reserve = smt_mlx5_tx_reserve,

@@ -368,7 +368,7 @@ int smt_dev_tap(const char *spec, struct smt_dev *inner, char *error_text, size_
     if (t == NULL)
         return smt_dev_fail(error_text, error_text_len, SMT_ENOMEM, "no memory for a tap");
     smt_dev_init(&t->base, &tap_ops);
-    t->base.own.caps = inner->ops->caps & ~(uint32_t)(SMT_DEV_CAP_NIC_SEAL | SMT_DEV_CAP_RAW);
+    t->base.own.caps = inner->ops->caps & ~(uint32_t)(SMT_DEV_CAP_NIC_SEAL | SMT_DEV_CAP_BURST);
     t->inner = inner;
     t->spec = s;
     smt_list_init(&t->lent);

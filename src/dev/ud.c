@@ -359,7 +359,7 @@ static const char *ud_note(struct smt_dev *dev, const struct smt_addr *to)
 
 const struct smt_dev_ops smt_ud_ops = {
     .name = "ud",
-    .caps = SMT_DEV_CAP_EVENT,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_UD,
     .open = ud_open,
     .close = ud_close,
     .tx_reserve = smt_ud_tx_reserve,

@@ -413,7 +413,7 @@ static int udp_report(struct smt_dev_report *out, unsigned n)
 
 const struct smt_dev_ops smt_udp_ops = {
     .name = "udp",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE | SMT_DEV_CAP_LOCAL,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE | SMT_DEV_CAP_LOCAL | SMT_DEV_CAP_UDP,
     .open = udp_open,
     .close = udp_close,
     .tx_reserve = smt_udp_tx_reserve,
