@@ -5,10 +5,39 @@
 #define SMT_CORE_INCOMING_H
 
 #include "core/rpc.h"
+#include "core/state.h"
 
 /* A server rpc for a request or message (`id` with role) that the conn has not seen yet. NULL, and
  * counted: its id is used up, too many are open, or no memory. */
 struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id);
+
+/* May a piece of a message of this length, for an rpc that is known, bring anything? Counts why
+ * not. */
+static inline bool smt_incoming_takes(struct smt_rpc *r, uint32_t message_len)
+{
+    struct smt_stats *st = &r->conn->e->stats;
+    switch (r->state) {
+    case SMT_RPC_AWAIT_RESPONSE:
+        return true;
+    case SMT_RPC_AWAIT_REST:
+    case SMT_RPC_AWAIT_REQUEST:
+        if (SMT_UNLIKELY(message_len != r->rx.len)) {
+            st->drop_hint++;
+            return false;
+        }
+        if (SMT_LIKELY(r->rx.data != NULL))
+            return true;
+        st->drop_no_memory++;
+        return false;
+    case SMT_RPC_AWAIT_ACCEPT:
+        r->heard = r->conn->e->now;
+        st->drop_await_accept++;
+        return false;
+    default:
+        st->drop_duplicate++;
+        return false;
+    }
+}
 
 /* Takes a server rpc back as if it had never been: its first packet did not count after all. */
 void smt_incoming_drop(struct smt_rpc *r);

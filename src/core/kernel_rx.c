@@ -56,27 +56,6 @@ bool smt_kernel_prove(struct smt_rpc *r)
     return true;
 }
 
-/* May a packet for this rpc bring anything, its message having begun? Counts why not. */
-static bool takes(struct smt_rpc *r, const struct smt_homa_pkt *p)
-{
-    struct smt_stats *st = &r->conn->e->stats;
-    switch (r->state) {
-    case SMT_RPC_AWAIT_REST:
-    case SMT_RPC_AWAIT_REQUEST:
-        if (p->message_len == r->rx.len && r->rx.data != NULL)
-            return true;
-        st->drop_hint++;
-        return false;
-    case SMT_RPC_AWAIT_ACCEPT:
-        r->heard = r->conn->e->now;
-        st->drop_await_accept++;
-        return false;
-    default:
-        st->drop_duplicate++;
-        return false;
-    }
-}
-
 struct smt_rpc *smt_kernel_rpc_of(struct smt_conn *c, uint64_t now, const struct smt_homa_pkt *p,
                                   bool proven)
 {
@@ -84,7 +63,7 @@ struct smt_rpc *smt_kernel_rpc_of(struct smt_conn *c, uint64_t now, const struct
     struct smt_rpc *r = id == 0 ? NULL : smt_rpc_find(c, id);
     bool server = (id & SMT_ID_ROLE) != 0;
     if (r != NULL && r->state != SMT_RPC_AWAIT_RESPONSE)
-        return takes(r, p) ? r : NULL;
+        return smt_incoming_takes(r, p->message_len) ? r : NULL;
     if (r == NULL && !server) {
         c->e->stats.drop_finished++;
         return NULL;

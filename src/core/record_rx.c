@@ -310,33 +310,6 @@ static bool receive_direct(const struct arriving *in)
     return true;
 }
 
-/* May a record for this known rpc bring anything? Counts why not. */
-static bool rpc_takes(struct smt_rpc *r, const struct smt_hdr *hdr)
-{
-    struct smt_stats *st = &r->conn->e->stats;
-    switch (r->state) {
-    case SMT_RPC_AWAIT_RESPONSE:
-        return true;
-    case SMT_RPC_AWAIT_REST:
-    case SMT_RPC_AWAIT_REQUEST:
-        if (SMT_UNLIKELY(hdr->message_len != r->rx.len)) {
-            st->drop_hint++;
-            return false;
-        }
-        if (SMT_LIKELY(r->rx.data != NULL))
-            return true;
-        st->drop_no_memory++;
-        return false;
-    case SMT_RPC_AWAIT_ACCEPT:
-        r->heard = r->conn->e->now;
-        st->drop_await_accept++;
-        return false;
-    default:
-        st->drop_duplicate++;
-        return false;
-    }
-}
-
 /* What can be said of a packet without looking at its record. False: dropped, and counted. */
 static bool packet_check(struct smt_engine *e, struct arriving *in)
 {
@@ -375,7 +348,7 @@ static bool rpc_look(struct smt_engine *e, struct arriving *in)
     in->id = in->hdr->rpc_id ^ SMT_ID_ROLE;
     in->r = smt_rpc_find(in->c, in->id);
     if (in->r != NULL)
-        return rpc_takes(in->r, in->hdr);
+        return smt_incoming_takes(in->r, in->hdr->message_len);
     bool request = (in->id & SMT_ID_ROLE) != 0;
     if (request && smt_frames_id_is_new(in->c, in->id & SMT_ID_MASK))
         return true;

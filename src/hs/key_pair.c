@@ -4,32 +4,9 @@
 
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/mem.h"
 #include "hs/file.h"
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* A word of exactly 2 * len hex digits. */
-static bool hex_read(const char *word, uint8_t *out, size_t len)
-{
-    if (word == NULL || strlen(word) != 2 * len)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        int high = hex_digit(word[2 * i]);
-        int low = hex_digit(word[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        out[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
 
 /* What is wrong with the line (which is cut to pieces), or NULL. */
 static const char *line_parse(char *text, struct smt_key_pair *out)
@@ -47,9 +24,9 @@ static const char *line_parse(char *text, struct smt_key_pair *out)
         return "expected \"client KEY SALT\" or \"server KEY SALT\"";
     if (end->is_set)
         return "a second key for the same end";
-    if (!hex_read(strtok_r(NULL, blank, &rest), end->key, sizeof(end->key)))
+    if (!smt_hex_read(strtok_r(NULL, blank, &rest), end->key, sizeof(end->key)))
         return "the key must be 32 hex digits";
-    if (!hex_read(strtok_r(NULL, blank, &rest), end->salt, sizeof(end->salt)))
+    if (!smt_hex_read(strtok_r(NULL, blank, &rest), end->salt, sizeof(end->salt)))
         return "the salt must be 8 hex digits";
     if (strtok_r(NULL, blank, &rest) != NULL)
         return "something follows the salt";

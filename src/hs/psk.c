@@ -5,17 +5,9 @@
 
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/mem.h"
 #include "hs/file.h"
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
 
 static bool is_space(char c)
 {
@@ -38,7 +30,7 @@ static const char *entry_parse(const char *text, size_t len, struct smt_psk *out
     const char *hex = colon + 1;
     size_t hex_len = len - id_len - 1;
     for (size_t i = 0; i < hex_len; i++)
-        if (hex_digit(hex[i]) < 0)
+        if (smt_hex_digit(hex[i]) < 0)
             return "the key after the last ':' must be hex digits only";
     if (hex_len % 2 != 0)
         return "the key has an odd number of hex digits";
@@ -52,7 +44,7 @@ static const char *entry_parse(const char *text, size_t len, struct smt_psk *out
     out->identity[id_len] = '\0';
     out->key_len = (uint8_t)(hex_len / 2);
     for (size_t i = 0; i < out->key_len; i++)
-        out->key[i] = (uint8_t)(hex_digit(hex[2 * i]) << 4 | hex_digit(hex[2 * i + 1]));
+        out->key[i] = (uint8_t)(smt_hex_digit(hex[2 * i]) << 4 | smt_hex_digit(hex[2 * i + 1]));
     return NULL;
 }
 

@@ -5,31 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/mem.h"
 
 enum { MAX_LINE = 256 };
-
-static int digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-static bool hex_read(const char *hex, uint8_t *out, size_t len)
-{
-    if (strlen(hex) != 2 * len)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        int high = digit(hex[2 * i]), low = digit(hex[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        out[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
 
 /* NULL, or what is wrong with it. */
 static const char *line_read(char *line, struct smt_inspect_config *config)
@@ -50,9 +29,9 @@ static const char *line_read(char *line, struct smt_inspect_config *config)
     const char *hex = strtok_r(NULL, blank, &rest), *salt = strtok_r(NULL, blank, &rest);
     if (hex == NULL || salt == NULL || strtok_r(NULL, blank, &rest) != NULL)
         return "is not a key and a salt";
-    if (!hex_read(hex, key->key, sizeof(key->key)))
+    if (!smt_hex_read(hex, key->key, sizeof(key->key)))
         return "has a key that is not 32 hex digits";
-    if (!hex_read(salt, key->salt, sizeof(key->salt)))
+    if (!smt_hex_read(salt, key->salt, sizeof(key->salt)))
         return "has a salt that is not 8 hex digits";
     key->is_set = true;
     return NULL;
