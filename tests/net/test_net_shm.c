@@ -48,6 +48,7 @@ struct pair {
     struct end server, client;
     struct smt_session *session;
     uint8_t *bytes;
+    unsigned n_lent; /* copies that replies of the server still need */
 };
 
 static struct end end_open(const char *device, int shm, bool accepts, uint16_t port)
@@ -104,10 +105,10 @@ static void pair_close(struct pair *p)
 }
 
 /* The server's part: what comes goes back. */
-static void serve(struct end *server)
+static void serve(struct pair *p)
 {
     struct smt_event ev[16];
-    int n = smt_poll(server->ep, ev, 16);
+    int n = smt_poll(p->server.ep, ev, 16);
     assert_true(n >= 0);
     for (int i = 0; i < n; i++) {
         if (ev[i].type != SMT_EV_REQUEST)
@@ -118,10 +119,13 @@ static void serve(struct end *server)
         const struct smt_iov iov = {copy, ev[i].len};
         assert_int_equal(smt_reply(ev[i].msg, &iov, 1, copy), 0);
         smt_release(ev[i].msg);
+        p->n_lent++;
     }
     for (int i = 0; i < n; i++) {
-        if (ev[i].type == SMT_EV_SENT || ev[i].type == SMT_EV_FAILED)
+        if (ev[i].type == SMT_EV_SENT || ev[i].type == SMT_EV_FAILED) {
             free(ev[i].user);
+            p->n_lent--;
+        }
     }
 }
 
@@ -135,9 +139,9 @@ static unsigned exchange_some(struct pair *p, uint32_t len, unsigned n_calls)
     for (unsigned i = 0; i < n_calls; i++)
         assert_int_equal(smt_call(p->session, &args, NULL), 0);
     time_t end = time(NULL) + PATIENCE_S;
-    while (n_back < n_calls) {
+    while (n_back < n_calls || p->n_lent > 0) {
         struct smt_event ev[16];
-        serve(&p->server);
+        serve(p);
         int n = smt_poll(p->client.ep, ev, 16);
         assert_true(n >= 0);
         for (int i = 0; i < n; i++) {
