@@ -248,7 +248,7 @@ void smt_mlx5_look(struct smt_mlx5 *d)
     smt_mlx5_tx_reroute(d);
     if (d->is_lost)
         return;
-    if (d->tx.n_held > 0)
+    if (d->tx.held.n > 0)
         smt_mlx5_tx_release(d);
     smt_mlx5_tx_reap(d);
     smt_mlx5_seal_reap(d);

@@ -9,6 +9,7 @@
 
 #include "base/seal.h"
 #include "dev/dev_impl.h"
+#include "dev/held.h"
 #include "dev/ip_hold.h"
 #include "dev/mlx5_peers.h"
 #include "dev/mlx5_port.h"
@@ -19,7 +20,7 @@ enum {
     SMT_MLX5_RX_LOT = 32,   /* receive buffers go back by so many */
     SMT_MLX5_BIG_LEN = 44 + 16384 + 29 + 19, /* header and record of a burst, to 64 bytes */
     SMT_MLX5_N_BIG = 64,
-    SMT_MLX5_MAX_HELD = 128,
+    SMT_MLX5_MAX_HELD = SMT_HELD_MOST,
 };
 
 /* A reserved packet, or a record that leaves in slices. */
@@ -46,9 +47,7 @@ struct smt_mlx5_tx {
     uint32_t n_spare, n_spare_big;
     uint32_t batch_head, n_batch, batch_mask;
     uint8_t *pit;                 /* where packets that are too large are written */
-    struct smt_mlx5_slot *held[SMT_MLX5_MAX_HELD]; /* oldest first */
-    uint64_t held_since[SMT_MLX5_MAX_HELD];
-    uint32_t n_held;
+    struct smt_held held;         /* for neighbours that the kernel asks for */
     struct smt_mlx5_slot run;     /* its peer holds for more packets to its address */
     void *tables;
     size_t tables_len;

@@ -260,7 +260,7 @@ int smt_mlx5_tx_flush(struct smt_dev *dev)
     struct smt_mlx5_tx *tx = &d->tx;
     uint8_t wqe[SMT_MLX5_MAX_WQE];
     uint32_t first = tx->sq.posted;
-    if (SMT_UNLIKELY(tx->n_held > 0))
+    if (SMT_UNLIKELY(tx->held.n > 0))
         smt_mlx5_tx_release(d);
     if (SMT_UNLIKELY(smt_mlx5_sq_room(&tx->sq) < tx->n_batch))
         smt_mlx5_tx_reap(d);

@@ -263,7 +263,7 @@ void smt_ud_look(struct smt_ud *d)
     smt_ud_tx_reap(d);
     if (smt_ud_peers_n_retired(d->peers) > 0)
         handles_reap(d);
-    if (d->tx.n_held > 0 && d->now - d->released_at >= RELEASE_MS * SMT_MSEC) {
+    if (d->tx.held.n > 0 && d->now - d->released_at >= RELEASE_MS * SMT_MSEC) {
         d->released_at = d->now;
         smt_ud_tx_release(d);
     }

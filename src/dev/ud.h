@@ -8,6 +8,7 @@
 #define SMT_DEV_UD_H
 
 #include "dev/dev_impl.h"
+#include "dev/held.h"
 #include "dev/ud_peers.h"
 #include "dev/ud_port.h"
 #include "dev/verbs_sleep.h"
@@ -81,9 +82,7 @@ struct smt_ud_tx {
     uint8_t *pit;              /* where packets that are too large are written */
     struct smt_ud_qp *undo;    /* queue pair of the last reservation; NULL: nothing to take back */
     struct smt_ud_slot run;    /* its route holds for more packets like it, unless its mtu is 0 */
-    struct smt_ud_slot **held; /* packets to peers that are being asked, oldest first */
-    uint64_t *held_since;
-    uint32_t n_held;
+    struct smt_held held;      /* for peers that are being asked */
     __be32 imm;
     struct ibv_send_wr *wrs; /* of tx_depth, for ibv_post_send */
     struct ibv_sge *sges;

@@ -120,8 +120,6 @@ static size_t tables_place(struct smt_ud *d)
     tx->depth_mask = s->tx_depth - 1;
     tx->slots = table_take(d, &at, s->n_slots * sizeof(*tx->slots));
     tx->spare = table_take(d, &at, s->n_slots * sizeof(*tx->spare));
-    tx->held = table_take(d, &at, s->max_held * sizeof(*tx->held));
-    tx->held_since = table_take(d, &at, s->max_held * sizeof(*tx->held_since));
     tx->wrs = table_take(d, &at, s->tx_depth * sizeof(*tx->wrs));
     tx->sges = table_take(d, &at, s->tx_depth * sizeof(*tx->sges));
     tx->pit = table_take(d, &at, SMT_DEV_MAX_PACKET);

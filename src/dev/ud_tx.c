@@ -289,7 +289,7 @@ int smt_ud_tx_flush(struct smt_dev *dev)
     tx->undo = NULL;
     if (SMT_UNLIKELY(d->is_lost))
         return batch_drop(d);
-    if (SMT_UNLIKELY(tx->n_held > 0))
+    if (SMT_UNLIKELY(tx->held.n > 0))
         (void)smt_ud_tx_ask(d);
     for (uint32_t i = 0; i < d->n_qps; i++) {
         struct smt_ud_qp *q = &d->qps[i];
