@@ -349,6 +349,7 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
             burst = 1;
         }
         unsigned i = 0;
+        r->tx.run_prio = UINT8_MAX;
         do {
             sent = e->config.profile->send(r, now, sink);
         } while (sent == SMT_SENT_ONE && smt_msg_tx_sendable(&r->tx) && ++i < burst &&

@@ -27,6 +27,7 @@ struct smt_msg_tx {
     uint8_t prio;                /* of granted bytes */
     uint8_t low_prio;            /* the lowest at which any of it was sent */
     uint8_t again_prio;          /* of bytes asked for again, at least */
+    uint8_t run_prio;            /* of what leaves at one go, at most */
     bool active;                 /* there is something to send this way */
     bool by_nic;                 /* a NIC sealed some of it, and nothing was asked for again */
     bool empty_due;              /* length 0: its one record waits to be sent */

@@ -44,8 +44,10 @@ static uint32_t cut_of(const struct smt_msg_tx *t, uint32_t room)
 }
 
 /* By how much is left, so that a message climbs as it goes: unscheduled bytes, and the last ones of
- * a granted message, which are nobody's competition for long. */
-static uint8_t prio_of(const struct smt_conn *c, const struct smt_msg_tx *t,
+ * a granted message, which are nobody's competition for long. But packets that leave at one go stay
+ * at the level of the first: they are one behind the other on the link anyway, and a super-frame
+ * has one level. (An RPC of 8 KB left as five frames of one packet, and took 1.7 times as long.) */
+static uint8_t prio_of(const struct smt_conn *c, struct smt_msg_tx *t,
                        const struct smt_tx_piece *piece)
 {
     uint32_t offset = piece->offset;
@@ -60,7 +62,11 @@ static uint8_t prio_of(const struct smt_conn *c, const struct smt_msg_tx *t,
     }
     if (SMT_UNLIKELY(piece->again) && p < t->again_prio)
         p = t->again_prio;
-    return (uint8_t)(p < top ? p : top);
+    if (p > top)
+        p = top;
+    if (p < t->run_prio)
+        t->run_prio = (uint8_t)p;
+    return t->run_prio;
 }
 
 static uint32_t packet_max(struct smt_conn *c, uint64_t now, const struct smt_tx_sink *sink)

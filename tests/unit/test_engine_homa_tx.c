@@ -333,6 +333,29 @@ static void homa_127_128_unscheduled_then_granted_priority(void **state)
     hand_free(h);
 }
 
+/* By what is left when they leave; but what leaves at one go has one level, that of the first. */
+static void packets_of_one_go_have_one_level(void **state)
+{
+    for (unsigned room = 1; room != 0; room = room == 1 ? UINT_MAX : 0) {
+        struct hand *h = start();
+        hand_frame(h, (struct smt_frame){.type = SMT_FRAME_CUTOFFS,
+                                         .code = 1,
+                                         .length = UNSCHED,
+                                         .cutoffs = {100000, 0, 7000, 5500, 4200, 2800, 1400}});
+        h->room = room;
+        uint64_t id = hand_post(h, 8000, false);
+        while (hand_data_end(h, id) < 8000) {
+            h->room = room;
+            hand_run(h);
+        }
+        static const uint8_t alone[] = {1, 3, 4, 5, 6, 7};
+        assert_int_equal(hand_n_data(h, id), 6);
+        for (unsigned n = 0; n < 6; n++)
+            assert_int_equal(hand_pkt_n(h, id, n)->prio, alone[room == 1 ? n : 0]);
+        hand_free(h);
+    }
+}
+
 /* Of three messages that could all be sent, the one with the fewest bytes left goes first. */
 static void homa_133_shortest_remaining_first(void **state)
 {
@@ -420,6 +443,7 @@ int main(void)
         cmocka_unit_test(homa_124_unscheduled_needs_no_grant),
         cmocka_unit_test(homa_126_lengths_at_the_edges),
         cmocka_unit_test(homa_127_128_unscheduled_then_granted_priority),
+        cmocka_unit_test(packets_of_one_go_have_one_level),
         cmocka_unit_test(homa_133_shortest_remaining_first),
         cmocka_unit_test(the_window_holds_until_the_peer_answers),
         cmocka_unit_test(a_reply_is_given_once),
