@@ -6,6 +6,7 @@
  * test), 95 (ranges are exact, no whole segments), 129 and 134 (the device's queue, not the
  * engine's, says when it is full), 130 (the cutoffs version is written at sending anyway), 131, 132
  * (no TCP hijacking), 136-138 (no sockets). */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
