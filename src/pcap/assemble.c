@@ -35,6 +35,7 @@ struct record {
 struct message {
     struct smt_inspect_message m;
     struct message *same_bucket, *next;
+    uint32_t cap;  /* bytes of m.data and `seen`: as far as any were seen, or some more */
     uint8_t *seen; /* one for each byte of m.data */
     struct record *records;
 };
@@ -151,17 +152,43 @@ const struct smt_inspect_message *smt_assembly_first(const struct smt_assembly *
     return a->first != NULL ? &a->first->m : NULL;
 }
 
-static uint8_t *bytes_take(struct smt_assembly *a, size_t len)
+/* Makes room for `end` bytes and their flags, which hold what they held. */
+static int room_make(struct smt_assembly *a, uint8_t **bytes, uint8_t **seen, uint32_t *cap,
+                     uint32_t end)
 {
-    if (len > MAX_BYTES - a->n_bytes)
-        return NULL;
-    uint8_t *p = smt_mem_alloc(len);
-    if (p != NULL)
-        a->n_bytes += len;
-    return p;
+    if (end <= *cap)
+        return 0;
+    if (2 * (size_t)end > MAX_BYTES - a->n_bytes)
+        return SMT_ENOMEM;
+    uint8_t *more_bytes = smt_mem_alloc(end), *more_seen = smt_mem_alloc(end);
+    if (more_bytes == NULL || more_seen == NULL) {
+        smt_mem_free(more_bytes);
+        smt_mem_free(more_seen);
+        return SMT_ENOMEM;
+    }
+    if (*cap > 0) {
+        memcpy(more_bytes, *bytes, *cap);
+        memcpy(more_seen, *seen, *cap);
+    }
+    smt_mem_free(*bytes);
+    smt_mem_free(*seen);
+    a->n_bytes += 2 * ((size_t)end - *cap);
+    *bytes = more_bytes;
+    *seen = more_seen;
+    *cap = end;
+    return 0;
 }
 
-/* An entry and its bytes; NULL without memory. */
+/* Doubles what a message has, so that one of many packets is not copied for each. */
+static int message_room(struct smt_assembly *a, struct message *m, uint32_t end)
+{
+    if (end <= m->cap)
+        return 0;
+    uint32_t twice = m->cap < m->m.len / 2 ? 2 * m->cap : m->m.len;
+    return room_make(a, &m->m.data, &m->seen, &m->cap, end > twice ? end : twice);
+}
+
+/* An entry, without bytes yet; NULL without memory. */
 static struct message *message_new(struct smt_assembly *a, const struct smt_cap_packet *packet,
                                    const struct smt_homa_pkt *p, const struct smt_addr *from,
                                    const struct smt_addr *to)
@@ -177,12 +204,6 @@ static struct message *message_new(struct smt_assembly *a, const struct smt_cap_
         .first_packet = packet->number,
         .is_opaque = a->config.format->records && a->ctx[p->sender_id & 1] == NULL,
     };
-    m->m.data = bytes_take(a, p->message_len);
-    m->seen = bytes_take(a, p->message_len);
-    if (m->m.data == NULL || m->seen == NULL) {
-        message_free(m);
-        return NULL;
-    }
     struct message **bucket = &a->buckets[bucket_of(from, to, p->sender_id)];
     m->same_bucket = *bucket;
     *bucket = m;
@@ -222,10 +243,12 @@ static void message_gained(struct message *m, uint32_t n)
         SHA256(m->m.data, m->m.len, m->m.sha);
 }
 
-static void plain_put(struct message *m, const struct smt_homa_pkt *p, char *fault,
-                      size_t fault_len)
+static int plain_put(struct smt_assembly *a, struct message *m, const struct smt_homa_pkt *p,
+                     char *fault, size_t fault_len)
 {
     bool cut;
+    if (message_room(a, m, p->offset + p->payload_len) < 0)
+        return SMT_ENOMEM;
     int64_t n =
         bytes_put(m->m.data + p->offset, m->seen + p->offset, p->payload, p->payload_len, &cut);
     if (n < 0)
@@ -234,6 +257,7 @@ static void plain_put(struct message *m, const struct smt_homa_pkt *p, char *fau
         snprintf(fault, fault_len, "cut at other places than an earlier packet of the message");
     if (n > 0)
         message_gained(m, (uint32_t)n);
+    return 0;
 }
 
 /* Segments of an opened record: true when each stands where its header says. */
@@ -256,8 +280,8 @@ static bool segments_put(struct smt_assembly *a, struct message *m, struct recor
 }
 
 /* A record whose bytes are all there. */
-static void record_open(struct smt_assembly *a, struct message *m, struct record *r, char *fault,
-                        size_t fault_len)
+static int record_open(struct smt_assembly *a, struct message *m, struct record *r, char *fault,
+                       size_t fault_len)
 {
     r->is_done = true;
     m->m.n_records++;
@@ -265,19 +289,21 @@ static void record_open(struct smt_assembly *a, struct message *m, struct record
     r->k = (uint32_t)(no & 0xffff);
     if (no != smt_smt1_record_no(m->m.id, r->k)) {
         snprintf(fault, fault_len, "record number 0x%016" PRIx64 " is not of this RPC", no);
-        return;
+        return 0;
     }
     for (const struct record *o = m->records; o != NULL; o = o->next) {
         if (o != r && o->is_done && (o->offset < r->offset) != (o->k < r->k)) {
             snprintf(fault, fault_len, "record %u at offset %u: records are not in order", r->k,
                      r->offset);
-            return;
+            return 0;
         }
     }
     if (m->m.is_opaque) {
         message_gained(m, r->shape.data_len);
-        return;
+        return 0;
     }
+    if (message_room(a, m, r->offset + r->shape.data_len) < 0)
+        return SMT_ENOMEM;
     unsigned side = m->m.id & 1;
     const struct smt_inspect_key *key = side ? &a->config.server : &a->config.client;
     uint8_t nonce[SMT_AEAD_NONCE_LEN], aad[SMT_AAD_LEN];
@@ -295,6 +321,7 @@ static void record_open(struct smt_assembly *a, struct message *m, struct record
     else
         message_gained(m, r->shape.data_len);
     r->got = r->shape.record_len;
+    return 0;
 }
 
 static struct record *record_get(struct message *m, uint32_t offset)
@@ -311,29 +338,6 @@ static struct record *record_get(struct message *m, uint32_t offset)
     r->next = *at;
     *at = r;
     return r;
-}
-
-static int record_room(struct smt_assembly *a, struct record *r, uint32_t end)
-{
-    if (end <= r->cap)
-        return 0;
-    uint8_t *bytes = bytes_take(a, end), *seen = bytes_take(a, end);
-    if (bytes == NULL || seen == NULL) {
-        smt_mem_free(bytes);
-        smt_mem_free(seen);
-        return SMT_ENOMEM;
-    }
-    if (r->cap > 0) {
-        memcpy(bytes, r->bytes, r->cap);
-        memcpy(seen, r->seen, r->cap);
-    }
-    smt_mem_free(r->bytes);
-    smt_mem_free(r->seen);
-    a->n_bytes -= 2 * (size_t)r->cap;
-    r->bytes = bytes;
-    r->seen = seen;
-    r->cap = end;
-    return 0;
 }
 
 /* Bytes seen below `end`. */
@@ -356,7 +360,7 @@ static int slice_put(struct smt_assembly *a, struct message *m, const struct smt
         return 0;
     }
     struct record *r = record_get(m, p->offset);
-    if (r == NULL || record_room(a, r, (uint32_t)end) < 0)
+    if (r == NULL || room_make(a, &r->bytes, &r->seen, &r->cap, (uint32_t)end) < 0)
         return SMT_ENOMEM;
     if (r->is_done)
         return 0;
@@ -386,7 +390,7 @@ static int slice_put(struct smt_assembly *a, struct message *m, const struct smt
     else
         r->got += (uint32_t)n;
     if (n > 0 && r->shape.n_packets != 0 && r->got >= r->shape.record_len)
-        record_open(a, m, r, fault, fault_len);
+        return record_open(a, m, r, fault, fault_len);
     return 0;
 }
 
@@ -408,9 +412,7 @@ int smt_assembly_data(struct smt_assembly *a, const struct smt_cap_packet *packe
                  p->message_len, m->m.first_packet, m->m.len);
         return 0;
     }
-    if (!a->config.format->records) {
-        plain_put(m, p, fault, fault_len);
-        return 0;
-    }
+    if (!a->config.format->records)
+        return plain_put(a, m, p, fault, fault_len);
     return slice_put(a, m, p, (uint16_t)(packet->ip_id + p->index), fault, fault_len);
 }

@@ -41,20 +41,20 @@ static uint32_t word(const struct smt_capture *c, size_t at)
     return c->is_swapped ? __builtin_bswap32(v) : v;
 }
 
-static int file_read(struct smt_capture *c, FILE *f)
+static int file_read(FILE *f, uint8_t **bytes, size_t *bytes_len)
 {
     if (fseek(f, 0, SEEK_END) != 0)
         return -1;
     long len = ftell(f);
     if (len < 0 || fseek(f, 0, SEEK_SET) != 0)
         return -1;
-    c->bytes = smt_mem_alloc((size_t)len);
-    if (c->bytes == NULL) {
+    *bytes_len = (size_t)len;
+    *bytes = smt_mem_alloc(*bytes_len);
+    if (*bytes == NULL) {
         errno = ENOMEM;
         return -1;
     }
-    c->len = fread(c->bytes, 1, (size_t)len, f);
-    return c->len == (size_t)len ? 0 : -1;
+    return fread(*bytes, 1, *bytes_len, f) == *bytes_len ? 0 : -1;
 }
 
 static const char *head_parse(struct smt_capture *c)
@@ -79,25 +79,36 @@ static const char *head_parse(struct smt_capture *c)
     return "has a link layer other than Ethernet, Linux cooked or raw IP";
 }
 
-int smt_capture_open(struct smt_capture *c, const char *file, char *error_text,
-                     size_t error_text_len)
+int smt_capture_of_bytes(struct smt_capture *c, const char *name, uint8_t *bytes, size_t len,
+                         char *error_text, size_t error_text_len)
 {
-    *c = (struct smt_capture){0};
-    FILE *f = fopen(file, "rb");
-    int r = f != NULL ? file_read(c, f) : -1;
-    if (r < 0)
-        snprintf(error_text, error_text_len, "%s: %s", file, strerror(errno));
-    if (f != NULL)
-        fclose(f);
-    if (r < 0)
-        return SMT_EFILE;
+    *c = (struct smt_capture){.bytes = bytes, .len = len};
     const char *fault = head_parse(c);
     if (fault != NULL) {
-        snprintf(error_text, error_text_len, "%s %s", file, fault);
+        snprintf(error_text, error_text_len, "%s %s", name, fault);
         return SMT_EFILE;
     }
     c->at = FILE_HEAD_LEN;
     return 0;
+}
+
+int smt_capture_open(struct smt_capture *c, const char *file, char *error_text,
+                     size_t error_text_len)
+{
+    *c = (struct smt_capture){0};
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+    FILE *f = fopen(file, "rb");
+    int r = f != NULL ? file_read(f, &bytes, &len) : -1;
+    if (r < 0)
+        snprintf(error_text, error_text_len, "%s: %s", file, strerror(errno));
+    if (f != NULL)
+        fclose(f);
+    if (r < 0) {
+        smt_mem_free(bytes);
+        return SMT_EFILE;
+    }
+    return smt_capture_of_bytes(c, file, bytes, len, error_text, error_text_len);
 }
 
 void smt_capture_close(struct smt_capture *c)

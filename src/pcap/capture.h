@@ -40,6 +40,9 @@ struct smt_capture {
 /* 0, or SMT_EFILE with a line of text. Closed by smt_capture_close either way. */
 SMT_MUST_CHECK int smt_capture_open(struct smt_capture *c, const char *file, char *error_text,
                                     size_t error_text_len);
+/* The same of `len` bytes in memory, which are given (smt_mem_alloc); `name` is for the text. */
+SMT_MUST_CHECK int smt_capture_of_bytes(struct smt_capture *c, const char *name, uint8_t *bytes,
+                                        size_t len, char *error_text, size_t error_text_len);
 void smt_capture_close(struct smt_capture *c);
 
 /* 1 and the next packet, 0 at the end, SMT_EMALFORMED when the file ends inside a record. */
