@@ -21,7 +21,7 @@ static uint64_t tick_from_time(uint64_t at)
 
 void smt_wheel_init(struct smt_wheel *w, uint64_t now)
 {
-    *w = (struct smt_wheel){.tick = now >> SMT_WHEEL_TICK_BITS};
+    *w = (struct smt_wheel){.tick = now >> SMT_WHEEL_TICK_BITS, .last_tick = SMT_NEVER};
     for (size_t i = 0; i < SMT_ARRAY_LEN(w->slots); i++)
         smt_list_init(&w->slots[i]);
 }
@@ -37,7 +37,8 @@ static void slot_unmark(struct smt_wheel *w, unsigned index)
     w->occupied &= ~(1u << level);
 }
 
-static void timer_place(struct smt_wheel *w, struct smt_timer *t)
+/* The list it is in now. */
+static struct smt_list *timer_place(struct smt_wheel *w, struct smt_timer *t)
 {
     uint64_t tick = tick_from_time(t->at);
     if (tick < w->tick)
@@ -47,24 +48,21 @@ static void timer_place(struct smt_wheel *w, struct smt_timer *t)
     if (SMT_UNLIKELY(level >= SMT_WHEEL_LEVELS)) {
         w->occupied |= 1u << SMT_WHEEL_LEVELS;
         smt_list_push_tail(&w->slots[FAR_SLOT], &t->link);
-        return;
+        return &w->slots[FAR_SLOT];
     }
     unsigned slot = (unsigned)(tick >> (level * SMT_WHEEL_SLOT_BITS)) % SMT_WHEEL_SLOTS;
     w->occupied |= 1u << level;
     w->slot_map[level] |= 1ull << slot;
-    smt_list_push_tail(&w->slots[level * SMT_WHEEL_SLOTS + slot], &t->link);
+    struct smt_list *head = &w->slots[level * SMT_WHEEL_SLOTS + slot];
+    smt_list_push_tail(head, &t->link);
+    return head;
 }
 
-static void timer_unlink(struct smt_wheel *w, struct smt_timer *t)
+void smt_wheel_emptied(struct smt_wheel *w, const struct smt_list *head)
 {
-    struct smt_list *prev = t->link.prev;
-    struct smt_list *next = t->link.next;
-    prev->next = next;
-    next->prev = prev;
-    t->link = (struct smt_list){0};
-    /* Alone between one and the same link: that is the slot's head, and the slot is empty now. */
-    if (prev == next)
-        slot_unmark(w, (unsigned)(next - w->slots));
+    slot_unmark(w, (unsigned)(head - w->slots));
+    if (head == w->last)
+        w->last_tick = SMT_NEVER;
 }
 
 void smt_wheel_arm(struct smt_wheel *w, struct smt_timer *t, uint64_t at)
@@ -73,14 +71,9 @@ void smt_wheel_arm(struct smt_wheel *w, struct smt_timer *t, uint64_t at)
     t->at = at;
     if (at == SMT_NEVER)
         return;
-    timer_place(w, t);
+    w->last = timer_place(w, t);
+    w->last_tick = at == 0 ? SMT_NEVER : (at - 1) >> SMT_WHEEL_TICK_BITS;
     w->n_armed++;
-}
-
-void smt_wheel_disarm_armed(struct smt_wheel *w, struct smt_timer *t)
-{
-    timer_unlink(w, t);
-    w->n_armed--;
 }
 
 /* Empties a slot into the levels below (`far`: into any). The slot is unmarked first, because a
@@ -94,7 +87,14 @@ static void slot_sort_in(struct smt_wheel *w, unsigned index)
     smt_list_init(head);
     slot_unmark(w, index);
     SMT_LIST_FOREACH_SAFE(it, tmp, &todo)
-        timer_place(w, SMT_CONTAINER_OF(it, struct smt_timer, link));
+        (void)timer_place(w, SMT_CONTAINER_OF(it, struct smt_timer, link));
+}
+
+/* Other ticks may have other lists from now on. */
+static void tick_set(struct smt_wheel *w, uint64_t tick)
+{
+    w->tick = tick;
+    w->last_tick = SMT_NEVER;
 }
 
 struct smt_timer *smt_wheel_pop(struct smt_wheel *w, uint64_t now)
@@ -104,11 +104,11 @@ struct smt_timer *smt_wheel_pop(struct smt_wheel *w, uint64_t now)
         uint64_t next = smt_wheel_next(w);
         if (next > now || next == SMT_NEVER) {
             if (tick > w->tick)
-                w->tick = tick;
+                tick_set(w, tick);
             return NULL;
         }
         unsigned level = (unsigned)__builtin_ctz(w->occupied);
-        w->tick = next >> SMT_WHEEL_TICK_BITS;
+        tick_set(w, next >> SMT_WHEEL_TICK_BITS);
         unsigned index = FAR_SLOT;
         if (level < SMT_WHEEL_LEVELS)
             index = level * SMT_WHEEL_SLOTS + (unsigned)__builtin_ctzll(w->slot_map[level]);

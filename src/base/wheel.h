@@ -25,6 +25,10 @@ struct smt_wheel {
     uint64_t tick;     /* all earlier ticks are done with */
     uint32_t occupied; /* levels with a timer in them; bit SMT_WHEEL_LEVELS is `far` */
     uint32_t n_armed;
+    /* The tick before that of the timer armed last, and its list, while that is not empty and the
+     * wheel has not turned; SMT_NEVER: forgotten. */
+    uint64_t last_tick;
+    struct smt_list *last;
     uint64_t slot_map[SMT_WHEEL_LEVELS]; /* per level, the slots with a timer in them */
     struct smt_list slots[SMT_WHEEL_LEVELS * SMT_WHEEL_SLOTS + 1]; /* the last one is `far` */
 };
@@ -67,14 +71,36 @@ static inline bool smt_timer_is_armed(const struct smt_timer *t)
     return t->link.next != NULL;
 }
 
-/* `t` is armed. */
-void smt_wheel_disarm_armed(struct smt_wheel *w, struct smt_timer *t);
+/* The list whose head is `head` has just become empty. */
+void smt_wheel_emptied(struct smt_wheel *w, const struct smt_list *head);
 
 /* Harmless on a disarmed timer. */
 static inline void smt_wheel_disarm(struct smt_wheel *w, struct smt_timer *t)
 {
-    if (smt_timer_is_armed(t))
-        smt_wheel_disarm_armed(w, t);
+    struct smt_list *prev = t->link.prev, *next = t->link.next;
+    if (next == NULL)
+        return;
+    prev->next = next;
+    next->prev = prev;
+    t->link.next = NULL;
+    w->n_armed--;
+    /* Alone between one and the same link: that is the head. */
+    if (SMT_UNLIKELY(prev == next))
+        smt_wheel_emptied(w, next);
+}
+
+/* The same as smt_wheel_arm, for one of many that are armed at once and for the same time: they
+ * follow each other into one list. */
+static inline void smt_wheel_arm_alike(struct smt_wheel *w, struct smt_timer *t, uint64_t at)
+{
+    smt_wheel_disarm(w, t);
+    if (SMT_UNLIKELY((at - 1) >> SMT_WHEEL_TICK_BITS != w->last_tick)) {
+        smt_wheel_arm(w, t, at);
+        return;
+    }
+    t->at = at;
+    smt_list_push_tail(w->last, &t->link);
+    w->n_armed++;
 }
 
 static inline uint32_t smt_wheel_count(const struct smt_wheel *w)

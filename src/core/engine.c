@@ -193,16 +193,22 @@ void smt_engine_hs_ready(struct smt_conn *c)
         smt_list_push_tail(&c->e->hs_ready, &c->hs_link);
 }
 
-/* What was posted since the last call with a time gets its timers. */
+/* The time it was posted is now: its timer runs. */
+SMT_INLINE void posted_begin(struct smt_rpc *r, uint64_t now)
+{
+    r->heard = r->since = now;
+    if (r->deadline != SMT_NEVER)
+        r->deadline = r->deadline < SMT_NEVER - now ? now + r->deadline : SMT_NEVER;
+    smt_rpc_arm(r, now);
+}
+
+/* What was posted since the last call with a time takes its place in the order of sending. */
 static void posted_take(struct smt_engine *e, uint64_t now)
 {
     struct smt_list *l;
     while ((l = smt_list_pop_head(&e->posted)) != NULL) {
         struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
-        r->heard = r->since = now;
-        if (r->deadline != SMT_NEVER)
-            r->deadline = r->deadline < SMT_NEVER - now ? now + r->deadline : SMT_NEVER;
-        smt_rpc_arm(r, now);
+        posted_begin(r, now);
         smt_rpc_ready(r);
     }
 }
@@ -219,8 +225,6 @@ static void enter(struct smt_engine *e, uint64_t now)
     e->now = now;
     if (SMT_UNLIKELY(!smt_list_is_empty(&e->over)))
         reap(e);
-    if (!smt_list_is_empty(&e->posted))
-        posted_take(e, now);
     if (SMT_UNLIKELY(e->memory.due))
         smt_memory_run(e);
     smt_pace_look(&e->pace, now);
@@ -255,6 +259,7 @@ static inline void traffic_look(struct smt_engine *e, uint64_t bytes, unsigned n
 void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts, unsigned n)
 {
     enter(e, now);
+    posted_take(e, now);
     uint64_t before = e->stats.bytes_rcvd;
     void (*receive)(struct smt_engine *, uint64_t, const struct smt_pkt *) =
         e->config.profile->receive;
@@ -270,6 +275,7 @@ void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt
 void smt_engine_tick(struct smt_engine *e, uint64_t now)
 {
     enter(e, now);
+    posted_take(e, now);
     struct smt_timer *t;
     while ((t = smt_wheel_pop(&e->wheel, now)) != NULL) {
         struct smt_owned_timer *owned = SMT_CONTAINER_OF(t, struct smt_owned_timer, t);
@@ -375,19 +381,59 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
     return true;
 }
 
+/* Messages that were posted in the order in which they would be sent, with nothing before them,
+ * leave in that order without being queued: nearly all of them do, and are one packet. What is
+ * different takes its place in the queue, and all behind it. */
+static bool tx_posted(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
+{
+    struct smt_list *l;
+    while ((l = smt_list_first(&e->posted)) != NULL) {
+        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
+        struct smt_conn *c = r->conn;
+        if (SMT_UNLIKELY(r->tx.len > SMT_SRPT_SHORT_LEN || !smt_keys_ready(&c->keys)))
+            break;
+        smt_list_remove(l);
+        posted_begin(r, now);
+        enum smt_sent sent = e->config.profile->send(r, now, sink);
+        if (SMT_LIKELY(sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx)))
+            continue;
+        if (sent == SMT_SENT_FAILED || sent == SMT_SENT_NOTHING)
+            continue;
+        if (sent == SMT_SENT_BLOCKED) {
+            smt_list_push_tail(&c->blocked, &r->wait_link);
+            smt_conn_arm(c, now);
+            continue;
+        }
+        smt_rpc_ready(r);
+        posted_take(e, now);
+        return sent != SMT_SENT_FULL;
+    }
+    posted_take(e, now);
+    return true;
+}
+
+/* May what was posted leave as it is, without a look at the order? */
+SMT_INLINE bool is_posted_in_order(const struct smt_engine *e)
+{
+    return !e->posted_mixed && e->pace.ps_per_byte == 0 && smt_srpt_is_empty(&e->srpt);
+}
+
 /* Counts what the parts send through the caller's sink. */
 unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
 {
     enter(e, now);
+    if (!is_posted_in_order(e))
+        posted_take(e, now);
     const struct smt_stats *st = &e->stats;
     uint64_t before = st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
                       st->retries_sent + st->no_session_sent + st->versions_sent;
     if (e->stateless.n == 0 || e->config.profile->answers_send(e, sink)) {
         /* MARKs arise while data leave, so control goes once more behind them. */
-        if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_data(e, now, sink) && tx_ctl(e, sink) &&
-            !smt_list_is_empty(&e->acks_due))
+        if (tx_ctl(e, sink) && tx_hs(e, now, sink) && tx_posted(e, now, sink) &&
+            tx_data(e, now, sink) && tx_ctl(e, sink) && !smt_list_is_empty(&e->acks_due))
             (void)smt_acks_send(e, sink);
     }
+    posted_take(e, now);
     return (unsigned)(st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
                       st->retries_sent + st->no_session_sent + st->versions_sent - before);
 }

@@ -59,7 +59,7 @@ static bool test_post(struct smt_conn *c)
     c->open_calls++;
     c->out_bytes += TEST_LEN;
     e->stats.nic_tests++;
-    smt_list_push_tail(&e->posted, &r->wait_link);
+    smt_engine_posted(e, r);
     return true;
 }
 

@@ -67,7 +67,7 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     r->tx.granted = r->tx.unsched;
     c->open_calls++;
     c->out_bytes += len;
-    smt_list_push_tail(&e->posted, &r->wait_link);
+    smt_engine_posted(e, r);
     if (!post->one_way)
         e->stats.requests_sent++;
     if (id != NULL)
@@ -119,7 +119,7 @@ int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_
     r->tx.granted = r->tx.unsched;
     e->stats.replies_sent++;
     smt_rpc_set_state(r, SMT_RPC_AWAIT_ACK);
-    smt_list_push_tail(&e->posted, &r->wait_link);
+    smt_engine_posted(e, r);
     return 0;
 }
 

@@ -491,7 +491,7 @@ SMT_INLINE void arm_at(struct smt_rpc *r, uint64_t now, uint64_t at)
     if (at == SMT_NEVER)
         smt_wheel_disarm(&e->wheel, &r->timer.t);
     else
-        smt_wheel_arm(&e->wheel, &r->timer.t, at > now ? at : now);
+        smt_wheel_arm_alike(&e->wheel, &r->timer.t, at > now ? at : now);
 }
 
 /* Nothing of it came in its time, but ours is the link that is busy, and has more on its way than

@@ -50,6 +50,8 @@ struct smt_engine {
     struct smt_list dead;      /* closed conns, by all_link */
     struct smt_list over;      /* those that nobody holds: freed at the next call with a time */
     struct smt_list posted;    /* rpcs posted since the last call with a time, by wait_link */
+    uint32_t posted_len;       /* of the last one's message */
+    bool posted_mixed;         /* some are shorter than those before them */
     struct smt_list ctl_ready; /* conns with frames, by ctl.link */
     struct smt_list acks_due;  /* conns whose ACKs may leave alone, by acks.due */
     struct smt_list hs_ready;  /* conns with handshake bytes or probes, by hs_link */
@@ -83,6 +85,15 @@ static inline uint8_t smt_engine_top_prio(const struct smt_engine *e)
 
 /* A 64-bit digest of an address, for maps. */
 uint64_t smt_engine_addr_hash(const struct smt_addr *a);
+
+/* An rpc has a message to send from the next call with a time on. */
+static inline void smt_engine_posted(struct smt_engine *e, struct smt_rpc *r)
+{
+    bool is_shorter = r->tx.len < e->posted_len;
+    e->posted_mixed = !smt_list_is_empty(&e->posted) && (e->posted_mixed || is_shorter);
+    e->posted_len = r->tx.len;
+    smt_list_push_tail(&e->posted, &r->wait_link);
+}
 
 /* A conn has handshake bytes or a probe to send. */
 void smt_engine_hs_ready(struct smt_conn *c);

@@ -36,13 +36,24 @@ static void model_init(uint64_t now)
 
 static void model_arm(struct model_timer *mt, uint64_t at)
 {
-    smt_wheel_arm(&m.w, &mt->t, at);
+    /* Every other one the short way, which must not make a difference. */
+    if (m.order % 2 == 0 || at == SMT_NEVER)
+        smt_wheel_arm(&m.w, &mt->t, at);
+    else
+        smt_wheel_arm_alike(&m.w, &mt->t, at);
     m.n_armed += (at != SMT_NEVER) - mt->armed;
     mt->armed = at != SMT_NEVER;
     mt->tick = at / tick_ns + (at % tick_ns != 0);
     if (mt->tick < m.tick)
         mt->tick = m.tick;
     mt->order = m.order++;
+}
+
+static void model_disarm(struct model_timer *mt)
+{
+    smt_wheel_disarm(&m.w, &mt->t);
+    m.n_armed -= mt->armed;
+    mt->armed = false;
 }
 
 static struct model_timer *model_first(void)
@@ -109,10 +120,16 @@ static void random_run(uint64_t seed)
             uint64_t span = random_span(&g, max_bits);
             uint64_t at = dice < 4 ? now - (span < now ? span : now) : now + span;
             model_arm(mt, dice == 10 ? SMT_NEVER : dice == 11 ? at / tick_ns * tick_ns : at);
+            /* Some of one tick, one after the other, and some of them gone again. */
+            for (unsigned i = 0; dice >= 45 && i < 6; i++) {
+                struct model_timer *other = &m.timers[smt_prng_below(&g, N_TIMERS)];
+                if (i < 4)
+                    model_arm(other, at);
+                else
+                    model_disarm(other);
+            }
         } else if (dice < 60) {
-            smt_wheel_disarm(&m.w, &mt->t);
-            m.n_armed -= mt->armed;
-            mt->armed = false;
+            model_disarm(mt);
         } else {
             uint64_t next = smt_wheel_next(&m.w);
             if (dice < 85 && next != SMT_NEVER)
