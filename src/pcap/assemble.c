@@ -246,9 +246,11 @@ static void message_gained(struct message *m, uint32_t n)
 static int plain_put(struct smt_assembly *a, struct message *m, const struct smt_homa_pkt *p,
                      char *fault, size_t fault_len)
 {
-    bool cut;
+    if (p->payload_len == 0)
+        return 0;
     if (message_room(a, m, p->offset + p->payload_len) < 0)
         return SMT_ENOMEM;
+    bool cut;
     int64_t n =
         bytes_put(m->m.data + p->offset, m->seen + p->offset, p->payload, p->payload_len, &cut);
     if (n < 0)

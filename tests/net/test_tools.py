@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """smt_lat, smt_bw and smt_info as processes: every mode, the JSON, and each wrong input's one line."""
+import os
 import random
+import shutil
 import socket
 import subprocess
 import time
+import unittest
 
 import tool_runs
 from tool_runs import Case, cert_args, load, make_certs, make_short_cert, plain_env, run, tool
@@ -170,6 +173,17 @@ class Measuring(Case):
         udp = [d for d in info["devices"] if d["name"] == "udp"]
         self.assertTrue(udp and udp[0]["usable"])
         self.assertTrue(any(c["works"] for c in info["ciphers"]))
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("setpriv"), "no other user to be")
+    def test_info_of_locked_memory(self):
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                  "--bounding-set=-all", "prlimit")
+        for limit, is_locked in ((0, False), (8 << 20, True)):
+            done = run("smt_info", "--json", prefix=(*nobody, f"--memlock={limit}:{limit}"))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            info = load(done.stdout)
+            self.assertEqual(info["memlock_bytes"], limit)
+            self.assertEqual(info["secret_unlocked_bytes"] == 0, is_locked)
 
     def test_version_and_help(self):
         for name in ("smt_lat", "smt_bw", "smt_info"):

@@ -44,11 +44,12 @@ static int raw_parse(SSL *ssl, unsigned type, unsigned context, const unsigned c
     return 1;
 }
 
+/* Answers by a name of its own, offered or not. */
 static int raw_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                     const unsigned char *in, unsigned in_len, void *arg)
 {
-    *out = in + 1;
-    *out_len = in[0];
+    *out = arg;
+    *out_len = (unsigned char)strlen(arg);
     return SSL_TLSEXT_ERR_OK;
 }
 
@@ -66,7 +67,7 @@ static void raw_open(struct raw *raw, bool client, const char *alpn)
                                NULL, raw, raw_parse, raw),
         1);
     if (alpn != NULL && !client)
-        SSL_CTX_set_alpn_select_cb(raw->tls, raw_alpn, NULL);
+        SSL_CTX_set_alpn_select_cb(raw->tls, raw_alpn, (void *)(uintptr_t)alpn);
     raw->ssl = SSL_new(raw->tls);
     raw->in = BIO_new(BIO_s_mem());
     raw->out = BIO_new(BIO_s_mem());
@@ -296,6 +297,7 @@ static void test_initiator_demands(void **state)
                      SSL_AD_MISSING_EXTENSION);
     raw_ext_usual(&raw, HS_PAIR_R_ID);
     check_raw_server(&raw, NULL, SMT_EVERSION, "no ALPN", SSL_AD_NO_APPLICATION_PROTOCOL);
+    check_raw_server(&raw, "h2", SMT_EPROTO, "bad extension", SSL_AD_DECODE_ERROR);
 
     struct smt_params params = hs_pair_params(HS_PAIR_R_ID, "12");
     raw.ext_len = (size_t)smt_params_encode(&params, raw.ext, sizeof(raw.ext));
