@@ -111,7 +111,8 @@ struct smt_ep_config {
     uint32_t accept_len;        /* larger messages raise SMT_EV_INCOMING first; default 16 MiB */
     uint32_t max_msg_len;       /* larger ones are refused; default SMT_MAX_MSG_LEN */
     uint32_t mtu;               /* largest packet, 0 = found by probing */
-    uint64_t peer_timeout_ns;   /* silence that ends a session with work open; default 2 s */
+    uint64_t peer_timeout_ns;   /* silence that ends a session with work open, up to twice as long
+                                   when very many fell silent together; default 2 s */
     uint64_t idle_timeout_ns;   /* sessions without work end after this; default 0 = never */
     uint64_t handshake_timeout_ns; /* default 5 s */
     uint64_t rekey_records;     /* start a new epoch after so many records; default 2^28 */

@@ -16,7 +16,7 @@ struct smt_asks {
     uint16_t most;    /* so many may be */
     uint8_t n_silent; /* rounds without any answer */
     bool heard;       /* one was answered in this round */
-    struct smt_list waiting; /* rpcs that may not ask yet; a conn's only */
+    struct smt_list waiting; /* rpcs that may not ask yet */
 };
 
 void smt_asks_init(struct smt_asks *a);
@@ -30,5 +30,8 @@ void smt_asks_asked(struct smt_rpc *r, uint64_t now);
 
 /* Something of the rpc came, or it is over. Harmless when nothing was asked. */
 void smt_asks_answered(struct smt_rpc *r);
+
+/* It was asked more than once, and has said nothing. */
+bool smt_asks_unanswered(const struct smt_conn *c);
 
 #endif

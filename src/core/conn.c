@@ -259,7 +259,10 @@ bool smt_conn_is_silent(const struct smt_conn *c, uint64_t since, uint64_t now)
 {
     if (since < c->heard)
         since = c->heard;
-    return now - since > c->e->config.peer_timeout;
+    uint64_t len = now - since;
+    /* Among many that fell silent it may not have been asked again: that can be our doing. */
+    return len > c->e->config.peer_timeout &&
+           (smt_asks_unanswered(c) || len > 2 * c->e->config.peer_timeout);
 }
 
 void smt_conn_credit_ask(struct smt_conn *c)

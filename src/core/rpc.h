@@ -55,7 +55,7 @@ struct smt_rpc {
     struct smt_chain index;    /* in the engine's rpcs by id, as long as the wire knows it */
     struct smt_list conn_link; /* conn's rpcs */
     struct smt_list wait_link; /* in the engine's posted or the conn's blocked rpcs */
-    struct smt_list ask_link;  /* in the conn's asks.waiting */
+    struct smt_list ask_link;  /* in asks.waiting, the conn's or the engine's */
     struct smt_owned_timer timer;
     struct smt_msg_tx tx;
     struct smt_msg_rx rx;

@@ -88,11 +88,46 @@ static void sim_overload_10000_calls_of_one_session(void **state)
     pair_free(&p);
 }
 
+/* A call on each of 2,000 sessions, and nothing passes while their requests and first questions are
+ * sent: each has been asked about once, without an answer. That is no silence of the peer, however
+ * long the sessions wait until they may ask again; and as they are answered, they wait little. */
+static void sim_overload_2000_sessions_after_a_dark_moment(void **state)
+{
+    enum { N = 2000, DARK = 60 };
+    struct pair p = pair_new(sim_seed(42), &clean_link, CHECKING_FAST);
+    pair_start(&p);
+    struct smt_conn **conns = calloc(N, sizeof(*conns));
+    assert_non_null(conns);
+    for (unsigned i = 0; i < N; i++)
+        conns[i] = simnet_connect(p.a, p.b);
+    simnet_settle(p.net, p.net->now + 10 * SMT_SEC);
+    uint64_t begin = p.net->now;
+    struct sim_link dark = clean_link;
+    dark.dark_from = begin;
+    dark.dark_until = begin + DARK * SMT_MSEC;
+    simnet_set_links(p.net, &dark);
+    struct sim_load_config config = {.n_calls = 1, .window = 1, .max_len = 64, .max_resp = 64};
+    for (unsigned i = 0; i < N; i++)
+        sim_app_load_on(p.app, p.a, conns[i], &config);
+    bool done = simnet_run(p.net, begin + 60 * SMT_SEC, sim_app_done, p.app);
+    const struct sim_app_stats *s = sim_app_stats(p.app);
+    printf("    %llu calls answered, %llu failed in %.3f s; asked %llu times\n",
+           (unsigned long long)s->responses, (unsigned long long)s->failed,
+           (double)(p.net->now - begin) / 1e9,
+           (unsigned long long)sim_counter(p.a->engine, "resends_sent"));
+    SIM_CHECK(p.net, done && s->failed == 0, "not all were answered");
+    SIM_CHECK(p.net, p.net->now - begin < SMT_SEC, "they waited for each other");
+    free(conns);
+    simnet_settle(p.net, p.net->now + 60 * SMT_SEC);
+    pair_free(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sim_overload_1000_calls_at_once),
         cmocka_unit_test(sim_overload_10000_calls_of_one_session),
+        cmocka_unit_test(sim_overload_2000_sessions_after_a_dark_moment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
