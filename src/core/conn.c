@@ -16,7 +16,7 @@ static const uint64_t credit_wait = 20 * SMT_MSEC;
 static const uint64_t rest_delay = 1 * SMT_SEC;
 static const uint64_t tail_time = 1 * SMT_SEC;
 
-enum { ACCEPTED_SLACK = 64, MAX_DOUBTS = 3 };
+enum { ACCEPTED_SLACK = 64, MAX_DOUBTS = 3, REPEATED_FAREWELLS = 16 };
 
 /* Only assertions look at it. */
 __attribute__((unused)) static const uint16_t arrows[SMT_CONN_N_STATES] = {
@@ -687,9 +687,12 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
         e->stats.conns_lost++;
     if (tell && smt_keys_ready(&c->keys)) {
         smt_ctl_add(c, &(struct smt_frame){.type = SMT_FRAME_CLOSE, .code = (uint16_t)-error});
+        if (now - e->farewell_at >= SMT_MSEC) {
+            e->farewell_at = now;
+            e->n_farewells = 0;
+        }
         /* Of many at once each goes once: three of each are more than the peer can buffer. */
-        c->n_farewells = now - e->farewell_at >= SMT_MSEC ? 2 : 0;
-        e->farewell_at = now;
+        c->n_farewells = e->n_farewells++ < REPEATED_FAREWELLS ? 2 : 0;
     } else {
         smt_ctl_fini(c);
     }

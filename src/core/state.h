@@ -26,7 +26,8 @@ enum { SMT_ENGINE_MAX_CIPHERS = 4 };
 
 struct smt_engine {
     struct smt_engine_config config;
-    uint64_t farewell_at; /* when the last CLOSE was queued */
+    uint64_t farewell_at; /* when the first of the last n_farewells CLOSEs was queued */
+    uint32_t n_farewells; /* within a millisecond */
     uint64_t now;
     struct smt_prng prng;
     struct smt_stats stats;

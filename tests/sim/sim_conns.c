@@ -85,6 +85,27 @@ static void sim_close_is_told(void **state)
     pair_free(&p);
 }
 
+/* Some that are closed at one time, as those that a new key exchange has replaced, are told three
+ * times each; of many each once. */
+static void sim_some_closed_at_once(void **state)
+{
+    for (unsigned n = 10; n <= 100; n += 90) {
+        struct pair p = pair_new(sim_seed(121), &clean_link, CHECKING_FAST);
+        struct smt_conn *conns[100];
+        pair_start(&p);
+        for (unsigned i = 0; i < n; i++)
+            conns[i] = pair_connect(&p, NULL);
+        simnet_sleep(p.net, SMT_SEC);
+        uint64_t before = p.a->n_sent;
+        for (unsigned i = 0; i < n; i++)
+            smt_conn_close(conns[i], p.net->now, 0, true);
+        simnet_poke(p.a);
+        SIM_CHECK(p.net, simnet_run(p.net, p.net->now + SMT_SEC, no_conns, &p), "conns stay");
+        assert_int_equal(p.a->n_sent - before, n <= 16 ? 3 * n : n + 2 * 16);
+        pair_free(&p);
+    }
+}
+
 /* ---- disuse ---- */
 
 static void sim_idle_sessions_end(void **state)
@@ -224,6 +245,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sim_close_at_any_moment),
         cmocka_unit_test(sim_close_is_told),
+        cmocka_unit_test(sim_some_closed_at_once),
         cmocka_unit_test(sim_idle_sessions_end),
         cmocka_unit_test(sim_quiet_sessions_are_silent),
         cmocka_unit_test(sim_incast),
