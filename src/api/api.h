@@ -49,6 +49,7 @@ struct smt_ctx {
     uint64_t serial;      /* names the context in the threads' error texts */
     char *device, *tap;   /* copies; tap may be NULL */
     bool by_memory, any_user;
+    struct smt_cookie_key *cookie; /* memory for secrets */
     pthread_mutex_t lock; /* guards what follows */
     struct smt_creds *creds; /* NULL: plaintext */
     struct smt_list eps;
@@ -179,7 +180,7 @@ struct smt_ep {
     struct smt_map peers;   /* by key: struct smt_peer */
     struct smt_map by_peer; /* initiator sessions */
     uint64_t handshake_timeout;
-    struct smt_cookie_key *cookie; /* secret memory */
+    const struct smt_cookie_key *cookie; /* the context's */
     struct smt_api_stats stats;
     uint64_t spin_ns; /* sync.c: how long spinning has been worth it lately */
 
@@ -308,6 +309,9 @@ char *smt_text_copy(const char *s);
  * benchmarks. */
 SMT_MUST_CHECK int smt_ep_open_on(struct smt_ctx *ctx, const struct smt_ep_config *config,
                                   struct smt_dev *dev, struct smt_ep **out);
+
+/* Unpredictable bytes of the kernel. */
+void smt_api_random(void *out, size_t len);
 
 /* ---- clock.c ---- */
 

@@ -121,6 +121,8 @@ static void ctx_free(struct smt_ctx *ctx)
 {
     smt_ctx_creds_close(ctx);
     smt_ctx_profile_close(ctx);
+    if (ctx->cookie != NULL)
+        smt_mem_secret_free(ctx->cookie, sizeof(*ctx->cookie));
     smt_mem_free(ctx->device);
     smt_mem_free(ctx->tap);
     pthread_mutex_destroy(&ctx->lock);
@@ -129,6 +131,10 @@ static void ctx_free(struct smt_ctx *ctx)
 
 static int ctx_fill(struct smt_ctx *ctx, const struct smt_ctx_config *config, SSL_CTX *ssl_ctx)
 {
+    ctx->cookie = smt_mem_secret(sizeof(*ctx->cookie));
+    if (ctx->cookie == NULL)
+        return smt_fail_static(NULL, SMT_ENOMEM, "no memory for keys");
+    smt_api_random(ctx->cookie->secret, sizeof(ctx->cookie->secret));
     int r = smt_ctx_profile_choose(ctx, config, ssl_ctx != NULL);
     if (r == 0 && smt_ctx_is_native(ctx))
         r = smt_ctx_creds_check(config, ssl_ctx != NULL);

@@ -1,8 +1,9 @@
 /* Endpoints: a device, an engine and the book-keeping around them; opening, closing, draining,
  * counting.
  *
- * Owns the translation of the public limits into the engine's, the random bytes (getrandom, fetched
- * in runs) and the cookie key. Moving packets is poll.c's, sleeping wait.c's, sessions session.c's.
+ * Owns the translation of the public limits into the engine's and the random bytes (getrandom,
+ * fetched in runs). The cookie key is the context's: a token that one endpoint gave is good at the
+ * others. Moving packets is poll.c's, sleeping wait.c's, sessions session.c's.
  */
 #include "api/api.h"
 
@@ -30,8 +31,8 @@ static const struct smt_ep_config defaults = {
  * told. */
 enum { MIN_MTU = 1024, FIRST_SESSIONS = 16, MAX_SESSIONS = 1 << 30 };
 
-/* A process that cannot get random bytes must not go on: ids and keys would be guessable. */
-static void system_random(void *out, size_t len)
+/* A process that cannot get them must not go on: ids and keys would be guessable. */
+void smt_api_random(void *out, size_t len)
 {
     uint8_t *p = out;
     while (len > 0) {
@@ -49,11 +50,11 @@ static void ep_random(void *arg, void *out, size_t len)
 {
     struct smt_ep *ep = arg;
     if (len > sizeof(ep->random_buf)) {
-        system_random(out, len);
+        smt_api_random(out, len);
         return;
     }
     if (ep->random_left < len) {
-        system_random(ep->random_buf, sizeof(ep->random_buf));
+        smt_api_random(ep->random_buf, sizeof(ep->random_buf));
         ep->random_left = sizeof(ep->random_buf);
     }
     uint8_t *p = ep->random_buf + sizeof(ep->random_buf) - ep->random_left;
@@ -75,6 +76,13 @@ static bool ep_cookie_check(void *arg, uint64_t now, const struct smt_addr *from
 {
     struct smt_ep *ep = arg;
     return smt_cookie_check(ep->cookie, now / SMT_SEC, from, id, cookie) == 0;
+}
+
+static bool ep_token_check(void *arg, uint64_t now, const struct smt_addr *from,
+                           const uint8_t token[32])
+{
+    struct smt_ep *ep = arg;
+    return smt_token_check(ep->cookie, now / SMT_SEC, from, token) == 0;
 }
 
 static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, uint8_t prio)
@@ -219,6 +227,7 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ep_random(ep, &ec.seed, sizeof(ec.seed));
     ec.cookie_make = ep_cookie_make;
     ec.cookie_check = ep_cookie_check;
+    ec.token_check = ep_token_check;
     ec.cookie_arg = ep;
     ec.user = ep;
     ep->now = smt_api_clock();
@@ -251,18 +260,12 @@ static void ep_free(struct smt_ep *ep)
     smt_pool_fini(&ep->link_pool);
     smt_map_fini(&ep->by_peer);
     smt_map_fini(&ep->peers);
-    if (ep->cookie != NULL)
-        smt_mem_secret_free(ep->cookie, sizeof(*ep->cookie));
     smt_wipe(ep->random_buf, sizeof(ep->random_buf));
     smt_mem_free(ep);
 }
 
 static int ep_fill(struct smt_ep *ep, const struct smt_ep_config *c)
 {
-    ep->cookie = smt_mem_secret(sizeof(*ep->cookie));
-    if (ep->cookie == NULL)
-        return smt_fail_static(ep->ctx, SMT_ENOMEM, "no memory for keys");
-    system_random(ep->cookie->secret, sizeof(ep->cookie->secret));
     int r = pools_init(ep);
     if (r == 0)
         r = engine_open(ep, c);
@@ -283,6 +286,7 @@ static struct smt_ep *ep_alloc(struct smt_ctx *ctx, struct smt_dev *dev,
         return NULL;
     ep->fork_gen = smt_fork_generation();
     ep->ctx = ctx;
+    ep->cookie = ctx->cookie;
     ep->dev = dev;
     ep->poll_spin = c->poll_spin != 0;
     ep->hears_refusals = !smt_ctx_is_native(ctx);

@@ -113,6 +113,10 @@ int smt_handshake_start(struct smt_link *link, const char *verify_name)
         .peer = smt_conn_addr(link->conn),
         .peer_len = sizeof(*smt_conn_addr(link->conn)),
     };
+    uint8_t token[SMT_COOKIE_LEN];
+    if (!config.initiator && smt_token_make(ep->cookie, ep->now / SMT_SEC,
+                                            smt_conn_addr(link->conn), token) == 0)
+        config.token = token;
     smt_conn_params(link->conn, &config.params);
     config.params.n_ciphers = ep->ctx->n_algs;
     for (unsigned i = 0; i < ep->ctx->n_algs; i++)
@@ -125,6 +129,8 @@ int smt_handshake_start(struct smt_link *link, const char *verify_name)
     smt_creds_free(config.creds);
     if (r < 0 || !config.initiator)
         return r;
+    if (smt_hs_token(link->hs) != NULL)
+        smt_conn_hs_token(link->conn, smt_hs_token(link->hs));
     r = smt_hs_input(link->hs, NULL, 0);
     return r < 0 ? r : output_pump(link);
 }

@@ -600,6 +600,12 @@ int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len)
     return rc;
 }
 
+void smt_conn_hs_token(struct smt_conn *c, const uint8_t token[32])
+{
+    if (c->hs != NULL)
+        smt_hs_stream_token(c->hs, token);
+}
+
 size_t smt_conn_hs_peek(struct smt_conn *c, const uint8_t **p)
 {
     if (c->hs == NULL || c->state == SMT_CONN_CLOSED)

@@ -60,7 +60,11 @@ struct smt_engine_config {
                         uint8_t out[32]);
     bool (*cookie_check)(void *arg, uint64_t now, const struct smt_addr *from, uint64_t id,
                          const uint8_t cookie[32]);
-    void *cookie_arg;
+    /* The token that may stand in its place, given to that host some time ago (with a ticket, by
+     * the caller). NULL: there are none. */
+    bool (*token_check)(void *arg, uint64_t now, const struct smt_addr *from,
+                        const uint8_t token[32]);
+    void *cookie_arg; /* of all three */
     void *user; /* smt_rpc_engine_user gives it back */
 };
 
@@ -178,6 +182,10 @@ void smt_conn_params(const struct smt_conn *c, struct smt_params *out);
 /* Appends TLS bytes to send (copied, retransmitted until acknowledged). SMT_ENOMEM beyond 64 KB
  * unacknowledged. */
 SMT_MUST_CHECK int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len);
+
+/* Before anything was sent: a token that an earlier responder at this address gave, in place of the
+ * cookie. */
+void smt_conn_hs_token(struct smt_conn *c, const uint8_t token[32]);
 
 /* TLS bytes of the peer, in order: how many wait at *p (borrowed until consume). */
 size_t smt_conn_hs_peek(struct smt_conn *c, const uint8_t **p);

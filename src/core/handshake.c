@@ -2,8 +2,8 @@
  * something authentic came: a HANDSHAKE packet moves TLS bytes only, RETRY only restarts a hello
  * that nobody has answered, NO_SESSION is a hint for the api (docs/wire.md 6.3).
  *
- * A stranger's first packet leaves no trace: only when it repeats our cookie from its own address a
- * conn is made. */
+ * A stranger's first packet leaves no trace: only when it repeats our cookie from its own address,
+ * or shows a token that we once sent there, a conn is made. */
 #include "core/handshake.h"
 
 #include "core/frames.h"
@@ -64,18 +64,26 @@ static struct smt_conn *stranger(struct smt_engine *e, uint64_t now, const struc
         return NULL;
     }
     const uint8_t *theirs = pkt->data + SMT_HS_HDR_LEN;
-    bool good = hdr->cookie_len > 0 && e->config.cookie_check(e->config.cookie_arg, now, pkt->from,
-                                                              hdr->source_id, theirs);
-    if (!good) {
+    void *arg = e->config.cookie_arg;
+    bool good = hdr->cookie_len > 0 &&
+                e->config.cookie_check(arg, now, pkt->from, hdr->source_id, theirs);
+    bool token = !good && hdr->cookie_len > 0 && e->config.token_check != NULL &&
+                 e->config.token_check(arg, now, pkt->from, theirs);
+    if (!good && !token) {
         /* None yet, or one that no longer holds: of another address, too old, of an earlier run. */
         if (hdr->cookie_len > 0)
             e->stats.drop_cookie++;
         uint8_t cookie[SMT_COOKIE_LEN];
-        e->config.cookie_make(e->config.cookie_arg, now, pkt->from, hdr->source_id, cookie);
+        e->config.cookie_make(arg, now, pkt->from, hdr->source_id, cookie);
         smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_RETRY, hdr->source_id, cookie);
         return NULL;
     }
-    return stranger_accept(e, now, pkt, hdr);
+    struct smt_conn *c = stranger_accept(e, now, pkt, hdr);
+    if (c != NULL && token) {
+        e->stats.tokens_taken++;
+        smt_hs_stream_limit(c->hs);
+    }
+    return c;
 }
 
 /* An initiator learns the responder's id from his first HANDSHAKE packet. */
@@ -131,6 +139,7 @@ void smt_handshake_receive(struct smt_engine *e, uint64_t now, const struct smt_
         if (c->hs == NULL)
             return;
     }
+    smt_hs_stream_heard(c->hs, pkt->len, hdr->session_id == c->id);
     const uint8_t *tls = pkt->data + SMT_HS_HDR_LEN + hdr->cookie_len;
     if (smt_hs_stream_got(c->hs, hdr->offset, tls, hdr->tls_len, hdr->message_len))
         smt_evlink_raise(&e->events, &c->ev, SMT_EE_HS_DATA);

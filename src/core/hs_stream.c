@@ -116,14 +116,35 @@ void smt_hs_stream_retry(struct smt_hs_stream *s, uint64_t now,
 {
     if (!s->hello_pending)
         return;
-    bool first = s->cookie_len == 0;
+    bool first = s->cookie_len == 0 || s->is_token;
     memcpy(s->cookie, cookie, SMT_COOKIE_LEN);
     s->cookie_len = SMT_COOKIE_LEN;
+    s->is_token = false;
     /* A further one waits for the timer: two sides that cannot agree do not play ping-pong. */
     if (!first)
         return;
     s->out_sent = s->out_acked;
     s->resend_at = now;
+}
+
+void smt_hs_stream_token(struct smt_hs_stream *s, const uint8_t token[SMT_COOKIE_LEN])
+{
+    memcpy(s->cookie, token, SMT_COOKIE_LEN);
+    s->cookie_len = SMT_COOKIE_LEN;
+    s->is_token = true;
+}
+
+void smt_hs_stream_limit(struct smt_hs_stream *s)
+{
+    s->is_limited = true;
+}
+
+void smt_hs_stream_heard(struct smt_hs_stream *s, uint32_t packet_len, bool shown)
+{
+    if (shown)
+        s->is_limited = false;
+    else if (s->is_limited)
+        s->allowance += 3 * packet_len;
 }
 
 bool smt_hs_stream_is_due(const struct smt_hs_stream *s, uint64_t now)
@@ -140,6 +161,13 @@ static bool packet_send(struct smt_conn *c, const struct smt_tx_sink *sink, uint
     const uint8_t *p;
     size_t used = SMT_HS_HDR_LEN + s->cookie_len + len;
     size_t packet_len = c->peer_id == 0 && used < SMT_BASE_PACKET ? SMT_BASE_PACKET : used;
+    if (s->is_limited) {
+        /* As if it were lost: the timer, or more of the peer, brings it back. */
+        s->ack_due = false;
+        if (packet_len > s->allowance)
+            return true;
+        s->allowance -= (uint32_t)packet_len;
+    }
     uint8_t *pkt =
         sink->reserve(sink->arg, &c->addr, packet_len, smt_engine_top_prio(c->e));
     if (pkt == NULL)

@@ -26,6 +26,9 @@ struct smt_hs_stream {
     bool hello_pending;
     uint8_t cookie_len;
     uint8_t cookie[SMT_COOKIE_LEN];
+    bool is_token;               /* initiator: the cookie is a token, which may be refused */
+    bool is_limited;             /* responder: the address was proven by a token, some time ago */
+    uint32_t allowance;          /* bytes that a limited one may still send */
     uint8_t rounds;              /* retransmissions without progress */
     uint64_t tail_until; /* so long is waited for what follows the handshake; 0: not at all */
     uint64_t resend_at;
@@ -55,6 +58,14 @@ bool smt_hs_stream_got(struct smt_hs_stream *s, uint32_t offset, const uint8_t *
 /* The responder asked for the cookie: start over with it. */
 void smt_hs_stream_retry(struct smt_hs_stream *s, uint64_t now,
                          const uint8_t cookie[SMT_COOKIE_LEN]);
+
+/* Before the hello is sent: it takes a token along in place of the cookie. */
+void smt_hs_stream_token(struct smt_hs_stream *s, const uint8_t token[SMT_COOKIE_LEN]);
+
+/* A responder that took a token: it sends no more than three times what came (packet_len bytes now)
+ * until the peer has shown that it receives. */
+void smt_hs_stream_limit(struct smt_hs_stream *s);
+void smt_hs_stream_heard(struct smt_hs_stream *s, uint32_t packet_len, bool shown);
 
 /* Something to send now? */
 bool smt_hs_stream_is_due(const struct smt_hs_stream *s, uint64_t now);

@@ -72,6 +72,7 @@
     X(mtu_black_holes)                                                                             \
     X(versions_sent)                                                                               \
     X(retries_sent)                                                                                \
+    X(tokens_taken)                                                                                \
     X(no_session_sent)                                                                             \
     X(no_session_rcvd)                                                                             \
     X(frames_lost)                                                                                 \

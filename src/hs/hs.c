@@ -289,6 +289,11 @@ int smt_hs_result(struct smt_hs *hs, struct smt_hs_result *out)
     return rc;
 }
 
+const uint8_t *smt_hs_token(const struct smt_hs *hs)
+{
+    return hs->note.has_token ? hs->note.token : NULL;
+}
+
 bool smt_hs_gives_ticket(const struct smt_hs *hs)
 {
     return !hs->initiator && SSL_get_num_tickets(hs->ssl) > 0;

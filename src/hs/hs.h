@@ -63,6 +63,9 @@ struct smt_hs_config {
     const void *peer;
     size_t peer_len;
     bool full; /* no ticket is used, though one may be kept */
+    /* Responder: SMT_COOKIE_LEN bytes that go with a ticket, which prove the peer's address next
+     * time. NULL = none. Borrowed for the call. */
+    const uint8_t *token;
     /* Ours. A responder's `ciphers` are what it is willing to take. */
     struct smt_params params;
     uint64_t initiator_id; /* responder: the peer's id as its HANDSHAKE packets said */
@@ -103,6 +106,9 @@ enum smt_hs_blame smt_hs_blame(const struct smt_hs *hs);
 
 /* One clear line on the failure, "" before. Borrowed until free. */
 const char *smt_hs_error_text(const struct smt_hs *hs);
+
+/* The token that came with the ticket which an initiator uses, borrowed until free; NULL = none. */
+const uint8_t *smt_hs_token(const struct smt_hs *hs);
 
 /* A responder whose last bytes hold a ticket. */
 bool smt_hs_gives_ticket(const struct smt_hs *hs);

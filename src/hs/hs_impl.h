@@ -31,7 +31,8 @@ struct smt_hs {
     enum smt_aead_alg alg;
 
     bool awaits_ticket;                          /* initiator: one may come after the end */
-    int64_t good_until;                           /* of the ticket that an initiator used */
+    struct smt_ticket_note note; /* beside the ticket that an initiator used */
+    struct smt_ticket_note next; /* the token for the next handshake: to be given, or as it came */
     uint8_t ticket_key[SMT_TICKET_KEY_LEN];      /* whom an initiator's tickets are of */
     char verify_name[SMT_HS_NAME_MAX];           /* "" = any */
     char psk_identity[SMT_PSK_MAX_IDENTITY + 1]; /* of the key in use, "" = none */

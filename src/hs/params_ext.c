@@ -3,7 +3,8 @@
  * checks the answer inside the encrypted extensions. The bytes of both blocks are kept as they were
  * sent, for the key derivation must see what went over the wire and not what we understood of it.
  *
- * A missing extension calls nobody here: hs.c looks for it. */
+ * A missing extension calls nobody here: hs.c looks for it. The same extension of a ticket is the
+ * token; one of another length is none, for a ticket is good without. */
 #include "hs/params_ext.h"
 
 #include <string.h>
@@ -90,9 +91,21 @@ int smt_params_ext_add(SSL *ssl, unsigned type, unsigned context, const unsigned
     const struct smt_hs *hs = smt_tls_hs(ssl);
     if (hs == NULL)
         return 0;
+    if ((context & SSL_EXT_TLS1_3_NEW_SESSION_TICKET) != 0) {
+        *out = hs->next.token;
+        *out_len = sizeof(hs->next.token);
+        return hs->next.has_token ? 1 : 0;
+    }
     *out = hs->own_block.bytes;
     *out_len = hs->own_block.len;
     return 1;
+}
+
+static void token_came(struct smt_hs *hs, const unsigned char *in, size_t len)
+{
+    hs->next.has_token = len == sizeof(hs->next.token);
+    if (hs->next.has_token)
+        memcpy(hs->next.token, in, len);
 }
 
 int smt_params_ext_parse(SSL *ssl, unsigned type, unsigned context, const unsigned char *in,
@@ -101,6 +114,10 @@ int smt_params_ext_parse(SSL *ssl, unsigned type, unsigned context, const unsign
     struct smt_hs *hs = smt_tls_hs(ssl);
     if (hs == NULL)
         return 1;
+    if ((context & SSL_EXT_TLS1_3_NEW_SESSION_TICKET) != 0) {
+        token_came(hs, in, len);
+        return 1;
+    }
     struct smt_hs_block *block = &hs->peer_block;
     if (block->len > 0) { /* the second ClientHello after a HelloRetryRequest */
         if (block->len == len && memcmp(block->bytes, in, len) == 0)

@@ -1,4 +1,5 @@
-/* The transport parameters as TLS extension 0xff53 (docs/wire.md 6.2). */
+/* TLS extension 0xff53: the transport parameters (docs/wire.md 6.2) and, with a ticket, the token
+ * for the address (6.1). */
 #ifndef SMT_HS_PARAMS_EXT_H
 #define SMT_HS_PARAMS_EXT_H
 

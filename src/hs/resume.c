@@ -79,10 +79,10 @@ static int ticket_came(SSL *ssl, SSL_SESSION *session)
     if (hs->state != SMT_HS_DONE || hs->creds->tickets == NULL)
         return 0;
     hs->awaits_ticket = false;
-    int64_t until = smt_resume_is(hs) ? hs->good_until : good_until_of_full(hs);
+    int64_t until = smt_resume_is(hs) ? hs->note.good_until : good_until_of_full(hs);
     int64_t stale = smt_wall_clock() + (int64_t)SSL_SESSION_get_ticket_lifetime_hint(session);
-    smt_ticket_cache_put(hs->creds->tickets, hs->ticket_key, session,
-                         until < stale ? until : stale);
+    hs->next.good_until = until < stale ? until : stale;
+    smt_ticket_cache_put(hs->creds->tickets, hs->ticket_key, session, &hs->next);
     return 0;
 }
 
@@ -127,6 +127,10 @@ int smt_resume_begin(struct smt_hs *hs, const struct smt_hs_config *config)
     if (hs->creds->ticket_keys == NULL)
         return 0;
     SSL_clear_options(hs->ssl, SSL_OP_NO_TICKET);
+    if (config->token != NULL) {
+        hs->next.has_token = true;
+        memcpy(hs->next.token, config->token, sizeof(hs->next.token));
+    }
     if (!hs->initiator)
         return SSL_set_num_tickets(hs->ssl, 1) == 1 ? 0 : SMT_ECRYPTO;
     int rc = ticket_key_make(hs, config);
@@ -135,7 +139,7 @@ int smt_resume_begin(struct smt_hs *hs, const struct smt_hs_config *config)
     hs->awaits_ticket = true;
     SSL_SESSION *session =
         config->full ? NULL
-                     : smt_ticket_cache_take(hs->creds->tickets, hs->ticket_key, &hs->good_until);
+                     : smt_ticket_cache_take(hs->creds->tickets, hs->ticket_key, &hs->note);
     if (session != NULL && SSL_set_session(hs->ssl, session) != 1)
         rc = SMT_ECRYPTO;
     SSL_SESSION_free(session);

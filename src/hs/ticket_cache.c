@@ -12,7 +12,7 @@
 
 struct ticket {
     uint8_t key[SMT_TICKET_KEY_LEN];
-    int64_t good_until;
+    struct smt_ticket_note note;
     uint8_t *bytes; /* memory for secrets */
     size_t len;
 };
@@ -60,7 +60,7 @@ static void room_make(struct smt_ticket_cache *cache, const uint8_t key[SMT_TICK
     for (unsigned i = cache->n; i-- > 0;) {
         const struct ticket *t = &cache->tickets[i];
         bool same = memcmp(t->key, key, SMT_TICKET_KEY_LEN) == 0;
-        if (t->good_until <= now || (same && ++n_of_peer >= SMT_TICKETS_A_PEER))
+        if (t->note.good_until <= now || (same && ++n_of_peer >= SMT_TICKETS_A_PEER))
             remove_at(cache, i);
     }
     if (cache->n == SMT_TICKETS_MAX)
@@ -68,13 +68,13 @@ static void room_make(struct smt_ticket_cache *cache, const uint8_t key[SMT_TICK
 }
 
 void smt_ticket_cache_put(struct smt_ticket_cache *cache, const uint8_t key[SMT_TICKET_KEY_LEN],
-                          SSL_SESSION *session, int64_t good_until)
+                          SSL_SESSION *session, const struct smt_ticket_note *note)
 {
     int len = i2d_SSL_SESSION(session, NULL);
-    if (len <= 0 || len > SMT_TICKET_MAX_LEN || good_until <= smt_wall_clock())
+    if (len <= 0 || len > SMT_TICKET_MAX_LEN || note->good_until <= smt_wall_clock())
         return;
     struct ticket ticket = {
-        .good_until = good_until,
+        .note = *note,
         .bytes = smt_mem_secret((size_t)len),
         .len = (size_t)len,
     };
@@ -90,7 +90,8 @@ void smt_ticket_cache_put(struct smt_ticket_cache *cache, const uint8_t key[SMT_
 }
 
 SSL_SESSION *smt_ticket_cache_take(struct smt_ticket_cache *cache,
-                                   const uint8_t key[SMT_TICKET_KEY_LEN], int64_t *good_until)
+                                   const uint8_t key[SMT_TICKET_KEY_LEN],
+                                   struct smt_ticket_note *note)
 {
     SSL_SESSION *session = NULL;
     int64_t now = smt_wall_clock();
@@ -99,10 +100,10 @@ SSL_SESSION *smt_ticket_cache_take(struct smt_ticket_cache *cache,
         const struct ticket *t = &cache->tickets[i];
         if (memcmp(t->key, key, SMT_TICKET_KEY_LEN) != 0)
             continue;
-        if (now < t->good_until) {
+        if (now < t->note.good_until) {
             const unsigned char *p = t->bytes;
             session = d2i_SSL_SESSION(NULL, &p, (long)t->len);
-            *good_until = t->good_until;
+            *note = t->note;
         }
         remove_at(cache, i);
     }

@@ -81,7 +81,8 @@ static bool hook(SSL_CTX *tls)
     if (SSL_CTX_get_ex_data(tls, ctx_index) != NULL)
         return true;
     if (SSL_CTX_add_custom_ext(tls, SMT_PARAMS_EXT_TYPE,
-                               SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS,
+                               SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS |
+                                   SSL_EXT_TLS1_3_NEW_SESSION_TICKET,
                                smt_params_ext_add, NULL, NULL, smt_params_ext_parse, NULL) != 1 ||
         SSL_CTX_set_ex_data(tls, ctx_index, &adopting) != 1)
         return false;

@@ -20,6 +20,7 @@ struct ends {
     struct smt_creds *i, *r;
     const char *name, *place; /* NULL: the usual */
     bool full;
+    const uint8_t *token;     /* that goes with the next ticket */
 };
 
 /* What a handshake came to. */
@@ -84,6 +85,7 @@ static void pair_open(const struct ends *ends, struct hs_pair *pair)
         .creds = ends->r,
         .params = hs_pair_params(HS_PAIR_R_ID, "12"),
         .initiator_id = HS_PAIR_I_ID,
+        .token = ends->token,
     };
     hs_pair_open(pair, &i, &r);
 }
@@ -143,6 +145,33 @@ static void test_with_a_fresh_key_exchange(void **state)
     assert_int_equal(SSL_get_negotiated_group(pair.i->ssl), NID_X25519);
     assert_int_equal(SSL_get_options(pair.r->ssl) & SSL_OP_ALLOW_NO_DHE_KEX, 0);
     assert_int_equal(SSL_get_max_early_data(pair.r->ssl), 0);
+    hs_pair_close(&pair);
+    ends_free(&ends);
+}
+
+/* A token comes with its ticket and is there when that is used; where none was given there is none.
+ */
+static void test_tokens(void **state)
+{
+    static const uint8_t tokens[2][SMT_COOKIE_LEN] = {"the first", "the second"};
+    struct ends ends = {client_new(), server_new()};
+    struct hs_pair pair;
+    for (unsigned n = 0; n < 3; n++) {
+        ends.token = n < 2 ? tokens[n] : NULL;
+        pair_open(&ends, &pair);
+        if (n == 0)
+            assert_null(smt_hs_token(pair.i));
+        else
+            assert_memory_equal(smt_hs_token(pair.i), tokens[n - 1], SMT_COOKIE_LEN);
+        assert_null(smt_hs_token(pair.r));
+        hs_pair_run(&pair);
+        assert_int_equal(pair.i_rc, SMT_HS_DONE);
+        hs_pair_close(&pair);
+    }
+    pair_open(&ends, &pair);
+    assert_null(smt_hs_token(pair.i));
+    hs_pair_run(&pair);
+    assert_true(SSL_session_reused(pair.i->ssl));
     hs_pair_close(&pair);
     ends_free(&ends);
 }
@@ -222,7 +251,7 @@ static void test_a_damaged_ticket(void **state)
         ends.full = true;
         meet(&ends, NULL);
         ends.full = false;
-        int64_t until;
+        struct smt_ticket_note note;
         uint8_t key[SMT_TICKET_KEY_LEN];
         pair_open(&ends, &pair);
         memcpy(key, pair.i->ticket_key, sizeof(key));
@@ -234,7 +263,7 @@ static void test_a_damaged_ticket(void **state)
         assert_int_equal(pair.r_rc, SMT_HS_DONE);
         assert_false(SSL_session_reused(pair.i->ssl));
         hs_pair_close(&pair);
-        SSL_SESSION_free(smt_ticket_cache_take(ends.i->tickets, key, &until));
+        SSL_SESSION_free(smt_ticket_cache_take(ends.i->tickets, key, &note));
     }
     /* Changed on the way: the binder is over it. */
     struct hs_pair pair;
@@ -332,35 +361,35 @@ static void test_the_cache_is_bounded(void **state)
     struct hs_pair pair;
     struct smt_mem_stats before = smt_mem_live();
     uint8_t key[SMT_TICKET_KEY_LEN] = {0};
-    int64_t until;
+    struct smt_ticket_note note = {.good_until = time(NULL) + 100};
     meet(&ends, NULL);
     pair_open(&ends, &pair);
     SSL_SESSION *session = SSL_get_session(pair.i->ssl);
     assert_int_equal(smt_ticket_cache_new(&cache), 0);
     for (unsigned i = 0; i < 2 * SMT_TICKETS_A_PEER; i++)
-        smt_ticket_cache_put(cache, key, session, time(NULL) + 100 + i);
+        smt_ticket_cache_put(cache, key, session, &note);
     for (unsigned i = 0; i < SMT_TICKETS_A_PEER; i++) {
-        SSL_SESSION *taken = smt_ticket_cache_take(cache, key, &until);
+        SSL_SESSION *taken = smt_ticket_cache_take(cache, key, &note);
         assert_non_null(taken);
         SSL_SESSION_free(taken);
     }
-    assert_null(smt_ticket_cache_take(cache, key, &until));
-    smt_ticket_cache_put(cache, key, session, time(NULL)); /* too old already */
-    assert_null(smt_ticket_cache_take(cache, key, &until));
+    assert_null(smt_ticket_cache_take(cache, key, &note));
+    smt_ticket_cache_put(cache, key, session, &(struct smt_ticket_note){.good_until = time(NULL)});
+    assert_null(smt_ticket_cache_take(cache, key, &note));
     for (unsigned i = 0; i <= SMT_TICKETS_MAX; i++) {
         key[0] = (uint8_t)i;
         key[1] = (uint8_t)(i >> 8);
-        smt_ticket_cache_put(cache, key, session, time(NULL) + 100);
+        smt_ticket_cache_put(cache, key, session, &note);
     }
     memset(key, 0, sizeof(key));
-    assert_null(smt_ticket_cache_take(cache, key, &until));
+    assert_null(smt_ticket_cache_take(cache, key, &note));
     key[0] = 1;
-    SSL_SESSION_free(smt_ticket_cache_take(cache, key, &until));
-    assert_true(until > 0);
+    SSL_SESSION_free(smt_ticket_cache_take(cache, key, &note));
+    assert_true(note.good_until > 0);
     smt_mem_fail_after(0);
-    smt_ticket_cache_put(cache, key, session, time(NULL) + 100);
+    smt_ticket_cache_put(cache, key, session, &note);
     smt_mem_fail_after(-1);
-    assert_null(smt_ticket_cache_take(cache, key, &until));
+    assert_null(smt_ticket_cache_take(cache, key, &note));
     smt_ticket_cache_free(cache);
     hs_pair_close(&pair);
     ends_free(&ends);
@@ -379,6 +408,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_chain_of_resumptions),
         cmocka_unit_test(test_with_a_fresh_key_exchange),
+        cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_each_ticket_once),
         cmocka_unit_test(test_for_nobody_else),
         cmocka_unit_test(test_the_name_is_judged_again),
