@@ -167,6 +167,11 @@ void smt_asks_asked(struct smt_rpc *r, uint64_t now)
     out(r, now);
 }
 
+bool smt_asks_is_out(const struct smt_conn *c, uint64_t now)
+{
+    return c->asks.n_out > 0 && now < c->asks.until;
+}
+
 static void answered(struct smt_asks *a, bool in_round)
 {
     if (in_round && a->n_out > 0)

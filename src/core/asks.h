@@ -28,6 +28,9 @@ bool smt_asks_may(struct smt_rpc *r, uint64_t now);
 /* It has asked. */
 void smt_asks_asked(struct smt_rpc *r, uint64_t now);
 
+/* The peer of that conn has been asked something, and may still answer. */
+bool smt_asks_is_out(const struct smt_conn *c, uint64_t now);
+
 /* Something of the rpc came, or it is over. Harmless when nothing was asked. */
 void smt_asks_answered(struct smt_rpc *r);
 

@@ -219,10 +219,8 @@ static void on_unknown(const struct heard *h)
 static void on_busy(const struct heard *h)
 {
     h->c->e->stats.busy_rcvd++;
-    if (h->r == NULL)
-        return;
-    h->r->heard = h->now;
-    h->r->n_need_ack = 0;
+    if (h->r != NULL)
+        smt_rpc_busy(h->r);
 }
 
 void smt_frames_cutoffs_tell(struct smt_conn *c, uint64_t now)

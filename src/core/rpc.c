@@ -18,6 +18,7 @@ enum {
     BEHIND_ROUNDS = 3,
     LOST_ROUNDS = 5,
     QUEUE_PATIENCES = 16,
+    MANY_RPCS = 4096,
 };
 
 #define ARROW(to) (1u << SMT_RPC_##to)
@@ -43,6 +44,7 @@ void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
 {
     assert(arrows[r->state] >> to & 1);
     r->state = to;
+    r->is_served = false;
     r->since = r->conn->e->now;
 }
 
@@ -483,6 +485,40 @@ SMT_INLINE uint64_t patience(const struct smt_conn *c, unsigned rounds)
     return base < most ? base : most;
 }
 
+/* A call that its server works on is asked about less often the more rpcs there are: a million that
+ * stand for seconds would ask, and be answered, eight million times a second. What it waits for is
+ * not lost without a question of the server's. */
+static uint64_t served_patience(const struct smt_rpc *r)
+{
+    uint64_t n = smt_pool_n_live(&r->conn->e->rpcs) / MANY_RPCS;
+    uint64_t p = smt_conn_patience(r->conn, r->n_quiet);
+    return n > 1 ? p * n : p;
+}
+
+/* However many there are, each conn that waits must be heard of in its time. */
+static uint64_t word_due(const struct smt_conn *c)
+{
+    return c->heard + c->e->config.peer_timeout / 2;
+}
+
+static bool is_late(const struct smt_rpc *r, uint64_t now)
+{
+    if (SMT_LIKELY(!r->is_served))
+        return now >= r->heard + smt_conn_patience(r->conn, r->n_quiet);
+    return now >= r->heard + served_patience(r) ||
+           (now >= word_due(r->conn) && !smt_asks_is_out(r->conn, now));
+}
+
+/* When its timer looks next. */
+static uint64_t served_look(const struct smt_rpc *r, uint64_t now)
+{
+    uint64_t due = word_due(r->conn), at = r->heard + served_patience(r);
+    /* Another of its conn has asked. */
+    if (due <= now)
+        due = now + smt_conn_patience(r->conn, MAX_ROUNDS);
+    return at < due ? at : due;
+}
+
 SMT_INLINE void arm_at(struct smt_rpc *r, uint64_t now, uint64_t at)
 {
     struct smt_engine *e = r->conn->e;
@@ -541,6 +577,7 @@ static bool ask_late(struct smt_rpc *r, uint64_t now)
     uint64_t heard = r->heard;
     uint8_t n_quiet = r->n_quiet;
     r->heard = now;
+    r->is_served = false;
     if (r->n_quiet < MAX_ROUNDS)
         r->n_quiet++;
     bool waits = r->state == SMT_RPC_AWAIT_RESPONSE || r->state == SMT_RPC_AWAIT_ACK;
@@ -584,6 +621,13 @@ static bool ask_late(struct smt_rpc *r, uint64_t now)
     return true;
 }
 
+void smt_rpc_busy(struct smt_rpc *r)
+{
+    r->heard = r->conn->e->now;
+    r->n_need_ack = 0;
+    r->is_served = r->state == SMT_RPC_AWAIT_RESPONSE;
+}
+
 void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
 {
     struct smt_conn *c = r->conn;
@@ -592,7 +636,7 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now)
         smt_rpc_abandon(r, SMT_ETIMEDOUT);
         return;
     }
-    bool late = smt_keys_ready(&c->keys) && now >= r->heard + smt_conn_patience(c, r->n_quiet);
+    bool late = smt_keys_ready(&c->keys) && is_late(r, now);
     if (late && stands_in_queue(r, now)) {
         arm_at(r, now, now + smt_conn_patience(c, 0));
         return;
@@ -622,7 +666,7 @@ void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
     case SMT_RPC_AWAIT_REQUEST:
     case SMT_RPC_AWAIT_GONE:
     case SMT_RPC_AWAIT_DONE:
-        at = r->heard + patience(c, r->n_quiet);
+        at = SMT_LIKELY(!r->is_served) ? r->heard + patience(c, r->n_quiet) : served_look(r, now);
         break;
     default:
         break;

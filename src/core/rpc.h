@@ -40,6 +40,7 @@ struct smt_rpc {
     int error;                 /* of the FAILED event */
     uint32_t ask_round;        /* of the conn's asks, in which it asked; 0 = answered (asks.c) */
     bool has_ask_turn;
+    bool is_served;            /* BUSY was the answer to our last question */
     uint8_t n_quiet;           /* timer rounds without progress */
     uint8_t n_need_ack;
     uint32_t asked_for;        /* offset of the last RESEND that came */
@@ -136,6 +137,7 @@ void smt_rpc_got_all(struct smt_rpc *r);          /* its incoming message is who
 void smt_rpc_acked(struct smt_rpc *r);            /* the peer has all of its outgoing message */
 void smt_rpc_aborted(struct smt_rpc *r, int error); /* ABORT came */
 void smt_rpc_unknown(struct smt_rpc *r, bool over); /* UNKNOWN came */
+void smt_rpc_busy(struct smt_rpc *r);             /* BUSY came */
 void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now);
 
 /* (Re)arms its timer from state and deadline. */

@@ -52,7 +52,7 @@ void engine_check(int rc, const char *what)
     exit(1);
 }
 
-static void side_open(struct engine_side *s, struct smt_dev *dev, bool accept)
+void engine_side_open(struct engine_side *s, struct smt_dev *dev, bool accept)
 {
     struct smt_engine_config c;
     smt_engine_config_init(&c);
@@ -69,8 +69,7 @@ static void side_open(struct engine_side *s, struct smt_dev *dev, bool accept)
     engine_check(smt_engine_new(&c, 0, &s->e), "engine");
 }
 
-/* What a poll does: send, receive, run timers, send again. */
-static inline void turn(struct engine_side *s, uint64_t now)
+__attribute__((always_inline)) static inline void turn(struct engine_side *s, uint64_t now)
 {
     static struct smt_pkt pkts[SMT_DEV_RX_BATCH];
     uint64_t reserved = s->n_reserved;
@@ -84,6 +83,11 @@ static inline void turn(struct engine_side *s, uint64_t now)
         smt_engine_rx(s->e, now, (const struct smt_pkt *)pkts, (unsigned)n);
     if (smt_engine_deadline(s->e) <= now)
         smt_engine_tick(s->e, now);
+}
+
+void engine_side_turn(struct engine_side *s, uint64_t now)
+{
+    turn(s, now);
 }
 
 __attribute__((noinline)) void engine_server_turn(struct engine_pair *p)
@@ -152,8 +156,8 @@ void engine_pair_open(struct engine_pair *p, struct smt_dev *client, struct smt_
     *p = (struct engine_pair){.size = size, .payload = calloc(1, size + 1)};
     if (p->payload == NULL)
         engine_check(SMT_ENOMEM, "payload");
-    side_open(&p->client, client, false);
-    side_open(&p->server, server, true);
+    engine_side_open(&p->client, client, false);
+    engine_side_open(&p->server, server, true);
     sides_connect(p, to, aead);
     p->now = SMT_USEC;
     p->room = depth;

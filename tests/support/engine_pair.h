@@ -26,6 +26,13 @@ struct engine_pair {
     uint64_t done, now;
 };
 
+/* An engine on a device, with fixed random bytes and a cookie anybody can make. Ends the program
+ * with a line when that fails. */
+void engine_side_open(struct engine_side *s, struct smt_dev *dev, bool accept);
+
+/* What a poll does: send, receive, run timers. */
+void engine_side_turn(struct engine_side *s, uint64_t now);
+
 /* Makes both engines and a session between them; packets of the client go to `to`. Ends the program
  * with a line when something fails. */
 void engine_pair_open(struct engine_pair *p, struct smt_dev *client, struct smt_dev *server,
