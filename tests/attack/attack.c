@@ -41,11 +41,26 @@ void attack_scene_free(struct attack_scene *s)
     hand_free(s->h);
 }
 
+/* The record behind a header of `at` bytes. */
+static void record_put(struct hand *h, enum attack_key key, uint64_t record_no,
+                       const uint8_t *plain, size_t len, size_t at, struct attack_pkt *out)
+{
+    uint8_t nonce[12], aad[SMT_AAD_LEN];
+    smt_record_head_encode(out->bytes + at, record_no, len);
+    smt_record_nonce(nonce, h->salt[key], record_no);
+    smt_record_aad(aad, record_no, len);
+    const struct smt_aead_in in = {plain, len};
+    uint8_t *text = out->bytes + at + SMT_RECORD_HEAD_LEN;
+    int rc = fast_aead()->seal(h->ctx[key], nonce, aad, sizeof(aad), &in, 1, text, text + len);
+    assert_int_equal(rc, 0);
+    out->len = at + SMT_RECORD_OVERHEAD + len;
+}
+
 void attack_ctrl(struct hand *h, enum attack_key key, uint64_t session_id, uint8_t epoch,
                  uint64_t record_no, const struct smt_frame *frames, unsigned n,
                  struct attack_pkt *out)
 {
-    uint8_t nonce[12], aad[SMT_AAD_LEN], plain[1200];
+    uint8_t plain[1200];
     size_t len = 0;
     for (unsigned i = 0; i < n; i++)
         len += smt_frame_encode(&frames[i], plain + len, sizeof(plain) - len);
@@ -55,15 +70,14 @@ void attack_ctrl(struct hand *h, enum attack_key key, uint64_t session_id, uint8
                                 .kind = SMT_KIND_CTRL,
                                 .epoch = epoch,
                                 .session_id = session_id};
-    size_t at = smt_hdr_encode(&hdr, out->bytes);
-    smt_record_head_encode(out->bytes + at, record_no, len);
-    smt_record_nonce(nonce, h->salt[key], record_no);
-    smt_record_aad(aad, record_no, len);
-    const struct smt_aead_in in = {plain, len};
-    uint8_t *text = out->bytes + at + SMT_RECORD_HEAD_LEN;
-    int rc = fast_aead()->seal(h->ctx[key], nonce, aad, sizeof(aad), &in, 1, text, text + len);
-    assert_int_equal(rc, 0);
-    out->len = at + SMT_RECORD_OVERHEAD + len;
+    record_put(h, key, record_no, plain, len, smt_hdr_encode(&hdr, out->bytes), out);
+}
+
+void attack_data(struct hand *h, const struct smt_hdr *hdr, const uint8_t *plain, size_t len,
+                 struct attack_pkt *out)
+{
+    uint64_t record_no = smt_data_record_no(hdr->rpc_id, hdr->seal);
+    record_put(h, ATTACK_MINE_DATA, record_no, plain, len, smt_hdr_encode(hdr, out->bytes), out);
 }
 
 void attack_picture_take(const struct hand *h, struct attack_picture *out)

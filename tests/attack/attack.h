@@ -33,6 +33,10 @@ void attack_ctrl(struct hand *h, enum attack_key key, uint64_t session_id, uint8
                  uint64_t record_no, const struct smt_frame *frames, unsigned n,
                  struct attack_pkt *out);
 
+/* A DATA packet of the peer himself: any header before any plaintext. */
+void attack_data(struct hand *h, const struct smt_hdr *hdr, const uint8_t *plain, size_t len,
+                 struct attack_pkt *out);
+
 enum { ATTACK_MAX_RPCS = 16 };
 
 struct attack_picture {

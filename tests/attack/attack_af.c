@@ -1,5 +1,5 @@
-/* Frames made by hand, thrown at the device `af` from the other end of the wire: what is not for it,
- * or does not agree with itself, is never handed out, and a good peer is served all the while. A
+/* Frames made by hand, thrown at the device `af` from the other end of the wire: what is not for it
+ * or does not agree with itself is never handed out, and a good peer is served all the while. A
  * good frame made in the same way arrives, so the others are worth something. Run by
  * tests/net/in-af, which makes the wire. */
 #include <setjmp.h>

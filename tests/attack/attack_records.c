@@ -4,6 +4,7 @@
 #include "attack.h"
 
 #include "base/mem.h"
+#include "wire/single.h"
 #include "../sim/pair.h"
 
 static struct attack_pkt genuine(struct hand *h, struct hand_data d)
@@ -115,6 +116,81 @@ static void truncated_messages(void **state)
     assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 1);
     assert_int_equal(hand_event_n(h, SMT_EE_REQUEST, 0)->len, 50000);
     smt_rpc_release(hand_event_n(h, SMT_EE_REQUEST, 0)->rpc);
+    attack_scene_free(&s);
+}
+
+/* A message that fits one packet, under a header that says otherwise, and records that the peer
+ * himself seals with a head that fits neither header nor length. (Those that agree again, as one
+ * that is longer in both, are the beginning of another message.) */
+static void whole_messages_that_disagree(void **state)
+{
+    (void)state;
+    enum { LEN = 100, ID = 50 };
+    struct attack_scene s = attack_scene_new();
+    struct hand *h = s.h;
+    const struct hand_data whole = {
+        .what = SMT_WHAT_REQUEST, .id = ID, .len = LEN, .message_len = LEN};
+    const struct attack_pkt good = genuine(h, whole);
+    static const uint32_t clear[][2] = {{0, 0},        {0, 1},   {0, LEN - 1}, {0, LEN + 1},
+                                        {0, LEN + 40}, {1, LEN}, {LEN, LEN},   {LEN, 2 * LEN}};
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(clear); i++) {
+        struct attack_pkt p = good;
+        smt_put_be32(p.bytes + 4, clear[i][0]);
+        smt_put_be32(p.bytes + 8, clear[i][1]);
+        in_vain(h, &p, "another place or length in the header");
+    }
+    static const struct {
+        uint8_t what, flags;
+        uint16_t frames_len;
+        uint32_t offset, message_len, id_high, clear_len;
+    } lies[] = {
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, 1, LEN, 0, LEN},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, LEN, LEN, 0, LEN},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, 0, LEN - 1, 0, LEN},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, 0, LEN - 1, 0, LEN - 1},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, 0, LEN + 1, 0, LEN},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, 0, 1 << 20, 0, LEN},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, 0, UINT32_MAX, 0, LEN},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, 0, 0, 0, 0},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 1, 0, LEN, 0, LEN},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, LEN + 1, 0, 0, 0, 0},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, UINT16_MAX, 0, LEN, 0, LEN},
+        {SMT_WHAT_REQUEST, SMT_INNER_EXT, 0, 0, LEN, 1, LEN},
+        {SMT_WHAT_REQUEST, 0, 0, 0, LEN, 0, LEN},
+        {SMT_WHAT_RESPONSE, SMT_INNER_EXT, 0, 0, LEN, 0, LEN},
+        {0, SMT_INNER_EXT, 0, 0, LEN, 0, LEN},
+        {SMT_WHAT_TEST + 1, SMT_INNER_EXT, 0, 0, LEN, 0, LEN},
+    };
+    for (uint32_t i = 0; i < SMT_ARRAY_LEN(lies); i++) {
+        uint8_t plain[SMT_SINGLE_INNER_LEN + LEN];
+        const struct smt_single_inner inner = {
+            .what = lies[i].what,
+            .flags = lies[i].flags,
+            .frames_len = SMT_BSWAP_BE16(lies[i].frames_len),
+            .offset = SMT_BSWAP_BE32(lies[i].offset),
+            .message_len = SMT_BSWAP_BE32(lies[i].message_len),
+            .id_high = SMT_BSWAP_BE32(lies[i].id_high),
+            .low_water = SMT_BSWAP_BE64((uint64_t)1),
+            .unsched = SMT_BSWAP_BE32(lies[i].message_len),
+        };
+        memset(plain, 0, sizeof(plain));
+        memcpy(plain, &inner, sizeof(inner));
+        struct smt_hdr hdr;
+        assert_int_equal(smt_hdr_decode(good.bytes, good.len, &hdr), 0);
+        hdr.seal = 1000 + i;
+        hdr.message_len = lies[i].clear_len;
+        struct attack_pkt p;
+        attack_data(h, &hdr, plain, sizeof(plain), &p);
+        unsigned n_events = h->n_events;
+        hand_rx(h, p.bytes, p.len);
+        if (h->n_events > n_events || smt_rpc_find(h->conn, ID | SMT_ID_ROLE) != NULL)
+            fail_msg("lie %u was believed", i);
+    }
+    unsigned n = hand_n_events(h, SMT_EE_REQUEST);
+    hand_rx(h, good.bytes, good.len);
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), n + 1);
+    assert_int_equal(hand_event_n(h, SMT_EE_REQUEST, n)->len, LEN);
+    smt_rpc_release(hand_event_n(h, SMT_EE_REQUEST, n)->rpc);
     attack_scene_free(&s);
 }
 
@@ -443,6 +519,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spliced_records),
         cmocka_unit_test(truncated_messages),
+        cmocka_unit_test(whole_messages_that_disagree),
         cmocka_unit_test(swapped_directions),
         cmocka_unit_test(swapped_roles),
         cmocka_unit_test(id_plus_2_to_the_k),

@@ -491,6 +491,26 @@ static void homa_077_no_grant_before_it_is_accepted(void **state)
     free(own);
 }
 
+/* Also where all of it has come with the announcement. */
+static void one_packet_is_announced_too(void **state)
+{
+    const struct hand_data d = {.what = SMT_WHAT_REQUEST, .id = 1, .len = 100, .message_len = 100};
+    struct hand *h = hand_new(hand_is_initiator);
+    h->config.accept_len = 99;
+    hand_connect(h);
+    hand_data(h, d);
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 0);
+    const struct smt_engine_event *ev = hand_event_n(h, SMT_EE_INCOMING, 0);
+    assert_non_null(ev);
+    assert_int_equal(ev->len, 100);
+    uint8_t own[100];
+    assert_int_equal(smt_rpc_accept(ev->rpc, own, sizeof(own)), 0);
+    hand_data(h, d);
+    check_delivered(h, 100);
+    assert_ptr_equal(hand_event_n(h, SMT_EE_REQUEST, 0)->data, own);
+    hand_free(h);
+}
+
 /* ---- asking again ---- */
 
 /* The first RESENDs for the engine's call `id` after waiting up to 200 ms; when they came. */
@@ -647,6 +667,7 @@ int main(void)
         cmocka_unit_test(homa_071_the_sum_of_grants_is_bounded),
         cmocka_unit_test(homa_076_a_finished_message_gives_its_place),
         cmocka_unit_test(homa_077_no_grant_before_it_is_accepted),
+        cmocka_unit_test(one_packet_is_announced_too),
         cmocka_unit_test(homa_084_086_gaps_then_the_granted_tail),
         cmocka_unit_test(homa_085_099_nothing_to_ask_for),
         cmocka_unit_test(homa_087_nothing_came),
