@@ -139,6 +139,9 @@ static void whole_messages_that_disagree(void **state)
         smt_put_be32(p.bytes + 8, clear[i][1]);
         in_vain(h, &p, "another place or length in the header");
     }
+    struct attack_pkt other = good;
+    smt_put_be16(other.bytes + 2, smt_get_be16(good.bytes + 2) + 1);
+    in_vain(h, &other, "another port");
     static const struct {
         uint8_t what, flags;
         uint16_t frames_len;
