@@ -260,20 +260,29 @@ static void test_bad_hellos(void **state)
     assert_int_equal(n_fds_open(), before);
 }
 
-/* The good hello of the same hand is taken, so that the others were refused for what they were. */
-static int attach(struct fixture *f, uint8_t **half, int *s)
+static int attach_as(struct fixture *f, const struct smt_addr *from, uint8_t **half, int *s)
 {
     *s = name_connect(f->to_victim.port);
     if (*s < 0)
         return -1;
     int fd;
     assert_int_equal(smt_shm_half_new(half, &fd), 0);
-    const struct smt_shm_hello h = hello_good(f);
+    struct smt_shm_hello h = hello_good(f);
+    h.from = *from;
     say(*s, &h, sizeof(h), &fd, 1);
     close(fd);
     victim_looks(f);
-    is_served(f);
     return 0;
+}
+
+/* The good hello of the same hand is taken, so that the others were refused for what they were. */
+static int attach(struct fixture *f, uint8_t **half, int *s)
+{
+    const struct smt_addr from = addr_of(9);
+    int r = attach_as(f, &from, half, s);
+    if (r == 0)
+        is_served(f);
+    return r;
 }
 
 static void test_good_hello(void **state)
@@ -291,6 +300,36 @@ static void test_good_hello(void **state)
     victim_looks(f);
     assert_int_equal(shm_of(f->victim)->n_peers, before);
     smt_shm_half_free(half);
+}
+
+/* One that calls itself by the good peer's address gets what is sent there, for as long as it is
+ * there; not where the victim itself went to the good one. */
+static void test_impostor(void **state)
+{
+    struct fixture *f = *state;
+    for (unsigned turn = 0; turn < 2; turn++) {
+        uint8_t *half;
+        int s;
+        assert_int_equal(attach_as(f, &f->to_good, &half, &s), 0);
+        const struct smt_shm_peer *p = smt_shm_peer_at(shm_of(f->victim), &f->to_good);
+        assert_non_null(p);
+        assert_int_equal(p->is_asked, turn);
+        if (turn > 0)
+            is_served(f);
+        close(s);
+        victim_looks(f);
+        is_served(f);
+        smt_shm_half_free(half);
+        if (turn > 0)
+            return;
+        /* The good one begins anew, and the victim goes to it. */
+        f->good->ops->close(f->good);
+        victim_looks(f);
+        f->good = dev_open(0);
+        f->to_good = addr_of(f->good->ops->port(f->good));
+        assert_true(send_one(f->victim, &f->to_good, 1, 100));
+        is_served(f);
+    }
 }
 
 /* The victim's half, as a peer gets it, cannot be written, nor made so, nor shortened. */
@@ -555,6 +594,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_good_hello, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_hellos, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_impostor, set_up, tear_down),
         cmocka_unit_test(test_half_is_read_only),
         cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_scribbler, set_up, tear_down),
