@@ -49,6 +49,13 @@ static inline void smt_list_remove(struct smt_list *l)
     smt_list_init(l);
 }
 
+/* The same for a link that nobody asks for its list before it is pushed again. */
+static inline void smt_list_unlink(struct smt_list *l)
+{
+    l->prev->next = l->next;
+    l->next->prev = l->prev;
+}
+
 /* NULL when empty. */
 static inline struct smt_list *smt_list_first(const struct smt_list *head)
 {

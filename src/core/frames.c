@@ -200,6 +200,7 @@ static void on_resend(const struct heard *h)
     }
     smt_nic_doubt(r);
     t->again_prio = h->f->prio & 7;
+    r->is_involved = true;
     smt_msg_tx_lost(t, h->f->offset, (uint32_t)end);
     if (end > h->f->offset)
         h->c->pacer.lost.n_asked += (uint32_t)(end - h->f->offset) / h->c->mtu.now + 1;

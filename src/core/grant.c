@@ -58,6 +58,7 @@ int smt_grants_add(struct smt_engine *e, struct smt_rpc *r)
 {
     struct smt_grants *g = &e->grants;
     struct smt_msg_rx *m = &r->rx;
+    r->is_involved = true;
     came_note(e, m);
     int rc = smt_book_add(&g->book, &r->conn->book, &m->entry, m->len - m->granted);
     if (rc < 0)

@@ -70,6 +70,7 @@ bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t sent, 
     bool server = smt_rpc_is_server(r);
     m->len = message_len;
     m->known = true;
+    r->is_involved = true;
     smt_cutoffs_note(&e->cutoffs, m->len);
     if (SMT_UNLIKELY(smt_list_is_empty(&c->sender_link)))
         smt_list_push_tail(&e->senders, &c->sender_link);

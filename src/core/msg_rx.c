@@ -6,7 +6,7 @@
 
 enum { MAX_GOT_RANGES = 1024 };
 
-void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
+void smt_msg_rx_make(struct smt_msg_rx *m, struct smt_ranges_pool *ranges)
 {
     smt_list_init(&m->held);
     smt_ranges_init(&m->got, ranges, MAX_GOT_RANGES);

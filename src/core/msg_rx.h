@@ -4,6 +4,7 @@
 #define SMT_CORE_MSG_RX_H
 
 #include "base/bufpool.h"
+#include "base/mem.h"
 #include "base/ranges.h"
 #include "core/book.h"
 #include "core/engine.h"
@@ -25,14 +26,21 @@ struct smt_msg_rx {
     uint64_t came_at;     /* the same, or when it was granted anew after all had come */
     uint64_t came_bytes;  /* what the engine had received then */
     uint32_t opened;      /* kernel.h: bytes that came out of records */
+    /* From here on each part leaves what is its own as it found it, message after message. */
     struct smt_list held; /* kernel.h: packets of records that are not whole */
     struct smt_ranges got;
     struct smt_book_entry entry; /* in the grant book */
     struct smt_heap_node waits;  /* for memory (memory.c) */
 };
 
-/* `m` is zeroed. */
-void smt_msg_rx_init(struct smt_msg_rx *m, struct smt_ranges_pool *ranges);
+/* Once, before the first message: `m` is zeroed. */
+void smt_msg_rx_make(struct smt_msg_rx *m, struct smt_ranges_pool *ranges);
+
+/* Before each message: nothing is known of it. */
+SMT_INLINE void smt_msg_rx_clear(struct smt_msg_rx *m)
+{
+    smt_zero_stretch(m, offsetof(struct smt_msg_rx, held));
+}
 
 /* Bytes accepted so far, and how long the accepted prefix is. */
 static inline uint32_t smt_msg_rx_received(const struct smt_msg_rx *m)

@@ -12,8 +12,14 @@
 
 enum { MAX_LOST_RANGES = 512, MAX_RESTART_ATTEMPT = 32 };
 
+void smt_msg_tx_make(struct smt_msg_tx *t, struct smt_ranges_pool *ranges)
+{
+    smt_ranges_init(&t->lost, ranges, MAX_LOST_RANGES);
+    smt_list_init(&t->ready);
+}
+
 int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsigned n_iov,
-                    uint32_t len, struct smt_pool *blocks, struct smt_ranges_pool *ranges)
+                    uint32_t len, struct smt_pool *blocks)
 {
     assert(!t->active && t->seal == 0);
     if (SMT_LIKELY(n_iov == 1)) {
@@ -29,7 +35,6 @@ int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsign
     t->low_prio = UINT8_MAX;
     t->active = true;
     t->empty_due = len == 0;
-    smt_ranges_init(&t->lost, ranges, MAX_LOST_RANGES);
     return 0;
 }
 

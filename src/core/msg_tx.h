@@ -5,6 +5,7 @@
 
 #include "base/heap.h"
 #include "base/list.h"
+#include "base/mem.h"
 #include "base/pool.h"
 #include "base/ranges.h"
 #include "core/engine.h"
@@ -34,15 +35,24 @@ struct smt_msg_tx {
     uint32_t cut;                /* kernel.h: bytes in each packet but the last; 0: not set yet */
     uint8_t *sealed;             /* kernel.h: its records as they were sealed, or NULL */
     uint32_t sealed_len, n_sealed;
+    /* From here on each part leaves what is its own as it found it, message after message. */
     struct smt_ranges lost;      /* to be sent again, all below `sent` */
     struct smt_list ready;       /* in one of the send queues (srpt.h) */
     struct smt_heap_node srpt;
 };
 
-/* `t` is zeroed, but for `ready`, which is in no list. On failure it stays so. */
+/* Once, before the first message: `t` is zeroed. */
+void smt_msg_tx_make(struct smt_msg_tx *t, struct smt_ranges_pool *ranges);
+
+/* Before each message: nothing to be sent. */
+SMT_INLINE void smt_msg_tx_clear(struct smt_msg_tx *t)
+{
+    smt_zero_stretch(t, offsetof(struct smt_msg_tx, lost));
+}
+
+/* `t` is clear. On failure it stays so. */
 SMT_MUST_CHECK int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov,
-                                   unsigned n_iov, uint32_t len, struct smt_pool *blocks,
-                                   struct smt_ranges_pool *ranges);
+                                   unsigned n_iov, uint32_t len, struct smt_pool *blocks);
 
 static inline void smt_msg_tx_fini(struct smt_msg_tx *t, struct smt_pool *blocks)
 {

@@ -48,7 +48,7 @@ static bool test_post(struct smt_conn *c)
     struct smt_rpc *r = smt_rpc_new(c, c->next_id);
     if (r == NULL)
         return false;
-    int rc = smt_msg_tx_init(&r->tx, &iov, 1, TEST_LEN, &e->iov_blocks, &e->ranges);
+    int rc = smt_msg_tx_init(&r->tx, &iov, 1, TEST_LEN, &e->iov_blocks);
     assert(rc == 0); /* one piece needs no memory */
     (void)rc;
     smt_rpc_set_state(r, SMT_RPC_AWAIT_ACK);

@@ -46,8 +46,8 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     struct smt_rpc *r = smt_rpc_new(c, c->next_id);
     if (r == NULL)
         return SMT_ENOMEM;
-    rc = smt_msg_tx_init(&r->tx, post->iov, post->n_iov, (uint32_t)len, &e->iov_blocks,
-                         &e->ranges);
+    r->is_involved |= post->n_iov > 1;
+    rc = smt_msg_tx_init(&r->tx, post->iov, post->n_iov, (uint32_t)len, &e->iov_blocks);
     smt_rpc_set_state(r, post->one_way ? SMT_RPC_AWAIT_ACK : SMT_RPC_AWAIT_RESPONSE);
     if (rc < 0) {
         smt_rpc_retire(r);
@@ -108,7 +108,8 @@ int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_
     int rc = e->config.profile->may_reply(c, len);
     if (SMT_UNLIKELY(rc < 0))
         return rc;
-    rc = smt_msg_tx_init(&r->tx, iov, n_iov, (uint32_t)len, &e->iov_blocks, &e->ranges);
+    r->is_involved |= n_iov > 1;
+    rc = smt_msg_tx_init(&r->tx, iov, n_iov, (uint32_t)len, &e->iov_blocks);
     if (rc < 0) {
         r->tx.active = false;
         return rc;

@@ -48,25 +48,63 @@ void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
     r->since = r->conn->e->now;
 }
 
-struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
+/* Before its first life: all that every life leaves as it found it. */
+static __attribute__((noinline)) void make(struct smt_rpc *r, struct smt_engine *e)
 {
-    struct smt_engine *e = c->e;
-    struct smt_rpc *r = smt_pool_get(&e->rpcs);
-    if (r == NULL)
-        return NULL;
-    /* Zeroed is a tx that sends nothing, and an rx that knows nothing. */
     smt_zero(r, sizeof(*r));
-    smt_chains_add(&e->rpc_index, &r->index, id, c->slot);
-    smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
     r->timer.owner = SMT_EV_OF_RPC;
     smt_list_init(&r->wait_link);
     smt_list_init(&r->ask_link);
+    smt_msg_tx_make(&r->tx, &e->ranges);
+    smt_msg_rx_make(&r->rx, &e->ranges);
+}
+
+/* As `make` left it? Only assertions ask. */
+__attribute__((unused)) static bool is_as_made(const struct smt_rpc *r)
+{
+    const struct smt_msg_tx *t = &r->tx;
+    const struct smt_msg_rx *m = &r->rx;
+    return r->ev.pending == 0 && r->index.at == NULL && !smt_timer_is_armed(&r->timer.t) &&
+           smt_list_is_empty(&r->wait_link) && smt_list_is_empty(&r->ask_link) &&
+           t->block == NULL && t->sealed == NULL && t->lost.n == 0 &&
+           t->lost.root == NULL && smt_list_is_empty(&t->ready) && !smt_heap_has(&t->srpt) &&
+           m->store == NULL && m->incoming == 0 && !m->counted && smt_list_is_empty(&m->held) &&
+           m->got.n == 0 && m->got.root == NULL && !m->entry.listed &&
+           !smt_heap_has(&m->entry.node) && !smt_heap_has(&m->waits);
+}
+
+static_assert(offsetof(struct smt_rpc, state) % 8 == 0 &&
+                  offsetof(struct smt_rpc, index) % 8 == 0 &&
+                  offsetof(struct smt_msg_tx, lost) % 8 == 0 &&
+                  offsetof(struct smt_msg_rx, held) % 8 == 0,
+              "cleared by words");
+
+/* What a life begins with: a tx that sends nothing, an rx that knows nothing. */
+SMT_INLINE void clear(struct smt_rpc *r)
+{
+    smt_zero_stretch(&r->state, offsetof(struct smt_rpc, index) - offsetof(struct smt_rpc, state));
+    smt_msg_tx_clear(&r->tx);
+    smt_msg_rx_clear(&r->rx);
+}
+
+struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
+{
+    struct smt_engine *e = c->e;
+    uint32_t n_carved = e->rpcs.n_carved;
+    struct smt_rpc *r = smt_pool_get(&e->rpcs);
+    if (r == NULL)
+        return NULL;
+    if (SMT_UNLIKELY(e->rpcs.n_carved != n_carved))
+        make(r, e);
+    /* The pool kept its own link where this lies. */
+    smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
+    clear(r);
+    smt_chains_add(&e->rpc_index, &r->index, id, c->slot);
     r->conn = c;
     r->id = id;
+    r->is_involved = e->kernel != NULL;
     r->deadline = SMT_NEVER;
     r->heard = e->now;
-    smt_list_init(&r->tx.ready);
-    smt_msg_rx_init(&r->rx, &e->ranges);
     smt_list_push_tail(&c->rpcs, &r->conn_link);
     c->n_rpcs++;
     return r;
@@ -106,9 +144,11 @@ SMT_INLINE void rx_free(struct smt_rpc *r)
     struct smt_conn *c = r->conn;
     struct smt_msg_rx *m = &r->rx;
     assert(!m->entry.listed && m->incoming == 0 && !m->counted);
-    if (SMT_UNLIKELY(!smt_list_is_empty(&m->held)))
-        c->e->config.profile->rx_end(r);
-    smt_ranges_fini(&m->got);
+    if (SMT_UNLIKELY(r->is_involved)) {
+        if (!smt_list_is_empty(&m->held))
+            c->e->config.profile->rx_end(r);
+        smt_ranges_fini(&m->got);
+    }
     m->data = NULL;
     if (m->store == NULL)
         return;
@@ -125,9 +165,12 @@ void smt_rpc_rx_give_back(struct smt_rpc *r)
 
 SMT_INLINE void tx_give_back(struct smt_rpc *r)
 {
+    r->tx.active = false;
     if (SMT_UNLIKELY(!smt_list_is_empty(&r->tx.ready)))
         smt_srpt_remove(&r->conn->e->srpt, r);
-    if (SMT_UNLIKELY(r->tx.sealed != NULL))
+    if (SMT_LIKELY(!r->is_involved))
+        return;
+    if (r->tx.sealed != NULL)
         r->conn->e->config.profile->tx_end(r);
     smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
 }
@@ -138,13 +181,15 @@ SMT_INLINE void unlink_wire(struct smt_rpc *r)
     struct smt_conn *c = r->conn;
     if (!smt_rpc_is_on_wire(r))
         return;
-    if (SMT_UNLIKELY(r->ask_round != 0))
-        smt_asks_answered(r);
     smt_chains_remove(&c->e->rpc_index, &r->index);
     smt_wheel_disarm(&c->e->wheel, &r->timer.t);
-    smt_list_remove(&r->wait_link);
+    if (SMT_UNLIKELY(!smt_list_is_empty(&r->wait_link)))
+        smt_list_remove(&r->wait_link);
     tx_give_back(r);
-    rx_leave(r);
+    if (SMT_UNLIKELY(r->is_involved)) {
+        smt_asks_answered(r);
+        rx_leave(r);
+    }
     if (smt_rpc_is_server(r)) {
         c->served--;
     } else if (r->counted) {
@@ -172,7 +217,8 @@ void smt_rpc_try_free(struct smt_rpc *r)
     struct smt_conn *c = r->conn;
     rx_free(r);
     smt_rpc_set_state(r, SMT_RPC_FREE);
-    smt_list_remove(&r->conn_link);
+    assert(is_as_made(r));
+    smt_list_unlink(&r->conn_link);
     c->n_rpcs--;
     smt_pool_put(&c->e->rpcs, r);
     if (SMT_UNLIKELY(c->state == SMT_CONN_CLOSED))
@@ -184,8 +230,10 @@ void smt_rpc_release(struct smt_rpc *r)
     if (!r->holds_bytes)
         return;
     r->holds_bytes = false;
-    rx_free(r);
-    smt_rpc_try_free(r);
+    if (smt_rpc_is_on_wire(r) || r->ev.pending != 0 || r->holds_handle)
+        rx_free(r);
+    else
+        smt_rpc_try_free(r);
 }
 
 void smt_rpc_fail(struct smt_rpc *r, int error)
@@ -325,7 +373,8 @@ int smt_rpc_take_buffer(struct smt_rpc *r)
 void smt_rpc_got_all(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    rx_leave(r);
+    if (SMT_UNLIKELY(r->is_involved))
+        rx_leave(r);
     if (!smt_rpc_is_server(r)) {
         if (SMT_UNLIKELY(r->tx.by_nic))
             smt_nic_worked(r);
@@ -574,6 +623,7 @@ static bool asked_enough(struct smt_rpc *r)
 static bool ask_late(struct smt_rpc *r, uint64_t now)
 {
     struct smt_conn *c = r->conn;
+    r->is_involved = true;
     uint64_t heard = r->heard;
     uint8_t n_quiet = r->n_quiet;
     r->heard = now;

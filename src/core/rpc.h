@@ -28,7 +28,10 @@ struct smt_rpc {
     struct smt_evlink ev;      /* first: evq finds us by it */
     struct smt_conn *conn;
     uint64_t id;               /* SMT_ID_ROLE set: the peer started it, we serve */
+    /* Cleared for each life, from here on. */
     enum smt_rpc_state state;
+    /* More than one packet each way and its timer may be the matter: its end has to look. */
+    bool is_involved;
     bool one_way;
     bool idempotent;
     bool is_test;              /* our own, of no user: shows that the NIC seals (nic.h) */
@@ -53,6 +56,7 @@ struct smt_rpc {
     uint8_t *resp_buf;
     size_t resp_cap;
     void *reply_user;
+    /* From here on each part leaves what is its own as it found it, life after life. */
     struct smt_chain index;    /* in the engine's rpcs by id, as long as the wire knows it */
     struct smt_list conn_link; /* conn's rpcs */
     struct smt_list wait_link; /* in the engine's posted or the conn's blocked rpcs */

@@ -124,7 +124,7 @@ static void out_begin(struct sched_load *l, uint32_t i)
     smt_rpc_set_state(r, SMT_RPC_AWAIT_ACK);
     static const uint8_t bytes[1];
     struct smt_post_iov iov = {bytes, any_len(l)};
-    check(smt_msg_tx_init(&r->tx, &iov, 1, (uint32_t)iov.len, &l->e->iov_blocks, &l->e->ranges),
+    check(smt_msg_tx_init(&r->tx, &iov, 1, (uint32_t)iov.len, &l->e->iov_blocks),
           "message");
     r->user = (void *)(uintptr_t)i;
     r->tx.granted = r->tx.unsched = r->tx.len;
