@@ -46,19 +46,22 @@ void smt_bufpool_init(struct smt_bufpool *bp, uint64_t max_bytes, uint64_t cache
     smt_list_init(&bp->big_by_age);
 }
 
-static unsigned bits_for(size_t len)
+SMT_INLINE unsigned bits_for(size_t len)
 {
-    if (len <= (size_t)1 << SMT_BUF_MIN_BITS)
-        return SMT_BUF_MIN_BITS;
-    return 64 - (unsigned)__builtin_clzll(len - 1);
+    uint64_t least = (1u << SMT_BUF_MIN_BITS) - 1;
+    uint64_t highest = len > 0 ? len - 1 : 0;
+    return 64 - (unsigned)__builtin_clzll(highest | least);
+}
+
+SMT_INLINE uint64_t big_cost(size_t len)
+{
+    return ((uint64_t)len + PAGE - 1) & ~(uint64_t)(PAGE - 1);
 }
 
 uint64_t smt_bufpool_cost(size_t len)
 {
     unsigned bits = bits_for(len);
-    if (bits <= SMT_BUF_SMALL_BITS)
-        return 1ull << bits;
-    return ((uint64_t)len + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+    return bits <= SMT_BUF_SMALL_BITS ? 1ull << bits : big_cost(len);
 }
 
 static struct smt_list *class_chunks(struct smt_bufpool *bp, unsigned bits)
@@ -121,28 +124,53 @@ static void chunk_give(struct smt_bufpool *bp, struct chunk *c)
     bp->cached_bytes += SMT_BUF_CHUNK_LEN;
 }
 
-static uint8_t *small_get(struct smt_bufpool *bp, unsigned bits)
+static __attribute__((noinline)) void chunk_is_full(struct smt_bufpool *bp, struct chunk *c)
+{
+    smt_list_remove(&c->link);
+    smt_list_push_tail(&bp->full, &c->link);
+}
+
+/* The class has no chunk with room, or its first one has nothing that was used before. */
+static __attribute__((noinline)) uint8_t *fresh_get(struct smt_bufpool *bp, unsigned bits)
 {
     struct smt_list *l = smt_list_first(class_chunks(bp, bits));
     struct chunk *c = l != NULL ? SMT_CONTAINER_OF(l, struct chunk, link) : chunk_take(bp, bits);
     if (c == NULL)
         return NULL;
+    uint8_t *buf = (uint8_t *)c + CHUNK_FIRST + ((size_t)c->n_carved++ << bits);
+    if (++c->n_live == c->n_bufs)
+        chunk_is_full(bp, c);
+    return buf;
+}
+
+SMT_INLINE uint8_t *small_get(struct smt_bufpool *bp, unsigned bits)
+{
+    struct smt_list *chunks = class_chunks(bp, bits);
+    struct chunk *c = SMT_CONTAINER_OF(chunks->next, struct chunk, link);
+    if (SMT_UNLIKELY(smt_list_is_empty(chunks) || c->free == NULL))
+        return fresh_get(bp, bits);
     struct free_buf *buf = c->free;
-    if (buf != NULL) {
-        SMT_UNPOISON(buf, sizeof(*buf));
-        c->free = buf->next;
-        SMT_POISON(buf, sizeof(*buf));
-    } else {
-        buf = (void *)((uint8_t *)c + CHUNK_FIRST + ((size_t)c->n_carved++ << bits));
-    }
-    if (++c->n_live == c->n_bufs) {
-        smt_list_remove(&c->link);
-        smt_list_push_tail(&bp->full, &c->link);
-    }
+    SMT_UNPOISON(buf, sizeof(*buf));
+    c->free = buf->next;
+    SMT_POISON(buf, sizeof(*buf));
+    if (SMT_UNLIKELY(++c->n_live == c->n_bufs))
+        chunk_is_full(bp, c);
     return (uint8_t *)buf;
 }
 
-static void small_put(struct smt_bufpool *bp, uint8_t *p, unsigned bits)
+/* It was full, or nobody holds any of it now. */
+static __attribute__((noinline)) void chunk_look(struct smt_bufpool *bp, struct chunk *c)
+{
+    struct smt_list *chunks = class_chunks(bp, c->bits);
+    if (c->n_live + 1 == c->n_bufs) {
+        smt_list_remove(&c->link);
+        smt_list_push_head(chunks, &c->link);
+    }
+    if (c->n_live == 0 && (chunks->next != &c->link || chunks->prev != &c->link))
+        chunk_give(bp, c);
+}
+
+SMT_INLINE void small_put(struct smt_bufpool *bp, uint8_t *p, unsigned bits)
 {
     struct chunk *c = (void *)(p - ((uintptr_t)p & (SMT_BUF_CHUNK_LEN - 1)));
     assert(c->bits == bits && c->n_live > 0);
@@ -152,13 +180,9 @@ static void small_put(struct smt_bufpool *bp, uint8_t *p, unsigned bits)
     c->free = buf;
     SMT_POISON(p, (size_t)1 << bits);
 
-    struct smt_list *chunks = class_chunks(bp, bits);
-    if (c->n_live-- == c->n_bufs) {
-        smt_list_remove(&c->link);
-        smt_list_push_head(chunks, &c->link);
-    }
-    if (c->n_live == 0 && (chunks->next != &c->link || chunks->prev != &c->link))
-        chunk_give(bp, c);
+    uint32_t n = --c->n_live;
+    if (SMT_UNLIKELY(n == 0 || n + 1 == c->n_bufs))
+        chunk_look(bp, c);
 }
 
 static void map_unmap(struct smt_bufpool *bp, void *p, unsigned bits)
@@ -231,13 +255,13 @@ static void big_put(struct smt_bufpool *bp, uint8_t *p, size_t len, unsigned bit
 
 uint8_t *smt_bufpool_get(struct smt_bufpool *bp, size_t len)
 {
-    if (len > SMT_BUF_MAX_LEN)
-        return NULL;
-    uint64_t cost = smt_bufpool_cost(len);
-    if (cost > bp->max_bytes || bp->live_bytes > bp->max_bytes - cost)
+    if (SMT_UNLIKELY(len > SMT_BUF_MAX_LEN))
         return NULL;
     unsigned bits = bits_for(len);
-    uint8_t *p = bits <= SMT_BUF_SMALL_BITS ? small_get(bp, bits) : big_get(bp, bits);
+    uint64_t cost = SMT_LIKELY(bits <= SMT_BUF_SMALL_BITS) ? 1ull << bits : big_cost(len);
+    if (SMT_UNLIKELY(bp->live_bytes + cost > bp->max_bytes))
+        return NULL;
+    uint8_t *p = SMT_LIKELY(bits <= SMT_BUF_SMALL_BITS) ? small_get(bp, bits) : big_get(bp, bits);
     if (p == NULL)
         return NULL;
     SMT_UNPOISON(p, len);
@@ -251,13 +275,13 @@ void smt_bufpool_put(struct smt_bufpool *bp, uint8_t *p, size_t len)
 {
     if (p == NULL)
         return;
-    uint64_t cost = smt_bufpool_cost(len);
+    unsigned bits = bits_for(len);
+    uint64_t cost = SMT_LIKELY(bits <= SMT_BUF_SMALL_BITS) ? 1ull << bits : big_cost(len);
     assert(len <= SMT_BUF_MAX_LEN && bp->n_live > 0 && bp->live_bytes >= cost);
     assert(len == 0 || !SMT_IS_POISONED(p));
     bp->live_bytes -= cost;
     bp->n_live--;
-    unsigned bits = bits_for(len);
-    if (bits <= SMT_BUF_SMALL_BITS)
+    if (SMT_LIKELY(bits <= SMT_BUF_SMALL_BITS))
         small_put(bp, p, bits);
     else
         big_put(bp, p, len, bits);

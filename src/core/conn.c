@@ -198,11 +198,9 @@ struct smt_conn *smt_conn_find(struct smt_engine *e, uint64_t id)
     return c;
 }
 
-void smt_conn_heard(struct smt_conn *c, uint64_t now)
+/* The handshake has just ended, or has not yet. */
+void smt_conn_heard_first(struct smt_conn *c, uint64_t now)
 {
-    c->heard = now;
-    if (SMT_LIKELY(c->state == SMT_CONN_UP && c->hs == NULL))
-        return;
     if (c->state == SMT_CONN_AWAIT_CONFIRM) {
         smt_conn_set_state(c, SMT_CONN_UP);
         c->up_at = now;

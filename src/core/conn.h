@@ -146,7 +146,13 @@ struct smt_conn *smt_conn_find(struct smt_engine *e, uint64_t id);
 void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to);
 
 /* An authentic packet came. */
-void smt_conn_heard(struct smt_conn *c, uint64_t now);
+void smt_conn_heard_first(struct smt_conn *c, uint64_t now);
+static inline void smt_conn_heard(struct smt_conn *c, uint64_t now)
+{
+    c->heard = now;
+    if (SMT_UNLIKELY(c->state != SMT_CONN_UP || c->hs != NULL))
+        smt_conn_heard_first(c, now);
+}
 
 /* And where it came from: one comparison unless that is news. Before its frames are heard. */
 static inline void smt_conn_heard_from(struct smt_conn *c, uint64_t now,

@@ -193,24 +193,17 @@ void smt_engine_hs_ready(struct smt_conn *c)
         smt_list_push_tail(&c->e->hs_ready, &c->hs_link);
 }
 
-/* The time it was posted is now: its timer runs. */
-SMT_INLINE void posted_begin(struct smt_rpc *r, uint64_t now)
-{
-    r->heard = r->since = now;
-    if (r->deadline != SMT_NEVER)
-        r->deadline = r->deadline < SMT_NEVER - now ? now + r->deadline : SMT_NEVER;
-    smt_rpc_arm(r, now);
-}
-
 /* What was posted since the last call with a time takes its place in the order of sending. */
 static void posted_take(struct smt_engine *e, uint64_t now)
 {
     struct smt_list *l;
     while ((l = smt_list_pop_head(&e->posted)) != NULL) {
         struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
-        posted_begin(r, now);
+        smt_rpc_begin(r, now);
         smt_rpc_ready(r);
     }
+    e->posted_len = 0;
+    e->posted_mixed = false;
 }
 
 static void reap(struct smt_engine *e)
@@ -393,7 +386,7 @@ static bool tx_posted(struct smt_engine *e, uint64_t now, const struct smt_tx_si
         if (SMT_UNLIKELY(r->tx.len > SMT_SRPT_SHORT_LEN || !smt_keys_ready(&c->keys)))
             break;
         smt_list_remove(l);
-        posted_begin(r, now);
+        smt_rpc_begin(r, now);
         enum smt_sent sent = e->config.profile->send(r, now, sink);
         if (SMT_LIKELY(sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx)))
             continue;
@@ -433,7 +426,8 @@ unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_s
             tx_data(e, now, sink) && tx_ctl(e, sink) && !smt_list_is_empty(&e->acks_due))
             (void)smt_acks_send(e, sink);
     }
-    posted_take(e, now);
+    if (SMT_UNLIKELY(!smt_list_is_empty(&e->posted)))
+        posted_take(e, now);
     return (unsigned)(st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
                       st->retries_sent + st->no_session_sent + st->versions_sent - before);
 }

@@ -135,7 +135,7 @@ void smt_keys_fini(struct smt_keys *k)
     *k = (struct smt_keys){0};
 }
 
-static int record_seal(struct smt_keys *k, enum smt_key_use use, uint64_t record_no,
+SMT_INLINE int record_seal(struct smt_keys *k, enum smt_key_use use, uint64_t record_no,
                        uint8_t *record, const struct smt_aead_in *in, unsigned n_in,
                        size_t plain_len)
 {
@@ -200,6 +200,16 @@ int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal, uint8
     return record_seal(k, SMT_TX_DATA, record_no, record, in, n_in, plain_len);
 }
 
+int smt_keys_seal_first(struct smt_keys *k, uint64_t rpc_id, uint8_t *record, size_t plain_len)
+{
+    int rc = smt_keys_check_data(k, rpc_id);
+    if (SMT_UNLIKELY(rc < 0))
+        return rc;
+    smt_keys_note_data(k, plain_len);
+    const struct smt_aead_in in = {record + SMT_RECORD_HEAD_LEN, plain_len};
+    return record_seal(k, SMT_TX_DATA, smt_data_record_no(rpc_id, 0), record, &in, 1, plain_len);
+}
+
 int smt_keys_seal_ctrl(struct smt_keys *k, uint8_t *record, size_t plain_len)
 {
     if (SMT_UNLIKELY(k->now.ctrl_next >= max_sealed))
@@ -219,7 +229,7 @@ enum smt_epoch_ref smt_keys_find_epoch(const struct smt_keys *k, uint8_t epoch)
     return SMT_EPOCH_NONE;
 }
 
-static int record_open(struct smt_keys *k, struct smt_epoch *e, enum smt_key_use use,
+SMT_INLINE int record_open(struct smt_keys *k, struct smt_epoch *e, enum smt_key_use use,
                        uint64_t record_no, const uint8_t *record, size_t plain_len,
                        const struct smt_aead_out *out, unsigned n_out)
 {
@@ -304,6 +314,22 @@ int smt_keys_open_data(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
     else
         e->n_failed++;
     return rc;
+}
+
+int smt_keys_open_now(struct smt_keys *k, uint64_t record_no, const uint8_t *record,
+                      size_t plain_len, uint8_t *out)
+{
+    struct smt_epoch *e = &k->now;
+    if (SMT_UNLIKELY(e->n_failed >= max_failed))
+        return SMT_EAUTH;
+    const struct smt_aead_out piece = {out, plain_len};
+    int rc = record_open(k, e, SMT_RX_DATA, record_no, record, plain_len, &piece, 1);
+    if (SMT_UNLIKELY(rc < 0)) {
+        e->n_failed++;
+        return rc;
+    }
+    k->confirmed = true;
+    return 0;
 }
 
 static bool replay_seen(const struct smt_epoch *e, uint64_t n)

@@ -83,6 +83,10 @@ SMT_MUST_CHECK int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint3
                                       uint8_t *record, const struct smt_aead_in *in, unsigned n_in,
                                       size_t plain_len);
 
+/* The same for the first record of a message, which lies whole in its place. */
+SMT_MUST_CHECK int smt_keys_seal_first(struct smt_keys *k, uint64_t rpc_id, uint8_t *record,
+                                       size_t plain_len);
+
 /* For records of the current epoch that somebody else seals: may one of this id be sealed under its
  * key? As seal_data answers. Then one was; and the key itself, borrowed as long as the epoch. */
 SMT_MUST_CHECK int smt_keys_check_data(struct smt_keys *k, uint64_t rpc_id);
@@ -102,6 +106,10 @@ enum smt_epoch_ref smt_keys_find_epoch(const struct smt_keys *k, uint8_t epoch);
 SMT_MUST_CHECK int smt_keys_open_data(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
                                       uint64_t record_no, const uint8_t *record, size_t plain_len,
                                       const struct smt_aead_out *out, unsigned n_out);
+
+/* The same for one of the current epoch, into one piece. */
+SMT_MUST_CHECK int smt_keys_open_now(struct smt_keys *k, uint64_t record_no, const uint8_t *record,
+                                     size_t plain_len, uint8_t *out);
 
 /* The same for CTRL, in place, with the replay check before and its mark after. SMT_EAGAIN: seen
  * before or too old. */

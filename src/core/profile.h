@@ -20,6 +20,7 @@ struct smt_profile {
     bool keyed;              /* keys are installed, not agreed on: record_keys of the config */
     bool no_ipv6;
     bool no_handshake;       /* a conn is up as soon as it exists */
+    bool tells_near;         /* ends of calls near the mark are told without a response_came */
     bool no_farewell;        /* the peer cannot be told that a call is over: it is forgotten */
 
     /* An engine begins: what the format needs of its own (e->kernel). end: gives it back. */
@@ -49,7 +50,8 @@ struct smt_profile {
     bool (*acks_send)(struct smt_conn *c, const struct smt_tx_sink *sink);
     bool (*answers_send)(struct smt_engine *e, const struct smt_tx_sink *sink);
 
-    /* All of a response is here: tells the server, now or later. */
+    /* All of a response is here: tells the server, now or later. Not called near the mark where
+     * tells_near says so. */
     void (*response_came)(struct smt_rpc *r);
 
     /* What the format keeps of an rpc's directions (tx.sealed, rx.held) goes back: with the bytes

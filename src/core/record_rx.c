@@ -425,9 +425,10 @@ static void slice_receive(struct smt_engine *e, const struct smt_pkt *pkt, struc
     smt_bursts_put(&e->bursts, b);
 }
 
-/* What the head of such a packet tells besides. True: it may have ended the rpc. */
-static inline bool single_hear(struct smt_conn *c, uint64_t now, const struct smt_pkt *pkt,
-                               const struct smt_single_inner *inner)
+/* The head of a packet with its whole message, opened: the peer lives, and may tell that some of
+ * his calls are finished. True: which may have ended the rpc. */
+SMT_INLINE bool single_hear(struct smt_conn *c, uint64_t now, const struct smt_pkt *pkt,
+                            const struct smt_single_inner *inner)
 {
     smt_conn_heard(c, now);
     smt_conn_heard_from(c, now, pkt->from, pkt->len);
@@ -441,23 +442,28 @@ static inline bool single_hear(struct smt_conn *c, uint64_t now, const struct sm
     return is_news;
 }
 
-/* Its request or message gets an rpc. NULL: not to be had. */
-static inline struct smt_rpc *single_rpc_new(struct smt_conn *c, uint64_t id, uint8_t what,
-                                             uint8_t flags)
+/* The rpc of such a packet, by what it was (`r`) before its head was heard: a request or message
+ * gets one. NULL: not to be had, or over. */
+SMT_INLINE struct smt_rpc *single_rpc(struct smt_conn *c, uint64_t id, struct smt_rpc *r,
+                                      bool may_be_over, const struct smt_single_inner *inner)
 {
-    struct smt_rpc *r = smt_incoming_new(c, id);
-    if (r == NULL)
+    if (r != NULL)
+        return SMT_UNLIKELY(may_be_over) ? smt_rpc_find(c, id) : r;
+    r = smt_incoming_new(c, id);
+    if (SMT_UNLIKELY(r == NULL))
         return NULL;
-    r->one_way = what != SMT_WHAT_REQUEST;
-    r->idempotent = (flags & SMT_INNER_IDEMPOTENT) != 0;
+    r->one_way = inner->what != SMT_WHAT_REQUEST;
+    r->idempotent = (inner->flags & SMT_INNER_IDEMPOTENT) != 0;
     if (SMT_LIKELY(smt_incoming_id_accept(r)))
         return r;
     smt_incoming_drop(r);
     return NULL;
 }
 
-/* Opened into `buf`. False: the buffer is not needed. */
-static inline bool single_take(struct arriving *in, const struct smt_pkt *pkt, uint8_t *buf)
+/* Such a packet whose head is not the usual one: frames ride in it, it is a test, or its head does
+ * not say what the packet did. False: the buffer is not needed. */
+static __attribute__((noinline)) bool single_take(struct arriving *in, const struct smt_pkt *pkt,
+                                                  uint8_t *buf)
 {
     struct smt_conn *c = in->c;
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
@@ -478,11 +484,7 @@ static inline bool single_take(struct arriving *in, const struct smt_pkt *pkt, u
             smt_frames_hear(c, in->now, frames, frames_len, pkt->len);
         return false;
     }
-    struct smt_rpc *r = in->r;
-    if (r == NULL)
-        r = single_rpc_new(c, in->id, inner->what, inner->flags);
-    else if (may_be_over)
-        r = smt_rpc_find(c, in->id);
+    struct smt_rpc *r = single_rpc(c, in->id, in->r, may_be_over, inner);
     if (SMT_UNLIKELY(r == NULL))
         return false;
     if (!smt_incoming_whole(r, buf, (uint32_t)in->plain_len, frames + frames_len,
@@ -492,6 +494,24 @@ static inline bool single_take(struct arriving *in, const struct smt_pkt *pkt, u
     if (SMT_UNLIKELY(frames_len > 0))
         smt_frames_hear(c, in->now, frames, frames_len, pkt->len);
     return true;
+}
+
+/* What was opened into `buf`. False: the buffer is not needed. */
+SMT_INLINE bool single_deliver(struct smt_conn *c, uint64_t now, const struct smt_pkt *pkt,
+                               uint64_t id, struct smt_rpc *r, uint8_t *buf, size_t plain_len)
+{
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
+    uint8_t usual = (id & SMT_ID_ROLE) == 0 ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST;
+    if (SMT_UNLIKELY(!smt_single_is_usual(s, inner, plain_len, usual))) {
+        struct arriving in = {.c = c, .now = now, .plain_len = plain_len, .id = id, .r = r};
+        return single_take(&in, pkt, buf);
+    }
+    bool may_be_over = single_hear(c, now, pkt, inner);
+    r = single_rpc(c, id, r, may_be_over, inner);
+    return SMT_LIKELY(r != NULL) &&
+           smt_incoming_whole(r, buf, (uint32_t)plain_len, buf + SMT_SINGLE_INNER_LEN,
+                              (uint32_t)plain_len - SMT_SINGLE_INNER_LEN, now);
 }
 
 bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
@@ -520,25 +540,20 @@ bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct 
                        : NULL;
     if (SMT_UNLIKELY(buf == NULL))
         return false;
-    size_t record_len = plain_len + SMT_RECORD_OVERHEAD;
-    struct arriving in = {.c = c,
-                          .record = pkt->data + SMT_DATA_HDR_LEN,
-                          .ref = SMT_EPOCH_NOW,
-                          .now = now,
-                          .record_no = SMT_BSWAP_BE64(s->record_no),
-                          .plain_len = plain_len,
-                          .id = id,
-                          .r = r,
-                          .n_packets = 1,
-                          .n_ce = pkt->ecn == 3,
-                          .wire_len = (uint32_t)(SMT_DATA_HDR_LEN + record_len)};
+    uint32_t wire_len = (uint32_t)(SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len);
     e->stats.packets_rcvd_data++;
-    e->stats.pad_bytes_rcvd += pkt->len - in.wire_len;
+    e->stats.pad_bytes_rcvd += pkt->len - wire_len;
+    if (SMT_UNLIKELY(smt_keys_open_now(&c->keys, SMT_BSWAP_BE64(s->record_no),
+                                       pkt->data + SMT_DATA_HDR_LEN, plain_len, buf) < 0)) {
+        e->stats.drop_auth++;
+        smt_bufpool_put(&e->bufs, buf, plain_len);
+        return true;
+    }
     c->pacer.got_packets++;
-    c->pacer.got_bytes += in.wire_len;
-    c->pacer.got_ce += in.n_ce;
-    const struct smt_aead_out out = {buf, plain_len};
-    if (SMT_UNLIKELY(open_into(&in, &out, 1) < 0 || !single_take(&in, pkt, buf)))
+    c->pacer.got_bytes += wire_len;
+    c->pacer.got_ce += pkt->ecn == 3;
+    e->stats.records_opened++;
+    if (SMT_UNLIKELY(!single_deliver(c, now, pkt, id, r, buf, plain_len)))
         smt_bufpool_put(&e->bufs, buf, plain_len);
     return true;
 }

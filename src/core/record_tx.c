@@ -393,17 +393,15 @@ SMT_INLINE enum smt_sent single_send(struct smt_rpc *r, uint64_t now,
         return SMT_SENT_FULL;
     single_put(r, record_len, pkt);
     uint8_t *plain = pkt + SMT_SINGLE_LEN;
-    struct smt_aead_in in[2] = {{plain, plain_len}};
-    unsigned n_in = 1;
+    uint8_t *record = pkt + SMT_DATA_HDR_LEN;
+    int rc;
     if (t->len < GATHER_MIN || t->n_iov != 1) {
         smt_msg_tx_copy(t, 0, t->len, plain + SMT_SINGLE_INNER_LEN);
+        rc = smt_keys_seal_first(&c->keys, smt_rpc_tx_id(r), record, plain_len);
     } else {
-        in[0].len = SMT_SINGLE_INNER_LEN;
-        in[1] = (struct smt_aead_in){t->one.base, t->len};
-        n_in = 2;
+        const struct smt_aead_in in[2] = {{plain, SMT_SINGLE_INNER_LEN}, {t->one.base, t->len}};
+        rc = smt_keys_seal_data(&c->keys, smt_rpc_tx_id(r), 0, record, in, 2, plain_len);
     }
-    int rc = smt_keys_seal_data(&c->keys, smt_rpc_tx_id(r), 0, pkt + SMT_DATA_HDR_LEN, in, n_in,
-                                plain_len);
     if (SMT_UNLIKELY(rc < 0)) {
         sink->unreserve(sink->arg);
         return seal_failed(r, rc);

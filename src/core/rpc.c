@@ -201,19 +201,14 @@ SMT_INLINE void unlink_wire(struct smt_rpc *r)
     }
 }
 
-void smt_rpc_retire(struct smt_rpc *r)
+/* The wire, the queue of events and the user have let go. */
+SMT_INLINE bool is_over(const struct smt_rpc *r)
 {
-    unlink_wire(r);
-    if (r->state != SMT_RPC_AWAIT_USER)
-        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
-    if (r->ev.pending == 0)
-        smt_rpc_try_free(r);
+    return !smt_rpc_is_on_wire(r) && r->ev.pending == 0 && !r->holds_handle && !r->holds_bytes;
 }
 
-void smt_rpc_try_free(struct smt_rpc *r)
+SMT_INLINE void free_now(struct smt_rpc *r)
 {
-    if (smt_rpc_is_on_wire(r) || r->ev.pending != 0 || r->holds_handle || r->holds_bytes)
-        return;
     struct smt_conn *c = r->conn;
     rx_free(r);
     smt_rpc_set_state(r, SMT_RPC_FREE);
@@ -225,15 +220,35 @@ void smt_rpc_try_free(struct smt_rpc *r)
         smt_conn_try_end(c);
 }
 
+void smt_rpc_try_free(struct smt_rpc *r)
+{
+    if (is_over(r))
+        free_now(r);
+}
+
+/* Its part on the wire is over. */
+SMT_INLINE void leave_wire(struct smt_rpc *r)
+{
+    unlink_wire(r);
+    if (r->state != SMT_RPC_AWAIT_USER)
+        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
+}
+
+void smt_rpc_retire(struct smt_rpc *r)
+{
+    leave_wire(r);
+    smt_rpc_try_free(r);
+}
+
 void smt_rpc_release(struct smt_rpc *r)
 {
     if (!r->holds_bytes)
         return;
     r->holds_bytes = false;
-    if (smt_rpc_is_on_wire(r) || r->ev.pending != 0 || r->holds_handle)
-        rx_free(r);
+    if (is_over(r))
+        free_now(r);
     else
-        smt_rpc_try_free(r);
+        rx_free(r);
 }
 
 void smt_rpc_fail(struct smt_rpc *r, int error)
@@ -379,10 +394,12 @@ void smt_rpc_got_all(struct smt_rpc *r)
         if (SMT_UNLIKELY(r->tx.by_nic))
             smt_nic_worked(r);
         c->e->stats.responses_received++;
-        c->e->config.profile->response_came(r);
+        const struct smt_profile *profile = c->e->config.profile;
+        if (SMT_UNLIKELY(!profile->tells_near || !smt_finished_is_near(&c->finished, r->id)))
+            profile->response_came(r);
         r->holds_bytes = r->rx.store != NULL;
         raise_event(r, SMT_EE_RESPONSE);
-        smt_rpc_retire(r);
+        leave_wire(r);
         return;
     }
     if (r->one_way) {
@@ -390,7 +407,7 @@ void smt_rpc_got_all(struct smt_rpc *r)
         smt_acks_add(c, smt_rpc_frame_id(r), r->rx.len);
         r->holds_bytes = true;
         raise_event(r, SMT_EE_MESSAGE);
-        smt_rpc_retire(r);
+        leave_wire(r);
         return;
     }
     c->e->stats.requests_received++;
@@ -414,7 +431,7 @@ void smt_rpc_acked(struct smt_rpc *r)
     raise_event(r, SMT_EE_SENT);
     if (!smt_rpc_is_server(r))
         r->conn->e->stats.messages_sent++;
-    smt_rpc_retire(r);
+    leave_wire(r);
 }
 
 void smt_rpc_aborted(struct smt_rpc *r, int error)
@@ -723,6 +740,17 @@ void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
     }
     if (!smt_keys_ready(&c->keys))
         at = SMT_NEVER;
+    arm_at(r, now, at);
+}
+
+void smt_rpc_begin(struct smt_rpc *r, uint64_t now)
+{
+    const struct smt_conn *c = r->conn;
+    assert(r->state == SMT_RPC_AWAIT_RESPONSE || r->state == SMT_RPC_AWAIT_ACK);
+    r->heard = r->since = now;
+    if (SMT_UNLIKELY(r->deadline != SMT_NEVER))
+        r->deadline = r->deadline < SMT_NEVER - now ? now + r->deadline : SMT_NEVER;
+    uint64_t at = SMT_LIKELY(smt_keys_ready(&c->keys)) ? now + patience(c, r->n_quiet) : SMT_NEVER;
     arm_at(r, now, at);
 }
 

@@ -147,6 +147,9 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now);
 /* (Re)arms its timer from state and deadline. */
 void smt_rpc_arm(struct smt_rpc *r, uint64_t now);
 
+/* The time it was posted is now: its timer runs. */
+void smt_rpc_begin(struct smt_rpc *r, uint64_t now);
+
 /* Puts it where tx will find it, if it has something to send. */
 void smt_rpc_ready(struct smt_rpc *r);
 

@@ -107,11 +107,10 @@ static int smt2_may_reply(struct smt_conn *c, uint64_t len)
     return 0;
 }
 
-/* The mark tells it, but what lies beyond its bitmap would have to be asked for. */
+/* The mark tells what is near it, but what lies beyond its bitmap would have to be asked for. */
 static void smt2_response_came(struct smt_rpc *r)
 {
-    if (!smt_finished_is_near(&r->conn->finished, r->id))
-        smt_acks_add(r->conn, smt_rpc_frame_id(r), r->rx.len);
+    smt_acks_add(r->conn, smt_rpc_frame_id(r), r->rx.len);
 }
 
 static void smt2_rpc_end(struct smt_rpc *r)
@@ -122,6 +121,7 @@ static void smt2_rpc_end(struct smt_rpc *r)
 const struct smt_profile smt_profile_smt2 = {
     .name = "smt2",
     .max_message = SMT_MAX_MESSAGE,
+    .tells_near = true,
     .begin = smt2_begin,
     .end = smt2_end,
     .conn_begin = smt2_conn_begin,

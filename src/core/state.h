@@ -51,8 +51,8 @@ struct smt_engine {
     struct smt_list dead;      /* closed conns, by all_link */
     struct smt_list over;      /* those that nobody holds: freed at the next call with a time */
     struct smt_list posted;    /* rpcs posted since the last call with a time, by wait_link */
-    uint32_t posted_len;       /* of the last one's message */
-    bool posted_mixed;         /* some are shorter than those before them */
+    uint32_t posted_len;       /* of the last one's message; 0: there was none */
+    bool posted_mixed;         /* some may be shorter than those before them */
     struct smt_list ctl_ready; /* conns with frames, by ctl.link */
     struct smt_list acks_due;  /* conns whose ACKs may leave alone, by acks.due */
     struct smt_list hs_ready;  /* conns with handshake bytes or probes, by hs_link */
@@ -90,8 +90,8 @@ uint64_t smt_engine_addr_hash(const struct smt_addr *a);
 /* An rpc has a message to send from the next call with a time on. */
 static inline void smt_engine_posted(struct smt_engine *e, struct smt_rpc *r)
 {
-    bool is_shorter = r->tx.len < e->posted_len;
-    e->posted_mixed = !smt_list_is_empty(&e->posted) && (e->posted_mixed || is_shorter);
+    if (SMT_UNLIKELY(r->tx.len < e->posted_len))
+        e->posted_mixed = true;
     e->posted_len = r->tx.len;
     smt_list_push_tail(&e->posted, &r->wait_link);
 }

@@ -56,8 +56,7 @@ static inline bool smt_single_decode(const uint8_t *pkt, size_t len, size_t *pla
     return s->kind == SMT_KIND_DATA && s->version == SMT_WIRE_VERSION &&
            s->doff == SMT_DATA_HDR_LEN << 2 && s->offset == 0 &&
            s->slice_len == s->record_len && record_len <= len - SMT_DATA_HDR_LEN &&
-           message_len <= SMT_RECORD_MAX_PLAIN &&
-           record_len >= SMT_RECORD_OVERHEAD + SMT_SINGLE_INNER_LEN + message_len &&
+           record_len >= SMT_RECORD_OVERHEAD + SMT_SINGLE_INNER_LEN + (size_t)message_len &&
            record_len <= SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN &&
            (id & ~(SMT_ID_ROLE | SMT_ID_MASK)) == 0 && seal < SMT_SEAL_LIMIT &&
            s->type == SMT_SINGLE_TYPE && s->tls_version == SMT_SINGLE_TLS &&
@@ -73,6 +72,17 @@ static inline bool smt_single_agrees(const struct smt_single *s, const struct sm
            memcmp(&in->id_high, &s->rpc_id, 4) == 0 && (in->flags & SMT_INNER_EXT) != 0 &&
            SMT_SINGLE_INNER_LEN + (size_t)SMT_BSWAP_BE16(in->frames_len) +
                    SMT_BSWAP_BE32(in->message_len) == plain_len;
+}
+
+/* The same, and nothing rides along, and it is of the kind `what`: three comparisons. */
+static inline bool smt_single_is_usual(const struct smt_single *s,
+                                       const struct smt_single_inner *in, size_t plain_len,
+                                       uint8_t what)
+{
+    const uint8_t begin[4] = {what, SMT_INNER_EXT, 0, 0};
+    return memcmp(&in->what, begin, 4) == 0 && memcmp(&in->offset, &s->offset, 8) == 0 &&
+           memcmp(&in->id_high, &s->rpc_id, 4) == 0 &&
+           SMT_SINGLE_INNER_LEN + (size_t)SMT_BSWAP_BE32(in->message_len) == plain_len;
 }
 
 #endif
