@@ -32,7 +32,7 @@ int smt_msg_tx_init(struct smt_msg_tx *t, const struct smt_post_iov *iov, unsign
     }
     t->n_iov = n_iov;
     t->len = len;
-    t->low_prio = UINT8_MAX;
+    t->low_prio = t->run_prio = UINT8_MAX;
     t->active = true;
     t->empty_due = len == 0;
     return 0;
