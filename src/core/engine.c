@@ -9,7 +9,8 @@
 #include "core/state.h"
 
 enum {
-    BURST_PACKETS = 32, /* of one message before the order is looked at again */
+    RUN_PACKETS = 32, /* of one message before the order is looked at again */
+    RUN_LEN = 44000,  /* bytes of them, at most */
     FIRST_CONNS = 16,
     FIRST_RPCS = 256,
     RPC_CHAINS_BITS = 10,
@@ -333,32 +334,60 @@ static bool tx_hs(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *
     return true;
 }
 
+/* How much of a message leaves before the order is looked at again: what may be sent of it, in
+ * equal parts. */
+static uint32_t run_len(const struct smt_msg_tx *t)
+{
+    uint32_t len = t->granted - t->sent + (uint32_t)smt_ranges_len(&t->lost);
+    return len / (len / RUN_LEN + 1);
+}
+
+/* Packets of one message as one run. */
+static enum smt_sent run_send(struct smt_engine *e, struct smt_rpc *r, uint64_t now,
+                              const struct smt_tx_sink *sink)
+{
+    const struct smt_stats *st = &e->stats;
+    uint64_t packets = st->packets_sent_data, bytes = st->bytes_sent;
+    uint32_t left = smt_msg_tx_left(&r->tx), most = run_len(&r->tx);
+    enum smt_sent sent;
+    r->tx.run_prio = UINT8_MAX;
+    do {
+        sent = e->config.profile->send(r, now, sink);
+    } while (sent == SMT_SENT_ONE && smt_msg_tx_sendable(&r->tx) &&
+             left - smt_msg_tx_left(&r->tx) < most &&
+             st->packets_sent_data - packets < RUN_PACKETS);
+    packets = st->packets_sent_data - packets;
+    if (packets > 1 || e->tx_batch > 0)
+        e->tx_batch = smt_path_batch(e->tx_batch, (uint32_t)packets, st->bytes_sent - bytes);
+    return sent;
+}
+
+/* Whoever receives a long message works on its first part while we write the next: so a run that
+ * is not the last of its message leaves at once, as if the sink were full. (64 KB left as a whole,
+ * and both sides waited for each other: p50 of the round trip 92 us in place of 70, of 1 MB 1,010
+ * in place of 670. Shorter runs cost more than they gain.) */
 static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
 {
     struct smt_rpc *r;
     while ((r = smt_srpt_first(&e->srpt)) != NULL) {
         struct smt_conn *c = r->conn;
         enum smt_sent sent;
-        uint64_t before = e->stats.packets_sent_data;
-        unsigned burst = BURST_PACKETS;
-        if (SMT_UNLIKELY(e->pace.ps_per_byte > 0)) {
-            smt_pace_sent(&e->pace, now, e->stats.bytes_sent, before);
+        bool is_paced_link = SMT_UNLIKELY(e->pace.ps_per_byte > 0);
+        if (is_paced_link) {
+            smt_pace_sent(&e->pace, now, e->stats.bytes_sent, e->stats.packets_sent_data);
             if (smt_pace_holds(&e->pace, now) && is_paced(e))
                 return true;
-            burst = 1;
-        }
-        unsigned i = 0;
-        r->tx.run_prio = UINT8_MAX;
-        do {
+            r->tx.run_prio = UINT8_MAX;
             sent = e->config.profile->send(r, now, sink);
-        } while (sent == SMT_SENT_ONE && smt_msg_tx_sendable(&r->tx) && ++i < burst &&
-                 e->stats.packets_sent_data - before < BURST_PACKETS);
+        } else {
+            sent = run_send(e, r, now, sink);
+        }
         if (SMT_LIKELY(sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx)))
             sent = SMT_SENT_NOTHING;
         if (sent == SMT_SENT_ONE || sent == SMT_SENT_FULL) {
             if (smt_srpt_put(&e->srpt, r) < 0)
                 e->stats.drop_no_memory++;
-            if (sent == SMT_SENT_FULL)
+            if (sent == SMT_SENT_FULL || !is_paced_link)
                 return false;
             continue;
         }

@@ -143,12 +143,7 @@ bool smt_grants_is_behind(const struct smt_engine *e, const struct smt_rpc *r)
 
 void smt_grants_batch(struct smt_grants *g, uint32_t n, uint64_t bytes)
 {
-    /* One packet at a time is no batch, and forgets slowly that there were some. */
-    uint32_t is = n < 2 ? 0 : (uint32_t)(bytes - bytes / n);
-    if (is > g->batch)
-        g->batch = is;
-    else
-        g->batch -= (g->batch - is) / 16;
+    g->batch = smt_path_batch(g->batch, n, bytes);
 }
 
 static uint8_t grant_prio(const struct smt_engine *e, unsigned rank)

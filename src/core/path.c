@@ -74,10 +74,20 @@ uint64_t smt_path_tail_of(const struct smt_tune *t, uint64_t fill)
     return n < UINT32_MAX ? n : UINT32_MAX;
 }
 
+uint32_t smt_path_batch(uint32_t batch, uint32_t n, uint64_t bytes)
+{
+    /* One packet at a time is no batch, and forgets slowly that there were some. */
+    uint32_t is = n < 2 ? 0 : (uint32_t)(bytes - bytes / n);
+    return is > batch ? is : batch - (batch - is) / 16;
+}
+
+/* What leaves at one go comes on top, as what is taken at one go does in the receiver's windows:
+ * while one such part is on its way the next is being written, and no GRANT comes before the first
+ * was taken. */
 uint32_t smt_path_unsched(const struct smt_conn *c)
 {
     uint64_t wanted = smt_path_unsched_of(&c->e->config.tune, smt_path_fill(c));
-    uint64_t n = smt_share_of(&c->tx_share, wanted);
+    uint64_t n = smt_share_of(&c->tx_share, wanted + 2ull * c->e->tx_batch);
     if (n > c->unsched_limit)
         n = c->unsched_limit;
     return n > 0 ? (uint32_t)n : 1;

@@ -19,6 +19,9 @@ void smt_path_rate(struct smt_conn *c, uint64_t bytes, uint64_t span, bool full)
  * is known. */
 uint64_t smt_path_fill(const struct smt_conn *c);
 
+/* Bytes that go or come at one go lately, but for one packet, when now `bytes` in n packets did. */
+uint32_t smt_path_batch(uint32_t batch, uint32_t n, uint64_t bytes);
+
 /* Bytes of a message that go without a grant: at least 1, no more than the receiver takes. */
 uint32_t smt_path_unsched(const struct smt_conn *c);
 

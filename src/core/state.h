@@ -67,6 +67,7 @@ struct smt_engine {
     struct smt_cutoffs cutoffs; /* ours, told to peers */
     uint64_t cutoffs_looked_at;
     struct smt_rtt path;        /* the best of all conns */
+    uint32_t tx_batch;          /* bytes of a message that leave at one go lately (path.h) */
     uint64_t fill;
     uint64_t total_bytes, total_at; /* received since then */
     struct smt_stateless stateless;

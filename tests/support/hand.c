@@ -162,6 +162,7 @@ static void take_pending(struct hand *h)
     struct hand_pkt *p = &h->pkts[h->n_pkts++];
     memset(p, 0, offsetof(struct hand_pkt, data));
     p->at = h->now;
+    p->go = h->n_goes;
     p->len = (uint32_t)h->pending_len;
     p->prio = h->prio;
     memcpy(p->raw, h->pending, h->pending_len);
@@ -293,6 +294,7 @@ void hand_run(struct hand *h)
             busy = true;
         }
         if (smt_engine_tx_pending(h->e)) {
+            h->n_goes++;
             unsigned n = smt_engine_tx(h->e, h->now, &sink);
             take_pending(h);
             busy |= n > 0;

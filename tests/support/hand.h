@@ -16,6 +16,7 @@ enum { HAND_PIECE = HAND_MTU - SMT_DATA_HDR_LEN - SMT_RECORD_OVERHEAD - SMT_INNE
 
 struct hand_pkt {
     uint64_t at;
+    unsigned go; /* packets that left by one smt_engine_tx have the same */
     struct smt_hdr hdr;
     struct smt_inner inner;                   /* DATA */
     struct smt_frame frames[HAND_MAX_FRAMES]; /* the first of them */
@@ -46,7 +47,7 @@ struct hand {
     bool polite; /* MARK, PROBE and PING are answered: the default */
     unsigned room; /* packets that the device still takes; UINT_MAX: any number */
     uint32_t got_packets, got_bytes;
-    unsigned n_answered;
+    unsigned n_answered, n_goes;
     struct hand_pkt *pkts; /* what the engine sent since hand_clear */
     unsigned n_pkts;
     struct smt_engine_event events[HAND_MAX_EVENTS];

@@ -357,6 +357,34 @@ static void packets_of_one_go_have_one_level(void **state)
     }
 }
 
+/* So that its receiver has something to do while the rest is written. What it takes to fill such a
+ * pipe needs no grant next time, as far as the receiver allows. */
+static void long_messages_leave_in_equal_runs(void **state)
+{
+    for (unsigned unsched = UNSCHED; unsched <= 65536; unsched += 65536 - UNSCHED) {
+        struct hand *h = hand_new(hand_is_initiator);
+        h->params.unsched = unsched;
+        hand_connect(h);
+        uint64_t id = hand_post(h, 120000, false);
+        assert_in_range(hand_data_end(h, id), UNSCHED - HAND_PIECE + 1, UNSCHED + HAND_PIECE);
+        hand_clear(h);
+        grant(h, id, 120000, 3);
+        assert_int_equal(hand_data_end(h, id), 120000);
+        uint32_t runs[3] = {0};
+        unsigned first = hand_pkt_n(h, id, 0)->go;
+        const struct hand_pkt *p;
+        for (unsigned n = 0; (p = hand_pkt_n(h, id, n)) != NULL; n++) {
+            assert_in_range(p->go - first, 0, 2);
+            runs[p->go - first] += p->data_len;
+        }
+        for (unsigned i = 0; i < 3; i++)
+            assert_in_range(runs[i], 110000 / 3 - HAND_PIECE, 110000 / 3 + HAND_PIECE);
+        id = hand_post(h, 120000, false);
+        assert_in_range(hand_data_end(h, id), unsched - HAND_PIECE + 1, unsched);
+        hand_free(h);
+    }
+}
+
 /* Of three messages that could all be sent, the one with the fewest bytes left goes first. */
 static void homa_133_shortest_remaining_first(void **state)
 {
@@ -445,6 +473,7 @@ int main(void)
         cmocka_unit_test(homa_126_lengths_at_the_edges),
         cmocka_unit_test(homa_127_128_unscheduled_then_granted_priority),
         cmocka_unit_test(packets_of_one_go_have_one_level),
+        cmocka_unit_test(long_messages_leave_in_equal_runs),
         cmocka_unit_test(homa_133_shortest_remaining_first),
         cmocka_unit_test(the_window_holds_until_the_peer_answers),
         cmocka_unit_test(a_reply_is_given_once),
