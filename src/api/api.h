@@ -154,6 +154,7 @@ struct smt_ep {
     /* What every poll reads. */
     uint32_t fork_gen;
     bool tx_blocked; /* the device is full: wait for its descriptor */
+    unsigned n_polls_taking; /* in a row that received something */
     bool poll_spin;
     bool accept;
     bool is_lost;           /* its device is */

@@ -240,7 +240,7 @@ uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds)
     uint64_t base = t->resend_first_ns;
     /* A peer that lost its processor for a moment is not a lossy path: wait as long as it lately
      * took. */
-    uint64_t rtt = c->pacer.rtt_peak;
+    uint64_t rtt = smt_conn_rtt_peak(c);
     if (smt_compete_in_is_on(c, c->e->now) && c->compete_in.delay > rtt)
         rtt = c->compete_in.delay;
     if (rtt > 0)

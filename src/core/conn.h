@@ -117,6 +117,14 @@ static inline uint64_t smt_conn_window(const struct smt_conn *c)
                                                        : smt_pacer_window_narrow(c);
 }
 
+/* The largest round trip of late, 0 = none was measured. A conn measures once in many packets, and
+ * one of many to a host hardly ever: they share what they see. */
+static inline uint64_t smt_conn_rtt_peak(const struct smt_conn *c)
+{
+    uint64_t own = c->pacer.rtt_peak, all = c->host->rtt_peak;
+    return own > all ? own : all;
+}
+
 /* A DATA packet left. Queues a MARK on the conn when one is due. */
 static inline void smt_pacer_sent(struct smt_conn *c, uint64_t now, uint32_t len, uint8_t prio)
 {

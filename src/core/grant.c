@@ -280,7 +280,7 @@ static void silent_run(struct smt_engine *e)
         const struct smt_msg_rx *m = &r->rx;
         if (m->entry.silent || outstanding(m) == 0)
             continue;
-        uint64_t patience = t->silent_rtts * r->conn->pacer.rtt_peak;
+        uint64_t patience = t->silent_rtts * smt_conn_rtt_peak(r->conn);
         if (patience < t->silent_floor_ns)
             patience = t->silent_floor_ns;
         uint64_t until = m->came_at + patience;

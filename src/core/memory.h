@@ -19,6 +19,7 @@ struct smt_memory_host {
     struct smt_heap_node node; /* in the line while some wait; key: held + the shortest of them */
     struct smt_map_key key;
     uint32_t n_conns;
+    uint64_t rtt_peak; /* largest round trip of late to any of its conns (pacer.c) */
 };
 
 struct smt_memory {

@@ -169,6 +169,14 @@ static void share_update(struct smt_conn *c, struct smt_share *s, uint64_t now, 
         c->e->stats.windows_cut++;
 }
 
+/* Forgotten by an eighth a sample. */
+static void peak_note(uint64_t *peak, uint64_t rtt)
+{
+    *peak -= *peak / 8;
+    if (rtt > *peak)
+        *peak = rtt;
+}
+
 bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t packets,
                     uint32_t bytes, uint32_t ce)
 {
@@ -185,9 +193,8 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
     const struct smt_tune *t = &c->e->config.tune;
     uint64_t rtt = now > m->at ? now - m->at : 1;
     p->rtt_last = rtt;
-    p->rtt_peak -= p->rtt_peak / 8;
-    if (rtt > p->rtt_peak)
-        p->rtt_peak = rtt;
+    peak_note(&p->rtt_peak, rtt);
+    peak_note(&c->host->rtt_peak, rtt);
     smt_path_rtt(c, now, rtt);
     uint64_t least = smt_rtt_least(&c->path);
     bool queued = rtt > t->rtt_high_factor * least && rtt > least + t->rtt_high_ns;

@@ -543,7 +543,7 @@ static bool ask(struct smt_rpc *r)
 /* smt_conn_patience, without a call while nothing special is the matter. */
 SMT_INLINE uint64_t patience(const struct smt_conn *c, unsigned rounds)
 {
-    uint64_t rtt = c->pacer.rtt_peak;
+    uint64_t rtt = smt_conn_rtt_peak(c);
     if (SMT_UNLIKELY(rounds > 0 || rtt == 0 || c->compete_in.until != 0))
         return smt_conn_patience(c, rounds);
     uint64_t base = rtt + rtt / 4 + c->e->config.tune.resend_floor_ns;

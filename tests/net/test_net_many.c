@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -132,11 +133,53 @@ static void test_many_calls_of_one_session(void **state)
     rounds(1, load_scale(10000), 10000);
 }
 
+/* A client that had no processor for a while, and whose answers stand in the socket, takes all of
+ * them before it asks for any. */
+static void test_what_has_come_is_not_asked_for(void **state)
+{
+    enum { N_CALLS = 60, LEN = 600 };
+    uint8_t bytes[LEN] = {1};
+    struct smt_event ev[N_CALLS];
+    unsigned n_requests = 0, n_responses = 0;
+    net_pair_open(&pair, NET_PSK, NULL, NULL);
+    for (unsigned i = 0; i < N_CALLS; i++)
+        assert_int_equal(net_call(pair.session, bytes, LEN, 0, NULL, NULL), 0);
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(smt_poll(pair.client.ep, ev, N_CALLS), 0);
+    while (n_requests < N_CALLS) {
+        int n = smt_poll(pair.server.ep, ev, N_CALLS);
+        assert_true(n >= 0);
+        for (int i = 0; i < n; i++) {
+            assert_int_equal(ev[i].type, SMT_EV_REQUEST);
+            const struct smt_iov iov = {bytes, LEN};
+            assert_int_equal(smt_reply(ev[i].msg, &iov, 1, NULL), 0);
+            smt_release(ev[i].msg);
+        }
+        n_requests += (unsigned)n;
+    }
+    for (unsigned i = 0; i < 20; i++)
+        assert_true(smt_poll(pair.server.ep, ev, N_CALLS) >= 0);
+    usleep(50000);
+    uint64_t asked = net_counter(pair.client.ep, "resends_sent");
+    while (n_responses < N_CALLS) {
+        int n = smt_poll(pair.client.ep, ev, N_CALLS);
+        assert_true(n >= 0);
+        for (int i = 0; i < n; i++) {
+            assert_int_equal(ev[i].type, SMT_EV_RESPONSE);
+            smt_release(ev[i].msg);
+        }
+        n_responses += (unsigned)n;
+    }
+    assert_int_equal(net_counter(pair.client.ep, "resends_sent"), asked);
+    net_pair_close(&pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many_sessions),
         cmocka_unit_test(test_many_calls_of_one_session),
+        cmocka_unit_test(test_what_has_come_is_not_asked_for),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
 }

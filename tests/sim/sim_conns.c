@@ -240,6 +240,24 @@ static void sim_more_sessions_than_cached_keys(void **state)
     pair_free(&p);
 }
 
+/* What one session to a host has measured, another need not find out by asking too early. */
+static void sim_sessions_share_round_trips(void **state)
+{
+    const struct sim_link far = {.delay = 15 * SMT_MSEC};
+    struct pair p = pair_new(sim_seed(109), &far, CHECKING_FAST);
+    pair_start(&p);
+    struct sim_load_config config = {.n_calls = 5, .window = 1, .fixed_len = 100, .max_resp = 64};
+    sim_app_load_on(p.app, p.a, pair_connect(&p, NULL), &config);
+    sim_app_finish(p.app, p.net->now + 10 * SMT_SEC);
+    struct smt_conn *second = pair_connect(&p, NULL);
+    uint64_t asked = sim_counter(p.a->engine, "resends_sent");
+    assert_true(asked > 0);
+    sim_app_load_on(p.app, p.a, second, &config);
+    sim_app_finish(p.app, p.net->now + 10 * SMT_SEC);
+    assert_int_equal(sim_counter(p.a->engine, "resends_sent"), asked);
+    pair_free(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +269,7 @@ int main(void)
         cmocka_unit_test(sim_incast),
         cmocka_unit_test(sim_bottleneck),
         cmocka_unit_test(sim_more_sessions_than_cached_keys),
+        cmocka_unit_test(sim_sessions_share_round_trips),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
