@@ -1,12 +1,12 @@
 /* smt_poll: one look at the clock, packets out, packets in, timers, packets out, events.
  *
  * What was posted since the last poll leaves first, so that a call waits for nobody; then one batch
- * is received and the answers it causes leave in the same poll. Timers run when nothing has come, or
- * after many polls that brought something. Engine events become public ones
- * one by one, in the engine's order; those that concern handshakes are dealt with here and never
- * shown. Events that synchronous calls kept back (ep->held) are older than anything else and go
- * first; then the news of the device's port, what sessions owe (failed calls, UP and DOWN notices),
- * the engine's, and last the loss of the device. */
+ * is received and the answers it causes leave in the same poll. Timers run when nothing has come,
+ * or after many polls that brought something. Engine events become public ones one by one, in the
+ * engine's order; those that concern handshakes are dealt with here and never shown. Events that
+ * synchronous calls kept back (ep->held) are older than anything else and go first; then the news
+ * of the device's port, what sessions owe (failed calls, UP and DOWN notices), the engine's, and
+ * last the loss of the device. */
 #include "api/api.h"
 
 #include <string.h>
