@@ -4,6 +4,10 @@
  * header has the first page to itself, away from what a peer fills. A chunk just filled up is
  * last to be taken from, one just made room in is first, so that the emptier ones get empty.
  *
+ * A few buffers of the smallest class, that of most messages, are kept at hand in front of all
+ * that: the next message takes one without asking for its chunk. They may hold chunks that are else
+ * empty, so whoever comes to rest gives them up.
+ *
  * Each class keeps its last chunk even when that is empty: one message at a time must not cost a
  * map and an unmap each. Larger buffers are one map each and cached latest first; when the cache
  * is full the oldest map goes. A chunk never drives out a map (much cheaper than to make anew). */
@@ -50,7 +54,7 @@ SMT_INLINE unsigned bits_for(size_t len)
 {
     uint64_t least = (1u << SMT_BUF_MIN_BITS) - 1;
     uint64_t highest = len > 0 ? len - 1 : 0;
-    return 64 - (unsigned)__builtin_clzll(highest | least);
+    return ((unsigned)__builtin_clzll(highest | least) ^ 63) + 1;
 }
 
 SMT_INLINE uint64_t big_cost(size_t len)
@@ -253,7 +257,7 @@ static void big_put(struct smt_bufpool *bp, uint8_t *p, size_t len, unsigned bit
     bp->n_big_cached++;
 }
 
-uint8_t *smt_bufpool_get(struct smt_bufpool *bp, size_t len)
+uint8_t *smt_bufpool_get_any(struct smt_bufpool *bp, size_t len)
 {
     if (SMT_UNLIKELY(len > SMT_BUF_MAX_LEN))
         return NULL;
@@ -271,7 +275,7 @@ uint8_t *smt_bufpool_get(struct smt_bufpool *bp, size_t len)
     return p;
 }
 
-void smt_bufpool_put(struct smt_bufpool *bp, uint8_t *p, size_t len)
+void smt_bufpool_put_any(struct smt_bufpool *bp, uint8_t *p, size_t len)
 {
     if (p == NULL)
         return;
@@ -287,8 +291,15 @@ void smt_bufpool_put(struct smt_bufpool *bp, uint8_t *p, size_t len)
         big_put(bp, p, len, bits);
 }
 
+void smt_bufpool_rest(struct smt_bufpool *bp)
+{
+    while (bp->n_kept > 0)
+        small_put(bp, bp->kept[--bp->n_kept], SMT_BUF_MIN_BITS);
+}
+
 void smt_bufpool_trim(struct smt_bufpool *bp)
 {
+    smt_bufpool_rest(bp);
     SMT_LIST_FOREACH_SAFE(it, tmp, &bp->big_by_age) {
         struct cached_map *m = SMT_CONTAINER_OF(it, struct cached_map, age);
         unsigned bits = m->bits;

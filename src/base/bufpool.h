@@ -7,6 +7,7 @@
 #ifndef SMT_BASE_BUFPOOL_H
 #define SMT_BASE_BUFPOOL_H
 
+#include "base/asan.h"
 #include "base/defs.h"
 #include "base/list.h"
 
@@ -15,6 +16,7 @@ enum {
     SMT_BUF_SMALL_BITS = 16,
     SMT_BUF_MAX_BITS = 30,
     SMT_BUF_CHUNK_LEN = 1 << 20,
+    SMT_BUF_KEPT = 32,
 };
 
 #define SMT_BUF_MAX_LEN ((size_t)1 << SMT_BUF_MAX_BITS)
@@ -29,6 +31,8 @@ struct smt_bufpool {
     struct smt_list empty; /* chunks without a live buffer, of no class; latest first */
     struct smt_list big[SMT_BUF_MAX_BITS - SMT_BUF_SMALL_BITS]; /* cached maps; latest first */
     struct smt_list big_by_age;                                 /* the same; oldest first */
+    uint32_t n_kept;
+    uint8_t *kept[SMT_BUF_KEPT]; /* buffers of the smallest class at hand; to their chunks, live */
 };
 
 /* At most max_bytes are handed out (counted by smt_bufpool_cost); up to cache_bytes that nobody
@@ -38,12 +42,40 @@ void smt_bufpool_init(struct smt_bufpool *bp, uint64_t max_bytes, uint64_t cache
 /* Every buffer must have come back. */
 void smt_bufpool_fini(struct smt_bufpool *bp);
 
+/* The parts of get and put that look for a chunk or a map. */
+SMT_MUST_CHECK uint8_t *smt_bufpool_get_any(struct smt_bufpool *bp, size_t len);
+void smt_bufpool_put_any(struct smt_bufpool *bp, uint8_t *p, size_t len);
+
 /* len bytes aligned to 64 (len 0 counts as 1). NULL when len is above SMT_BUF_MAX_LEN, when
  * max_bytes would be passed, or when there is no memory. */
-SMT_MUST_CHECK uint8_t *smt_bufpool_get(struct smt_bufpool *bp, size_t len);
+SMT_MUST_CHECK static inline uint8_t *smt_bufpool_get(struct smt_bufpool *bp, size_t len)
+{
+    uint64_t live = bp->live_bytes + (1u << SMT_BUF_MIN_BITS);
+    if (SMT_UNLIKELY(len > 1u << SMT_BUF_MIN_BITS || bp->n_kept == 0 || live > bp->max_bytes))
+        return smt_bufpool_get_any(bp, len);
+    uint8_t *p = bp->kept[--bp->n_kept];
+    SMT_UNPOISON(p, len);
+    bp->live_bytes = live;
+    bp->n_live++;
+    return p;
+}
 
 /* Takes a buffer back; `len` as in get. NULL is allowed. */
-void smt_bufpool_put(struct smt_bufpool *bp, uint8_t *p, size_t len);
+static inline void smt_bufpool_put(struct smt_bufpool *bp, uint8_t *p, size_t len)
+{
+    if (SMT_UNLIKELY(p == NULL || len > 1u << SMT_BUF_MIN_BITS || bp->n_kept == SMT_BUF_KEPT)) {
+        smt_bufpool_put_any(bp, p, len);
+        return;
+    }
+    assert(bp->n_live > 0 && (len == 0 || !SMT_IS_POISONED(p)));
+    SMT_POISON(p, 1u << SMT_BUF_MIN_BITS);
+    bp->kept[bp->n_kept++] = p;
+    bp->live_bytes -= 1u << SMT_BUF_MIN_BITS;
+    bp->n_live--;
+}
+
+/* Those at hand go to their chunks: for whoever will not need some soon. */
+void smt_bufpool_rest(struct smt_bufpool *bp);
 
 /* Gives back to the system what nobody holds, as far as whole chunks go. */
 void smt_bufpool_trim(struct smt_bufpool *bp);

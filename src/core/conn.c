@@ -454,6 +454,7 @@ static void rest(struct smt_conn *c, uint64_t now)
     c->rest_at = SMT_NEVER;
     smt_keys_rest(&c->keys);
     smt_pacer_rest(c);
+    smt_bufpool_rest(&c->e->bufs);
     smt_bursts_forget(&c->e->bursts, c->slot);
 }
 

@@ -291,6 +291,38 @@ static void test_bytes_of_nobody_are_poisoned(void **state)
 #endif
 }
 
+/* Buffers at hand hold chunks that are else empty until the pool is told to rest; handed out they
+ * count against the limit like any other. */
+static void test_small_ones_at_hand(void **state)
+{
+    enum { N = 5 * SMT_BUF_KEPT };
+    uint8_t *p[N];
+    struct smt_bufpool bp;
+    smt_bufpool_init(&bp, N * 256, 0);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < N; i++) {
+            p[i] = smt_bufpool_get(&bp, i % 2 == 0 ? 256 : i % 200);
+            assert_non_null(p[i]);
+            memset(p[i], (int)i, i % 2 == 0 ? 256 : i % 200);
+        }
+        assert_null(smt_bufpool_get(&bp, 1));
+        for (unsigned i = 0; i < N; i++) {
+            for (unsigned j = 0; j < (i % 2 == 0 ? 256 : i % 200); j++)
+                assert_int_equal(p[i][j], i);
+            smt_bufpool_put(&bp, p[i], i % 2 == 0 ? 256 : i % 200);
+        }
+        assert_int_equal(smt_bufpool_live(&bp), 0);
+        assert_int_equal(bp.n_kept, SMT_BUF_KEPT);
+        if (round == 1)
+            smt_bufpool_rest(&bp);
+        assert_int_equal(bp.n_kept, round == 1 ? 0 : SMT_BUF_KEPT);
+    }
+    smt_bufpool_trim(&bp);
+    assert_int_equal(bp.n_kept, 0);
+    assert_int_equal(smt_bufpool_mapped(&bp), 0);
+    smt_bufpool_fini(&bp);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_empty_chunks_change_class),
         cmocka_unit_test(test_oldest_map_leaves_the_cache),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_small_ones_at_hand),
         cmocka_unit_test(test_bytes_of_nobody_are_poisoned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
