@@ -86,6 +86,12 @@ void smt_ranges_remove_below(struct smt_ranges *r, uint64_t x);
  * and goes on with the end of the range it got. */
 bool smt_ranges_next(const struct smt_ranges *r, uint64_t from, struct smt_range *out);
 
+/* Is x behind all that is in the set? Then it is not in it. */
+static inline bool smt_ranges_is_behind(const struct smt_ranges *r, uint64_t x)
+{
+    return r->n == 0 || x >= r->last.end;
+}
+
 /* Is x in the set? */
 bool smt_ranges_contains(const struct smt_ranges *r, uint64_t x);
 

@@ -382,7 +382,8 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
         } else {
             sent = run_send(e, r, now, sink);
         }
-        if (SMT_LIKELY(sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx)))
+        if (SMT_LIKELY(sent == SMT_SENT_ALL ||
+                       (sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx))))
             sent = SMT_SENT_NOTHING;
         if (sent == SMT_SENT_ONE || sent == SMT_SENT_FULL) {
             if (smt_srpt_put(&e->srpt, r) < 0)
@@ -417,7 +418,8 @@ static bool tx_posted(struct smt_engine *e, uint64_t now, const struct smt_tx_si
         smt_list_remove(l);
         smt_rpc_begin(r, now);
         enum smt_sent sent = e->config.profile->send(r, now, sink);
-        if (SMT_LIKELY(sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx)))
+        if (SMT_LIKELY(sent == SMT_SENT_ALL ||
+                       (sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx))))
             continue;
         if (sent == SMT_SENT_FAILED || sent == SMT_SENT_NOTHING)
             continue;
@@ -465,7 +467,7 @@ unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_s
 
 static void conn_event(struct smt_conn *c, unsigned type, struct smt_engine_event *out)
 {
-    out->conn = c;
+    *out = (struct smt_engine_event){.type = (enum smt_engine_event_type)type, .conn = c};
     if (type == SMT_EE_DOWN) {
         out->error = c->error;
         c->down_taken = true;
@@ -476,13 +478,14 @@ static void conn_event(struct smt_conn *c, unsigned type, struct smt_engine_even
 static void rpc_event(struct smt_rpc *r, unsigned type, struct smt_engine_event *out)
 {
     bool server = smt_rpc_is_server(r);
-    out->conn = r->conn;
-    out->rpc = r;
-    out->id = server ? 0 : r->id;
-    out->user = server ? r->reply_user : r->user;
-    out->data = r->rx.data;
-    out->len = r->rx.len;
-    out->mark = r->mark;
+    *out = (struct smt_engine_event){.type = (enum smt_engine_event_type)type,
+                                     .conn = r->conn,
+                                     .rpc = r,
+                                     .id = server ? 0 : r->id,
+                                     .user = server ? r->reply_user : r->user,
+                                     .data = r->rx.data,
+                                     .len = r->rx.len,
+                                     .mark = r->mark};
     switch (type) {
     case SMT_EE_INCOMING:
         out->of = !server ? SMT_EE_RESPONSE : r->one_way ? SMT_EE_MESSAGE : SMT_EE_REQUEST;
@@ -537,7 +540,6 @@ bool smt_engine_next_event(struct smt_engine *e, struct smt_engine_event *out)
         return false;
     struct smt_evlink *ev = SMT_CONTAINER_OF(l, struct smt_evlink, link);
     unsigned type = (unsigned)__builtin_ctz(ev->pending);
-    *out = (struct smt_engine_event){.type = (enum smt_engine_event_type)type};
     ev->pending &= ev->pending - 1;
     smt_list_remove(&ev->link);
     if (SMT_UNLIKELY(ev->pending != 0))

@@ -38,10 +38,9 @@ void smt_finished_told(struct smt_finished_seen *s, uint64_t low_water, uint64_t
 /* Is `id` finished as far as was told? */
 static inline bool smt_finished_seen_has(const struct smt_finished_seen *s, uint64_t id)
 {
-    if (id < s->low_water)
-        return true;
-    uint64_t d = id - s->low_water;
-    return d >= 1 && d <= 64 && (s->done >> (d - 1) & 1);
+    /* Below the mark, and on it, that is a very large number. */
+    uint64_t bit = id - s->low_water - 1;
+    return SMT_LIKELY(bit >= 64) ? id < s->low_water : s->done >> bit & 1;
 }
 
 #endif

@@ -13,11 +13,16 @@ enum { MAX_KEPT = 65536 };
 
 struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id)
 {
-    struct smt_engine *e = c->e;
     if (!smt_frames_id_is_new(c, id & ~SMT_ID_ROLE)) {
-        e->stats.drop_finished++;
+        c->e->stats.drop_finished++;
         return NULL;
     }
+    return smt_incoming_new_id(c, id);
+}
+
+struct smt_rpc *smt_incoming_new_id(struct smt_conn *c, uint64_t id)
+{
+    struct smt_engine *e = c->e;
     uint32_t kept = c->n_rpcs - c->served - c->open_calls;
     if (c->served >= e->config.max_open_rpcs || kept >= MAX_KEPT) {
         e->stats.drop_over_credit++;

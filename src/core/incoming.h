@@ -11,6 +11,9 @@
  * counted: its id is used up, too many are open, or no memory. */
 struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id);
 
+/* The same where it has just been seen that the id is not used up. */
+struct smt_rpc *smt_incoming_new_id(struct smt_conn *c, uint64_t id);
+
 /* May a piece of a message of this length, for an rpc that is known, bring anything? Counts why
  * not. */
 static inline bool smt_incoming_takes(struct smt_rpc *r, uint32_t message_len)

@@ -135,12 +135,21 @@ void smt_keys_fini(struct smt_keys *k)
     *k = (struct smt_keys){0};
 }
 
+/* The expanded context of a key. NULL: the cipher failed. */
+SMT_INLINE void *ctx_of(struct smt_keys *k, struct smt_epoch *e, enum smt_key_use use)
+{
+    struct smt_keyring *ring = &k->env->ring;
+    void *ctx = smt_keyring_last(ring, &e->slot[use]);
+    return SMT_LIKELY(ctx != NULL) ? ctx
+                                   : smt_keyring_get_slow(ring, &e->slot[use], raw_key(k, e, use));
+}
+
 SMT_INLINE int record_seal(struct smt_keys *k, enum smt_key_use use, uint64_t record_no,
                        uint8_t *record, const struct smt_aead_in *in, unsigned n_in,
                        size_t plain_len)
 {
     struct smt_epoch *e = &k->now;
-    void *ctx = smt_keyring_get(&k->env->ring, &e->slot[use], raw_key(k, e, use));
+    void *ctx = ctx_of(k, e, use);
     if (ctx == NULL)
         return SMT_ECRYPTO;
     uint8_t nonce[SMT_AEAD_NONCE_LEN];
@@ -233,7 +242,7 @@ SMT_INLINE int record_open(struct smt_keys *k, struct smt_epoch *e, enum smt_key
                        uint64_t record_no, const uint8_t *record, size_t plain_len,
                        const struct smt_aead_out *out, unsigned n_out)
 {
-    void *ctx = smt_keyring_get(&k->env->ring, &e->slot[use], raw_key(k, e, use));
+    void *ctx = ctx_of(k, e, use);
     if (ctx == NULL)
         return SMT_ECRYPTO;
     uint8_t nonce[SMT_AEAD_NONCE_LEN];

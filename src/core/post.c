@@ -55,6 +55,8 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     }
     c->next_id++;
     r->one_way = post->one_way;
+    if (post->one_way)
+        r->what = SMT_WHAT_ONEWAY;
     r->idempotent = post->idempotent;
     r->mark = post->mark;
     r->deadline = post->deadline > 0 ? post->deadline : SMT_NEVER;

@@ -11,15 +11,16 @@ struct smt_tx_sink;
 
 enum smt_sent {
     SMT_SENT_ONE,
+    SMT_SENT_ALL,
     SMT_SENT_BLOCKED,
     SMT_SENT_FULL,
     SMT_SENT_NOTHING,
     SMT_SENT_FAILED,
 };
 
-/* Sends the next packet of an rpc's outgoing message: sealed straight into the sink. BLOCKED: the
- * pacer holds it; FULL: the sink does; NOTHING: there was nothing to send; FAILED: the rpc has
- * failed, left its queue and may be gone. */
+/* Sends the next packet of an rpc's outgoing message: sealed straight into the sink. ALL: one, and
+ * it has no more to send now; BLOCKED: the pacer holds it; FULL: the sink does; NOTHING: there was
+ * nothing to send; FAILED: the rpc has failed, left its queue and may be gone. */
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
 
 /* Takes a DATA packet that holds a whole message which nothing stands in the way of; headers not

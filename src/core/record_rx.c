@@ -442,14 +442,14 @@ SMT_INLINE bool single_hear(struct smt_conn *c, uint64_t now, const struct smt_p
     return is_news;
 }
 
-/* The rpc of such a packet, by what it was (`r`) before its head was heard: a request or message
- * gets one. NULL: not to be had, or over. */
+/* The rpc of such a packet, by what it was (`r`) before its head was heard, which may have ended it
+ * or its conn's need of it: a request or message gets one. NULL: not to be had, or over. */
 SMT_INLINE struct smt_rpc *single_rpc(struct smt_conn *c, uint64_t id, struct smt_rpc *r,
                                       bool may_be_over, const struct smt_single_inner *inner)
 {
     if (r != NULL)
         return SMT_UNLIKELY(may_be_over) ? smt_rpc_find(c, id) : r;
-    r = smt_incoming_new(c, id);
+    r = may_be_over ? smt_incoming_new(c, id) : smt_incoming_new_id(c, id);
     if (SMT_UNLIKELY(r == NULL))
         return NULL;
     r->one_way = inner->what != SMT_WHAT_REQUEST;

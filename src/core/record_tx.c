@@ -80,10 +80,7 @@ static void inner_fill(const struct smt_rpc *r, const struct smt_tx_piece *piece
                        struct smt_inner *out)
 {
     struct smt_conn *c = r->conn;
-    uint8_t what = smt_rpc_is_server(r)       ? SMT_WHAT_RESPONSE
-                   : SMT_UNLIKELY(r->is_test) ? SMT_WHAT_TEST
-                   : r->one_way               ? SMT_WHAT_ONEWAY
-                                              : SMT_WHAT_REQUEST;
+    uint8_t what = SMT_UNLIKELY(r->is_test) ? SMT_WHAT_TEST : r->what;
     *out = (struct smt_inner){.what = what,
                               .flags = r->idempotent ? SMT_INNER_IDEMPOTENT : 0,
                               .offset = piece->offset,
@@ -335,8 +332,8 @@ static void sent_note(struct smt_rpc *r, uint64_t now, const struct plan *p)
 SMT_INLINE bool is_single(const struct smt_conn *c, const struct smt_rpc *r)
 {
     const struct smt_msg_tx *t = &r->tx;
-    return t->active && t->seal == 0 && t->granted == t->len && t->unsched == t->len &&
-           t->len > 0 && t->len <= SMT_SRPT_SHORT_LEN &&
+    return t->seal == 0 && t->granted == t->len && t->unsched == t->len &&
+           t->len - 1 < SMT_SRPT_SHORT_LEN && t->active &&
            !r->is_test && !c->may_burst && c->acks.n == 0 && c->mtu.state != SMT_MTU_OFF &&
            t->len + FIRST_EXTRA <= cut_room(c->mtu.now);
 }
@@ -361,10 +358,8 @@ SMT_INLINE void single_put(const struct smt_rpc *r, size_t record_len, uint8_t *
     s->seal = 0;
     s->record_len = s->slice_len = SMT_BSWAP_BE16((uint16_t)record_len);
     struct smt_single_inner *in = (struct smt_single_inner *)(void *)(pkt + SMT_SINGLE_LEN);
-    in->what = smt_rpc_is_server(r) ? SMT_WHAT_RESPONSE
-               : r->one_way         ? SMT_WHAT_ONEWAY
-                                    : SMT_WHAT_REQUEST;
-    in->flags = r->idempotent ? SMT_INNER_EXT | SMT_INNER_IDEMPOTENT : SMT_INNER_EXT;
+    in->what = r->what;
+    in->flags = (uint8_t)(SMT_INNER_EXT | r->idempotent * SMT_INNER_IDEMPOTENT);
     in->frames_len = 0;
     in->offset = 0;
     in->message_len = len;
@@ -420,7 +415,7 @@ SMT_INLINE enum smt_sent single_send(struct smt_rpc *r, uint64_t now,
     /* From here on its response may be late. */
     r->rx.came_at = now;
     r->rx.came_bytes = st->bytes_rcvd;
-    return SMT_SENT_ONE;
+    return SMT_SENT_ALL;
 }
 
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink)

@@ -103,6 +103,7 @@ struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
     r->conn = c;
     r->id = id;
     r->is_involved = e->kernel != NULL;
+    r->what = (id & SMT_ID_ROLE) != 0 ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST;
     r->deadline = SMT_NEVER;
     r->heard = e->now;
     smt_list_push_tail(&c->rpcs, &r->conn_link);
@@ -756,7 +757,7 @@ void smt_rpc_begin(struct smt_rpc *r, uint64_t now)
 
 void smt_rpc_event_taken(struct smt_rpc *r, unsigned type)
 {
-    if (type == SMT_EE_INCOMING || type == SMT_EE_REQUEST)
+    if (type == SMT_EE_INCOMING || type == SMT_EE_REQUEST || r->holds_bytes)
         return;
     smt_rpc_try_free(r);
 }

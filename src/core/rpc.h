@@ -7,6 +7,7 @@
 #include "core/evq.h"
 #include "core/msg_rx.h"
 #include "core/msg_tx.h"
+#include "wire/wire.h"
 
 /* Named for what is awaited. Client: ours; server: the peer started it. */
 enum smt_rpc_state {
@@ -32,6 +33,7 @@ struct smt_rpc {
     enum smt_rpc_state state;
     /* More than one packet each way and its timer may be the matter: its end has to look. */
     bool is_involved;
+    uint8_t what;              /* of its outgoing message, but for tests: enum smt_what */
     bool one_way;
     bool idempotent;
     bool is_test;              /* our own, of no user: shows that the NIC seals (nic.h) */

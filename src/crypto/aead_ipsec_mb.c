@@ -118,18 +118,13 @@ void smt_aead_imb_fini(void *ctx)
     OPENSSL_cleanse(ctx, sizeof(struct imb_ctx));
 }
 
-int smt_aead_imb_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
-                      size_t aad_len, const struct smt_aead_in *in, unsigned n_in, uint8_t *out,
-                      uint8_t *tag)
+static __attribute__((noinline)) int pieces_seal(struct imb_ctx *c, const uint8_t *nonce,
+                                                 const uint8_t *aad, size_t aad_len,
+                                                 const struct smt_aead_in *in, unsigned n_in,
+                                                 uint8_t *out, uint8_t *tag)
 {
-    struct imb_ctx *c = ctx;
     const struct imb_gcm *gcm = c->gcm;
     struct smt_aead_in one = {NULL, 0};
-    if (SMT_LIKELY(n_in == 1)) {
-        gcm->enc(&c->key, &c->state, out, in->p, in->len, nonce, aad, aad_len, tag,
-                 SMT_AEAD_TAG_LEN);
-        return 0;
-    }
     unsigned n_full = 0;
     for (unsigned i = 0; i < n_in; i++) {
         if (in[i].len == 0)
@@ -154,6 +149,18 @@ int smt_aead_imb_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const 
     return 0;
 }
 
+int smt_aead_imb_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                      size_t aad_len, const struct smt_aead_in *in, unsigned n_in, uint8_t *out,
+                      uint8_t *tag)
+{
+    struct imb_ctx *c = ctx;
+    if (SMT_UNLIKELY(n_in != 1))
+        return pieces_seal(c, nonce, aad, aad_len, in, n_in, out, tag);
+    c->gcm->enc(&c->key, &c->state, out, in->p, in->len, nonce, aad, aad_len, tag,
+                SMT_AEAD_TAG_LEN);
+    return 0;
+}
+
 /* The library only computes the tag. The right tag of a forged record is wiped: it would make the
  * forgery a valid record for whoever reads it. */
 static int check_tag(uint8_t right[SMT_AEAD_TAG_LEN], const uint8_t *tag)
@@ -164,19 +171,15 @@ static int check_tag(uint8_t right[SMT_AEAD_TAG_LEN], const uint8_t *tag)
     return SMT_EAUTH;
 }
 
-int smt_aead_imb_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
-                      size_t aad_len, const uint8_t *in, size_t in_len,
-                      const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
+static __attribute__((noinline)) int pieces_open(struct imb_ctx *c, const uint8_t *nonce,
+                                                 const uint8_t *aad, size_t aad_len,
+                                                 const uint8_t *in, size_t in_len,
+                                                 const struct smt_aead_out *out, unsigned n_out,
+                                                 const uint8_t *tag)
 {
-    struct imb_ctx *c = ctx;
     const struct imb_gcm *gcm = c->gcm;
     uint8_t right[SMT_AEAD_TAG_LEN];
     struct smt_aead_out one = {NULL, 0};
-    if (SMT_LIKELY(n_out == 1)) {
-        gcm->dec(&c->key, &c->state, out->p, in, in_len, nonce, aad, aad_len, right,
-                 sizeof(right));
-        return check_tag(right, tag);
-    }
     size_t out_len = 0;
     for (unsigned i = 0; i < n_out; i++) {
         if (out[i].len == 0)
@@ -198,5 +201,17 @@ int smt_aead_imb_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const 
         in += out[i].len;
     }
     gcm->dec_end(&c->key, &c->state, right, sizeof(right));
+    return check_tag(right, tag);
+}
+
+int smt_aead_imb_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                      size_t aad_len, const uint8_t *in, size_t in_len,
+                      const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
+{
+    struct imb_ctx *c = ctx;
+    uint8_t right[SMT_AEAD_TAG_LEN];
+    if (SMT_UNLIKELY(n_out != 1))
+        return pieces_open(c, nonce, aad, aad_len, in, in_len, out, n_out, tag);
+    c->gcm->dec(&c->key, &c->state, out->p, in, in_len, nonce, aad, aad_len, right, sizeof(right));
     return check_tag(right, tag);
 }

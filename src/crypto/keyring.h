@@ -52,6 +52,16 @@ void smt_keyring_fini(struct smt_keyring *ring);
 SMT_MUST_CHECK void *smt_keyring_get_slow(struct smt_keyring *ring, struct smt_keyslot *handle,
                                           const uint8_t *raw_key);
 
+/* The context of a key that was the last one; NULL: it was not, get it. */
+static inline void *smt_keyring_last(struct smt_keyring *ring, const struct smt_keyslot *handle)
+{
+    uint32_t i = ring->newest;
+    if (SMT_UNLIKELY(handle->slot != i || handle->gen != ring->slots[i].gen || handle->gen == 0))
+        return NULL;
+    ring->hits++;
+    return ring->ctxs + i * ring->ctx_stride;
+}
+
 /* The context for `raw_key` (borrowed, the row's key_len bytes), which must be the same for the
  * life of the handle. The four contexts got last, this one among them, are valid; an earlier one
  * may be evicted by this call. NULL when the cipher back end failed: the handle is then as if
@@ -60,12 +70,8 @@ SMT_MUST_CHECK static inline void *smt_keyring_get(struct smt_keyring *ring,
                                                    struct smt_keyslot *handle,
                                                    const uint8_t *raw_key)
 {
-    uint32_t i = ring->newest;
-    if (SMT_LIKELY(handle->slot == i && handle->gen == ring->slots[i].gen && handle->gen != 0)) {
-        ring->hits++;
-        return ring->ctxs + i * ring->ctx_stride;
-    }
-    return smt_keyring_get_slow(ring, handle, raw_key);
+    void *ctx = smt_keyring_last(ring, handle);
+    return SMT_LIKELY(ctx != NULL) ? ctx : smt_keyring_get_slow(ring, handle, raw_key);
 }
 
 /* Ends a key: its context, if there still is one, is wiped and released, the handle zeroed. */

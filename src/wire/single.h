@@ -41,8 +41,8 @@ enum {
 static_assert(sizeof(struct smt_single) == SMT_SINGLE_LEN, "header and record head");
 static_assert(sizeof(struct smt_single_inner) == SMT_SINGLE_INNER_LEN, "head and extension");
 
-/* Is it such a packet, as far as the clear bytes say? False also for what is malformed: the
- * decoders say why. *plain_len: of its record. */
+/* Is it such a packet, sent for the first time, as far as the clear bytes say? False also for what
+ * is malformed: the decoders say why. *plain_len: of its record. */
 static inline bool smt_single_decode(const uint8_t *pkt, size_t len, size_t *plain_len)
 {
     const struct smt_single *s = (const struct smt_single *)pkt;
@@ -51,17 +51,16 @@ static inline bool smt_single_decode(const uint8_t *pkt, size_t len, size_t *pla
     size_t record_len = SMT_BSWAP_BE16(s->record_len);
     uint32_t message_len = SMT_BSWAP_BE32(s->message_len);
     uint64_t id = SMT_BSWAP_BE64(s->rpc_id);
-    uint32_t seal = SMT_BSWAP_BE32(s->seal);
     *plain_len = record_len - SMT_RECORD_OVERHEAD;
     return s->kind == SMT_KIND_DATA && s->version == SMT_WIRE_VERSION &&
            s->doff == SMT_DATA_HDR_LEN << 2 && s->offset == 0 &&
            s->slice_len == s->record_len && record_len <= len - SMT_DATA_HDR_LEN &&
            record_len >= SMT_RECORD_OVERHEAD + SMT_SINGLE_INNER_LEN + (size_t)message_len &&
            record_len <= SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN &&
-           (id & ~(SMT_ID_ROLE | SMT_ID_MASK)) == 0 && seal < SMT_SEAL_LIMIT &&
+           (id & ~(SMT_ID_ROLE | SMT_ID_MASK)) == 0 && s->seal == 0 &&
            s->type == SMT_SINGLE_TYPE && s->tls_version == SMT_SINGLE_TLS &&
            SMT_BSWAP_BE16(s->length) == record_len - 5 &&
-           SMT_BSWAP_BE64(s->record_no) == smt_data_record_no(id, seal);
+           SMT_BSWAP_BE64(s->record_no) == smt_data_record_no(id, 0);
 }
 
 /* Opened: does it say the same, and does its message end where the record does? */
