@@ -18,10 +18,8 @@ static_assert(sizeof(struct smt_addr) == 24, "compared as one run of bytes");
 /* By words: a call of memcmp costs more than it does. */
 static inline bool smt_addr_equal(const struct smt_addr *a, const struct smt_addr *b)
 {
-    uint64_t x[3], y[3];
-    memcpy(x, a, sizeof(x));
-    memcpy(y, b, sizeof(y));
-    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+    return memcmp(a->ip, b->ip, 8) == 0 && memcmp(a->ip + 8, b->ip + 8, 8) == 0 &&
+           memcmp(&a->port, &b->port, 8) == 0;
 }
 
 static inline bool smt_addr_is_ipv4(const struct smt_addr *a)

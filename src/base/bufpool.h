@@ -16,7 +16,7 @@ enum {
     SMT_BUF_SMALL_BITS = 16,
     SMT_BUF_MAX_BITS = 30,
     SMT_BUF_CHUNK_LEN = 1 << 20,
-    SMT_BUF_KEPT = 32,
+    SMT_BUF_KEPT = 64,
 };
 
 #define SMT_BUF_MAX_LEN ((size_t)1 << SMT_BUF_MAX_BITS)

@@ -308,7 +308,7 @@ static void test_small_ones_at_hand(void **state)
         assert_null(smt_bufpool_get(&bp, 1));
         for (unsigned i = 0; i < N; i++) {
             for (unsigned j = 0; j < (i % 2 == 0 ? 256 : i % 200); j++)
-                assert_int_equal(p[i][j], i);
+                assert_int_equal(p[i][j], (uint8_t)i);
             smt_bufpool_put(&bp, p[i], i % 2 == 0 ? 256 : i % 200);
         }
         assert_int_equal(smt_bufpool_live(&bp), 0);
