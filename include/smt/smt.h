@@ -78,6 +78,12 @@ struct smt_ctx_config {
     /* Peers on this host by shared memory (devices udp and af): 0 if their process is the same
      * user's or root's, 1 any user's, -1 never. SMT_SHM=0 in the environment says never, too. */
     int shm;
+    /* 1: early data (0-RTT), if both ends want it. A client that comes back by a ticket sends calls
+     * marked SMT_IDEMPOTENT that fit one packet along with its hello, the server runs them at once
+     * and answers before the handshake is through, which saves a round trip. They may be run twice,
+     * by the client's hand or a replayer's, and whoever gets the server's ticket keys within two
+     * hours can read them (docs/security.md). */
+    int early;
 };
 #define SMT_CTX_CONFIG_INIT {.size = sizeof(struct smt_ctx_config)}
 

@@ -81,6 +81,7 @@ struct smt_link {
     enum smt_hs_blame blame; /* on whose word it failed */
     bool up;
     bool resumed;                /* its handshake stood on a ticket */
+    bool early;                  /* responder: took early data, and is up before TLS is through */
     bool hello_sent, hello_seen; /* plaintext endpoints: plain.c */
     bool closing;                /* smt_conn_close was called */
     bool rekeys;                 /* made beside a live link to take over from it, on request */
@@ -342,6 +343,9 @@ SMT_MUST_CHECK int smt_handshake_start(struct smt_link *link, const char *verify
 
 /* TLS bytes wait: runs the handshake; a failure closes the conn, its DOWN event brings the code. */
 void smt_handshake_run(struct smt_link *link);
+
+/* TLS has no more to say or to hear. */
+bool smt_handshake_is_over(const struct smt_link *link);
 
 /* The session is up and wants nothing more of TLS. */
 void smt_handshake_end(struct smt_link *link);

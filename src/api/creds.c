@@ -83,6 +83,7 @@ static int names_keep(struct smt_ctx *ctx, const struct smt_ctx_config *config)
     struct smt_ctx_config from = *config;
     ctx->kept.client_cert_optional = config->client_cert_optional;
     ctx->kept.no_resumption = config->no_resumption;
+    ctx->kept.early = config->early;
     for (unsigned i = 0; i < SMT_ARRAY_LEN(kept_members); i++) {
         const char *name = *member_at(&from, i);
         char *copy = name != NULL ? smt_text_copy(name) : NULL;
@@ -108,6 +109,7 @@ static int creds_read(struct smt_ctx *ctx, SSL_CTX *ssl_ctx, struct smt_creds **
         .algs = ctx->algs,
         .n_algs = ctx->n_algs,
         .resume = ctx->kept.no_resumption == 0 && ssl_ctx == NULL && ctx->kept.psk_file == NULL,
+        .early = ctx->kept.early != 0,
         .ssl_ctx = ssl_ctx,
         .error_text = text,
         .error_text_len = sizeof(text),

@@ -79,15 +79,38 @@ static int output_pump(struct smt_link *link)
     return 0;
 }
 
-/* The peer is who it should be: keys in. */
+/* Keys of the first flight. */
+static int early_install(struct smt_link *link)
+{
+    uint8_t secret[SMT_SECRET_LEN];
+    enum smt_aead_alg alg;
+    int r = smt_hs_early_secret(link->hs, &alg, secret);
+    if (r == 0)
+        r = smt_conn_early(link->conn, link->ep->ctx->aeads[alg], secret);
+    smt_wipe(secret, sizeof(secret));
+    return r;
+}
+
+/* TLS bytes after these: a ticket; or, of an initiator whose early data were taken, its Finished
+ * again, which the first answer does not acknowledge. */
+static bool has_tail(const struct smt_link *link)
+{
+    return smt_hs_gives_ticket(link->hs) || smt_hs_awaits_ticket(link->hs) ||
+           smt_hs_early_taken(link->hs);
+}
+
+/* The peer is who it should be: keys in. Of a responder that takes early data this is so before
+ * its first flight leaves. */
 static int handshake_done(struct smt_link *link)
 {
     struct smt_hs_result result;
     int r = smt_hs_result(link->hs, &result);
     if (r == 0) {
         link->resumed = result.resumed;
-        if (smt_hs_gives_ticket(link->hs) || smt_hs_awaits_ticket(link->hs))
+        if (has_tail(link))
             smt_conn_hs_keep(link->conn, link->ep->now);
+        if (smt_conn_is_initiator(link->conn) && !smt_hs_early_taken(link->hs))
+            smt_conn_early_refused(link->conn);
         link->peer = smt_peer_get(link->ep, link->hs, &result);
         r = link->peer == NULL ? SMT_ENOMEM
                                : smt_link_install(link, result.alg, result.secret, &result.peer);
@@ -132,6 +155,8 @@ int smt_handshake_start(struct smt_link *link, const char *verify_name)
     if (smt_hs_token(link->hs) != NULL)
         smt_conn_hs_token(link->conn, smt_hs_token(link->hs));
     r = smt_hs_input(link->hs, NULL, 0);
+    if (r >= 0 && smt_hs_has_early(link->hs))
+        r = early_install(link);
     return r < 0 ? r : output_pump(link);
 }
 
@@ -167,6 +192,11 @@ static void bytes_after(struct smt_link *link, const uint8_t *p, size_t len)
     smt_handshake_end(link);
 }
 
+bool smt_handshake_is_over(const struct smt_link *link)
+{
+    return !smt_hs_awaits_ticket(link->hs) && !smt_hs_is_running(link->hs);
+}
+
 void smt_handshake_end(struct smt_link *link)
 {
     smt_hs_free(link->hs);
@@ -175,18 +205,33 @@ void smt_handshake_end(struct smt_link *link)
         smt_conn_hs_end(link->conn, link->ep->now);
 }
 
+/* A responder has taken early data: it may answer at once. */
+static int early_take(struct smt_link *link)
+{
+    link->early = true;
+    int r = early_install(link);
+    return r < 0 ? r : handshake_done(link);
+}
+
 static void bytes_to_hs(struct smt_link *link, const uint8_t *p, size_t len)
 {
     bool was_done = link->peer != NULL;
     int r = smt_hs_input(link->hs, p, len);
     int sent = output_pump(link);
+    bool takes = r == SMT_HS_RUNNING && !link->early && !smt_conn_is_initiator(link->conn) &&
+                 smt_hs_has_early(link->hs);
+    if (r == SMT_HS_DONE && link->early) {
+        smt_conn_hs_keep(link->conn, link->ep->now);
+        smt_conn_confirm(link->conn, link->ep->now);
+        smt_handshake_end(link);
+    }
     if (r < 0) {
         link->blame = smt_hs_blame(link->hs);
         smt_link_fail(link, r, smt_hs_error_text(link->hs));
     } else if (sent < 0) {
         smt_link_fail(link, sent, "");
-    } else if (r == SMT_HS_DONE && !was_done) {
-        r = handshake_done(link);
+    } else if (takes || (r == SMT_HS_DONE && !was_done)) {
+        r = takes ? early_take(link) : handshake_done(link);
         if (r < 0)
             smt_link_fail(link, r,
                           r == SMT_EPROTO ? "the session id of the peer's parameters is not "

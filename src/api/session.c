@@ -357,7 +357,7 @@ bool smt_session_link_up(struct smt_link *link, struct smt_event *out)
     struct smt_ep *ep = link->ep;
     struct smt_session *s = link->session;
     link->up = true;
-    if (link->hs != NULL && !smt_hs_awaits_ticket(link->hs))
+    if (link->hs != NULL && smt_handshake_is_over(link))
         smt_handshake_end(link);
     ep->stats.handshakes_ok++;
     ep->stats.handshakes_resumed += link->resumed;

@@ -33,7 +33,8 @@ void smt_conn_set_state(struct smt_conn *c, enum smt_conn_state to)
     assert(arrows[c->state] >> to & 1);
     if (!c->initiator && to == SMT_CONN_AWAIT_KEYS)
         smt_half_open_enter(c);
-    if (!c->initiator && c->state == SMT_CONN_AWAIT_KEYS)
+    if (!smt_list_is_empty(&c->half_link) && c->state != SMT_CONN_FREE &&
+        to != SMT_CONN_AWAIT_CONFIRM)
         smt_half_open_leave(c);
     c->state = to;
 }
@@ -156,7 +157,7 @@ static void unlink_wire(struct smt_conn *c)
 void smt_conn_free(struct smt_conn *c)
 {
     struct smt_engine *e = c->e;
-    if (c->state == SMT_CONN_AWAIT_KEYS)
+    if (c->state == SMT_CONN_AWAIT_KEYS || !smt_list_is_empty(&c->half_link))
         smt_conn_set_state(c, SMT_CONN_CLOSED);
     unlink_wire(c);
     smt_evlink_drop(&c->ev);
@@ -198,10 +199,17 @@ struct smt_conn *smt_conn_find(struct smt_engine *e, uint64_t id)
     return c;
 }
 
+/* A responder that has answered early data. Packets under its keys come from whoever sent the
+ * hello; what is up is told by TLS all the same. */
+static bool awaits_finished(const struct smt_conn *c)
+{
+    return c->state == SMT_CONN_AWAIT_CONFIRM && !c->initiator && c->hs != NULL;
+}
+
 /* The handshake has just ended, or has not yet. */
 void smt_conn_heard_first(struct smt_conn *c, uint64_t now)
 {
-    if (c->state == SMT_CONN_AWAIT_CONFIRM) {
+    if (c->state == SMT_CONN_AWAIT_CONFIRM && !awaits_finished(c)) {
         smt_conn_set_state(c, SMT_CONN_UP);
         c->up_at = now;
         if (!c->want_writable)
@@ -369,10 +377,16 @@ static uint64_t idle_deadline(const struct smt_conn *c)
     return (c->heard > c->busy_at ? c->heard : c->busy_at) + limit;
 }
 
-/* When the streams of a session that is up are of no more use. */
+/* When the streams of a session that is up are of no more use. A responder that has answered early
+ * data waits for our Finished, and no other packet tells that it has it. */
 static uint64_t tail_deadline(const struct smt_conn *c)
 {
-    return c->state == SMT_CONN_UP && c->hs->tail_until != 0 ? c->hs->tail_until : SMT_NEVER;
+    const struct smt_hs_stream *s = c->hs;
+    if (c->state != SMT_CONN_UP || s->tail_until == 0)
+        return SMT_NEVER;
+    uint64_t most = c->opened_at + c->e->config.handshake_timeout;
+    bool waits = c->initiator && smt_early_is_on(c) && !smt_hs_stream_is_done(s);
+    return waits && most > s->tail_until ? most : s->tail_until;
 }
 
 void smt_conn_arm(struct smt_conn *c, uint64_t now)
@@ -662,7 +676,9 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     smt_pacer_start(&c->pacer, peer->rx_window);
     c->heard = now;
     c->contest_at = SMT_NEVER;
-    smt_conn_set_state(c, c->initiator ? SMT_CONN_AWAIT_CONFIRM : SMT_CONN_UP);
+    smt_conn_set_state(c, c->initiator || smt_early_is_on(c) ? SMT_CONN_AWAIT_CONFIRM
+                                                             : SMT_CONN_UP);
+    smt_early_over(c);
     c->rest_at = now + rest_delay;
     c->up_at = now;
     if (!c->initiator) {
@@ -679,7 +695,18 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
         smt_rpc_arm(SMT_CONTAINER_OF(l, struct smt_rpc, conn_link), now);
     smt_conn_unblock(c);
     smt_conn_arm(c, now);
+    smt_early_replay(c, now);
     return 0;
+}
+
+void smt_conn_confirm(struct smt_conn *c, uint64_t now)
+{
+    if (!awaits_finished(c))
+        return;
+    smt_conn_set_state(c, SMT_CONN_UP);
+    c->up_at = now;
+    smt_early_fini(&c->hs->early);
+    smt_conn_arm(c, now);
 }
 
 void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)

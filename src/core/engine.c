@@ -322,7 +322,7 @@ static bool tx_hs(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *
     struct smt_list *l;
     while ((l = smt_list_first(&e->hs_ready)) != NULL) {
         struct smt_conn *c = SMT_CONTAINER_OF(l, struct smt_conn, hs_link);
-        if (c->hs != NULL && !smt_hs_stream_send(c, now, sink))
+        if (c->hs != NULL && (!smt_hs_stream_send(c, now, sink) || !smt_early_send(c, now, sink)))
             return false;
         if (!smt_moved_send(c, now, sink))
             return false;

@@ -36,6 +36,7 @@ struct smt_engine_config {
     uint16_t port;            /* goes into headers */
     uint8_t number;           /* top byte of session ids */
     bool accept;              /* answer handshakes of strangers */
+    bool early;               /* keep their early data until it is known whether it is taken */
     uint32_t mtu;             /* largest packet we take and send, 0 = what the device says */
     uint32_t rx_window;       /* bytes in flight that we can buffer */
     uint32_t max_open_rpcs;   /* allowed to a peer, per conn */
@@ -197,6 +198,19 @@ void smt_conn_hs_consume(struct smt_conn *c, size_t len);
 void smt_conn_hs_keep(struct smt_conn *c, uint64_t now);
 void smt_conn_hs_end(struct smt_conn *c, uint64_t now);
 bool smt_conn_hs_is_over(const struct smt_conn *c);
+
+/* Before install: keys for early data (docs/wire.md 6.6). An initiator's calls of one packet that
+ * are idempotent go with the hello. A responder, whose install may follow at once, opens what came
+ * and runs it; it is up for its user then, and CLOSED at the end of the handshake's time unless
+ * confirmed. */
+SMT_MUST_CHECK int smt_conn_early(struct smt_conn *c, const struct smt_aead *aead,
+                                  const uint8_t secret[SMT_SECRET_LEN]);
+
+/* Initiator, before install: they were not taken, and go again as if they had never. */
+void smt_conn_early_refused(struct smt_conn *c);
+
+/* Responder that took early data: the initiator's Finished has been verified. */
+void smt_conn_confirm(struct smt_conn *c, uint64_t now);
 
 /* Installs epoch 1: from here data may flow. `aead` lent for ever (static row). */
 SMT_MUST_CHECK int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *aead,

@@ -198,7 +198,8 @@ void smt_ctrl_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *
         return;
     }
     if (!smt_keys_ready(&c->keys)) {
-        e->stats.drop_no_keys++;
+        if (!smt_early_hold(c, pkt))
+            e->stats.drop_no_keys++;
         return;
     }
     enum smt_epoch_ref ref = smt_keys_find_epoch(&c->keys, hdr->epoch);

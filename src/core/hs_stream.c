@@ -55,6 +55,7 @@ void smt_hs_stream_free(struct smt_hs_stream *s)
 {
     if (s == NULL)
         return;
+    smt_early_fini(&s->early);
     smt_ranges_fini(&s->in_got);
     smt_wipe(s->in.p, s->in.cap);
     smt_wipe(s->out.p, s->out.cap);
@@ -205,6 +206,8 @@ bool smt_hs_stream_send(struct smt_conn *c, uint64_t now, const struct smt_tx_si
             s->rounds++;
     }
     bool fresh = s->out_sent < s->out_len;
+    if (fresh && s->hello_pending && s->out_sent == 0)
+        smt_early_hello(&s->early);
     /* A hello without a cookie brings one and nothing else: its first packet is enough for that. */
     bool asks = s->hello_pending && s->cookie_len == 0;
     while (s->out_sent < s->out_len) {

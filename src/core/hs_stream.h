@@ -4,6 +4,7 @@
 #define SMT_CORE_HS_STREAM_H
 
 #include "base/ranges.h"
+#include "core/early.h"
 #include "core/engine.h"
 #include "wire/wire.h"
 
@@ -32,6 +33,7 @@ struct smt_hs_stream {
     uint8_t rounds;              /* retransmissions without progress */
     uint64_t tail_until; /* so long is waited for what follows the handshake; 0: not at all */
     uint64_t resend_at;
+    struct smt_early early;
 };
 
 SMT_MUST_CHECK int smt_hs_stream_new(struct smt_ranges_pool *pool, bool initiator,

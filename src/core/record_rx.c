@@ -311,11 +311,12 @@ static bool receive_direct(const struct arriving *in)
 }
 
 /* What can be said of a packet without looking at its record. False: dropped, and counted. */
-static bool packet_check(struct smt_engine *e, struct arriving *in)
+static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct arriving *in)
 {
     struct smt_conn *c = in->c;
     if (SMT_UNLIKELY(!smt_keys_ready(&c->keys))) {
-        e->stats.drop_no_keys++;
+        if (!smt_early_hold(c, pkt))
+            e->stats.drop_no_keys++;
         return false;
     }
     in->ref = smt_keys_find_epoch(&c->keys, in->hdr->epoch);
@@ -576,7 +577,7 @@ void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
                           .n_packets = 1,
                           .n_ce = pkt->ecn == 3,
                           .wire_len = SMT_DATA_HDR_LEN + hdr->record_len};
-    if (!packet_check(e, &in))
+    if (!packet_check(e, pkt, &in))
         return;
     if (SMT_UNLIKELY(hdr->slice_len != hdr->record_len)) {
         slice_receive(e, pkt, &in);

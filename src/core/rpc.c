@@ -484,6 +484,8 @@ void smt_rpc_ready(struct smt_rpc *r)
         return;
     if (!smt_keys_ready(&c->keys)) {
         smt_list_push_tail(&c->blocked, &r->wait_link);
+        if (smt_early_is_on(c))
+            smt_engine_hs_ready(c);
         return;
     }
     /* Without memory for the queue its timer brings it back. */

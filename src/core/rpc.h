@@ -48,6 +48,7 @@ struct smt_rpc {
     bool is_served;            /* BUSY was the answer to our last question */
     uint8_t n_quiet;           /* timer rounds without progress */
     uint8_t n_need_ack;
+    uint8_t early_round;       /* sending of the hello with which it went ahead; 0 = none */
     uint32_t asked_for;        /* offset of the last RESEND that came */
     uint64_t deadline;         /* relative until `posted` is taken, then absolute; SMT_NEVER */
     uint64_t heard;            /* when something of it was last received or sent anew */

@@ -18,7 +18,7 @@ static void receive_other(struct smt_engine *e, uint64_t now, const struct smt_p
     } rows[] = {
         {SMT_KIND_CTRL, smt_ctrl_receive},          {SMT_KIND_HANDSHAKE, smt_handshake_receive},
         {SMT_KIND_RETRY, smt_retry_receive},        {SMT_KIND_NO_SESSION, smt_no_session_receive},
-        {SMT_KIND_VERSION, smt_version_receive},
+        {SMT_KIND_VERSION, smt_version_receive},    {SMT_KIND_EARLY, smt_early_receive},
     };
     for (unsigned i = 0; i < SMT_ARRAY_LEN(rows); i++) {
         if (rows[i].kind == hdr->kind) {
@@ -26,7 +26,6 @@ static void receive_other(struct smt_engine *e, uint64_t now, const struct smt_p
             return;
         }
     }
-    e->stats.drop_early++; /* 0-RTT data: not taken */
 }
 
 static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,

@@ -73,6 +73,9 @@
     X(versions_sent)                                                                               \
     X(retries_sent)                                                                                \
     X(tokens_taken)                                                                                \
+    X(early_sent)                                                                                  \
+    X(early_taken)                                                                                 \
+    X(early_refused)                                                                               \
     X(no_session_sent)                                                                             \
     X(no_session_rcvd)                                                                             \
     X(frames_lost)                                                                                 \

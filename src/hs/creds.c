@@ -84,7 +84,7 @@ static int load_files(const struct smt_creds_config *config, const struct smt_er
     if (rc == 0 && config->pins != NULL)
         rc = smt_pins_parse(config->pins, line, &creds->pins);
     creds->lists_until = smt_crl_until(creds->tls);
-    if (rc == 0 && config->resume && smt_resume_init(creds, config->ticket_lifetime_s) < 0)
+    if (rc == 0 && config->resume && smt_resume_init(creds, config) < 0)
         rc = smt_error_line(line, SMT_ENOMEM, "no memory for session tickets");
     return rc;
 }

@@ -2,6 +2,7 @@
 #ifndef SMT_HS_CREDS_H
 #define SMT_HS_CREDS_H
 
+#include "hs/early_seen.h"
 #include "hs/hs.h"
 #include "hs/pins.h"
 #include "hs/psk.h"
@@ -22,6 +23,7 @@ struct smt_creds {
     int64_t lists_until; /* when the first of the revocation lists must be renewed */
     struct smt_ticket_keys *ticket_keys; /* NULL, as tickets: they do not resume */
     struct smt_ticket_cache *tickets;
+    struct smt_early_seen *early_seen; /* NULL: no early data is offered or taken */
     int keylog_fd; /* -1: nobody asked for it */
 };
 

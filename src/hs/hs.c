@@ -82,6 +82,7 @@ int smt_hs_new(const struct smt_hs_config *config, struct smt_hs **out)
         rc = smt_tls_new(hs);
     if (rc == 0)
         rc = smt_resume_begin(hs, config);
+    hs->tries_early = rc == 0 && smt_resume_may_early(hs);
     ERR_clear_error();
     if (rc < 0) {
         smt_hs_free(hs);
@@ -176,9 +177,46 @@ static void run_after(struct smt_hs *hs)
         smt_failure_note(hs);
 }
 
+/* The first flight of an initiator that has early data to offer: none of it, for it goes in packets
+ * of its own. The rest of TLS goes on as ever. */
+static int early_write(struct smt_hs *hs)
+{
+    size_t n;
+    hs->tries_early = false;
+    if (SSL_write_early_data(hs->ssl, "", 0, &n) != 1)
+        return -1;
+    hs->has_early = true;
+    hs->early_alg = hs->own.ciphers[0];
+    return 1;
+}
+
+/* The same for a responder, until the initiator has said that there is no more of it. */
+static int early_read(struct smt_hs *hs)
+{
+    uint8_t byte;
+    size_t n;
+    int rc = SSL_read_early_data(hs->ssl, &byte, 1, &n);
+    if (rc == SSL_READ_EARLY_DATA_SUCCESS)
+        smt_hs_fail(hs, SMT_EPROTO, "the peer sent data where only a handshake belongs");
+    if (rc != SSL_READ_EARLY_DATA_ERROR)
+        hs->tries_early = false;
+    return rc == SSL_READ_EARLY_DATA_FINISH ? 1 : -1;
+}
+
+/* What TLS makes of what it has. */
+static int step(struct smt_hs *hs)
+{
+    if (hs->tries_early) {
+        int rc = hs->initiator ? early_write(hs) : early_read(hs);
+        if (rc != 1 || hs->code != 0)
+            return rc;
+    }
+    return SSL_do_handshake(hs->ssl);
+}
+
 static void run(struct smt_hs *hs)
 {
-    int rc = SSL_do_handshake(hs->ssl);
+    int rc = step(hs);
     int error = SSL_get_error(hs->ssl, rc);
     bool first_flight = !hs->initiator && BIO_ctrl_pending(hs->out) > 0;
     if (rc == 1) {
@@ -187,8 +225,11 @@ static void run(struct smt_hs *hs)
             run_after(hs);
         }
     } else if (error == SSL_ERROR_WANT_READ) {
-        if (first_flight)
-            (void)hello_complete(hs);
+        if (first_flight && hello_complete(hs) &&
+            SSL_get_early_data_status(hs->ssl) == SSL_EARLY_DATA_ACCEPTED) {
+            hs->has_early = peer_verified(hs);
+            hs->early_alg = (uint8_t)hs->alg;
+        }
     } else if (error == SSL_ERROR_SSL || error == SSL_ERROR_SYSCALL) {
         smt_failure_note(hs);
     } else {
@@ -253,6 +294,38 @@ static int describe_cert(const X509 *cert, struct smt_hs_result *out)
     return smt_cert_key_sha256(cert, out->peer_key_sha256);
 }
 
+bool smt_hs_is_running(const struct smt_hs *hs)
+{
+    return hs->state == SMT_HS_RUNNING;
+}
+
+bool smt_hs_has_early(const struct smt_hs *hs)
+{
+    return hs->has_early;
+}
+
+bool smt_hs_early_taken(const struct smt_hs *hs)
+{
+    return hs->has_early && SSL_get_early_data_status(hs->ssl) == SSL_EARLY_DATA_ACCEPTED &&
+           (uint8_t)hs->alg == hs->early_alg;
+}
+
+int smt_hs_early_secret(const struct smt_hs *hs, enum smt_aead_alg *alg,
+                        uint8_t out[SMT_SECRET_LEN])
+{
+    uint8_t context[32];
+    if (!hs->has_early)
+        return SMT_ESTATE;
+    *alg = (enum smt_aead_alg)hs->early_alg;
+    int rc = smt_params_ext_early_context(hs, hs->early_alg, context);
+    if (rc < 0)
+        return rc;
+    rc = SSL_export_keying_material_early(hs->ssl, out, SMT_SECRET_LEN, exporter_label,
+                                          sizeof(exporter_label) - 1, context, sizeof(context));
+    ERR_clear_error();
+    return rc == 1 ? 0 : SMT_ECRYPTO;
+}
+
 static int export_secret(struct smt_hs *hs, uint8_t out[SMT_SECRET_LEN])
 {
     uint8_t context[32];
@@ -267,7 +340,8 @@ static int export_secret(struct smt_hs *hs, uint8_t out[SMT_SECRET_LEN])
 
 int smt_hs_result(struct smt_hs *hs, struct smt_hs_result *out)
 {
-    if (hs->state != SMT_HS_DONE)
+    bool by_early = !hs->initiator && hs->has_early && hs->code == 0;
+    if (hs->state != SMT_HS_DONE && !by_early)
         return SMT_ESTATE;
     struct smt_hs_result result = {
         .alg = hs->alg,
@@ -306,5 +380,6 @@ bool smt_hs_awaits_ticket(const struct smt_hs *hs)
 
 X509 *smt_hs_peer_cert(const struct smt_hs *hs)
 {
-    return hs->state == SMT_HS_DONE ? SSL_get1_peer_certificate(hs->ssl) : NULL;
+    bool is_known = hs->state == SMT_HS_DONE || (!hs->initiator && hs->has_early);
+    return is_known ? SSL_get1_peer_certificate(hs->ssl) : NULL;
 }

@@ -30,6 +30,7 @@ struct smt_creds_config {
     const enum smt_aead_alg *algs; /* in order of preference */
     unsigned n_algs;
     bool resume; /* of files: give tickets, keep and use those of others */
+    bool early;  /* and then early data: offered where a ticket allows it, taken once each */
     uint32_t ticket_lifetime_s; /* 0 = an hour */
     SSL_CTX *ssl_ctx; /* the application's own instead of files; a reference is taken */
     char *error_text; /* one line on failure that says what to do */
@@ -110,6 +111,21 @@ const char *smt_hs_error_text(const struct smt_hs *hs);
 /* The token that came with the ticket which an initiator uses, borrowed until free; NULL = none. */
 const uint8_t *smt_hs_token(const struct smt_hs *hs);
 
+/* It needs more bytes of the peer before it is DONE. */
+bool smt_hs_is_running(const struct smt_hs *hs);
+
+/* Early data (docs/wire.md 6.6) is offered, by an initiator whose hello waits to be sent; or it is
+ * accepted, by a responder whose first flight does, and then smt_hs_result has its answer already,
+ * for the peer is the holder of a ticket; that it is there, only DONE says. */
+bool smt_hs_has_early(const struct smt_hs *hs);
+
+/* The secret for it, which the caller wipes, and its cipher. SMT_ESTATE when there is none. */
+SMT_MUST_CHECK int smt_hs_early_secret(const struct smt_hs *hs, enum smt_aead_alg *alg,
+                                       uint8_t out[SMT_SECRET_LEN]);
+
+/* An initiator that is DONE: was what it offered accepted? */
+bool smt_hs_early_taken(const struct smt_hs *hs);
+
 /* A responder whose last bytes hold a ticket. */
 bool smt_hs_gives_ticket(const struct smt_hs *hs);
 
@@ -127,8 +143,8 @@ struct smt_hs_result {
     uint8_t peer_key_sha256[32]; /* of the SPKI; zero without certificate */
 };
 
-/* After SMT_HS_DONE, SMT_ESTATE before. An initiator compares peer.session_id with the id in the
- * peer's packets. */
+/* After SMT_HS_DONE (or early data), SMT_ESTATE before. An initiator compares peer.session_id with
+ * the id in the peer's packets. */
 SMT_MUST_CHECK int smt_hs_result(struct smt_hs *hs, struct smt_hs_result *out);
 
 /* The peer's certificate, one reference more, or NULL. */

@@ -30,6 +30,9 @@ struct smt_hs {
     uint64_t initiator_id;
     enum smt_aead_alg alg;
 
+    bool tries_early; /* the first flight is still to be made, or taken, with early data in mind */
+    bool has_early;   /* initiator: offered; responder: accepted */
+    uint8_t early_alg;
     bool awaits_ticket;                          /* initiator: one may come after the end */
     struct smt_ticket_note note; /* beside the ticket that an initiator used */
     struct smt_ticket_note next; /* the token for the next handshake: to be given, or as it came */

@@ -166,3 +166,18 @@ int smt_params_ext_context(const struct smt_hs *hs, uint8_t out[32])
     };
     return smt_sha256(in, SMT_ARRAY_LEN(in), out);
 }
+
+int smt_params_ext_early_context(const struct smt_hs *hs, uint8_t alg, uint8_t out[32])
+{
+    const struct smt_hs_block *block = hs->initiator ? &hs->own_block : &hs->peer_block;
+    uint8_t head[1 + 8 + 2];
+    head[0] = SMT_WIRE_VERSION;
+    smt_put_be64(head + 1, (hs->initiator ? &hs->own : &hs->peer)->session_id);
+    smt_put_be16(head + 9, (uint16_t)block->len);
+    const struct smt_aead_in in[] = {
+        {.p = head, .len = sizeof(head)},
+        {.p = block->bytes, .len = block->len},
+        {.p = &alg, .len = sizeof(alg)},
+    };
+    return smt_sha256(in, SMT_ARRAY_LEN(in), out);
+}

@@ -19,4 +19,8 @@ SMT_MUST_CHECK int smt_params_ext_encode(struct smt_hs *hs);
 /* The context of the exporter (docs/wire.md 7), once both blocks are there. */
 SMT_MUST_CHECK int smt_params_ext_context(const struct smt_hs *hs, uint8_t out[32]);
 
+/* The same for early data, of which the initiator's block is known and nothing of the answer. */
+SMT_MUST_CHECK int smt_params_ext_early_context(const struct smt_hs *hs, uint8_t alg,
+                                                uint8_t out[32]);
+
 #endif

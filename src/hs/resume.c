@@ -14,6 +14,9 @@
  * Initiators use each ticket once, so that nobody can tell by it that two sessions are of one
  * client.
  *
+ * Early data, where they are wanted: TLS derives their keys and judges the age of the ticket, the
+ * rest is here and in early_seen.c. No byte of them goes through TLS.
+ *
  * Left out: an application's own SSL_CTX, whose tickets and callbacks are its business, and
  * pre-shared keys, whose handshake is what a resumed one would be. */
 #include "hs/resume.h"
@@ -86,12 +89,34 @@ static int ticket_came(SSL *ssl, SSL_SESSION *session)
     return 0;
 }
 
-int smt_resume_init(struct smt_creds *creds, uint32_t lifetime_s)
+/* TLS has found that a hello with early data stands on a fresh ticket: is it the first of its kind?
+ * Its keys are for the cipher that the initiator likes best, since it cannot know ours. */
+static int early_allow(SSL *ssl, void *arg)
 {
-    int rc = smt_ticket_keys_new(lifetime_s > 0 ? lifetime_s : USUAL_LIFETIME_S,
+    const struct smt_hs *hs = smt_tls_hs(ssl);
+    uint8_t random[SMT_EARLY_RANDOM_LEN];
+    return hs->peer_block.len > 0 && hs->peer.ciphers[0] == (uint8_t)hs->alg &&
+           SSL_get_client_random(ssl, random, sizeof(random)) == sizeof(random) &&
+           smt_early_seen_add(hs->creds->early_seen, smt_wall_clock(), random);
+}
+
+bool smt_resume_may_early(const struct smt_hs *hs)
+{
+    if (hs->creds->early_seen == NULL)
+        return false;
+    const SSL_SESSION *session = SSL_get_session(hs->ssl);
+    return !hs->initiator || (session != NULL && SSL_SESSION_get_max_early_data(session) > 0);
+}
+
+int smt_resume_init(struct smt_creds *creds, const struct smt_creds_config *config)
+{
+    int rc = smt_ticket_keys_new(config->ticket_lifetime_s > 0 ? config->ticket_lifetime_s
+                                                               : USUAL_LIFETIME_S,
                                  &creds->ticket_keys);
     if (rc == 0)
         rc = smt_ticket_cache_new(&creds->tickets);
+    if (rc == 0 && config->early)
+        rc = smt_early_seen_new(&creds->early_seen);
     if (rc < 0)
         return rc;
     SSL_CTX_set_session_cache_mode(creds->tls,
@@ -107,6 +132,7 @@ void smt_resume_fini(struct smt_creds *creds)
 {
     smt_ticket_keys_free(creds->ticket_keys);
     smt_ticket_cache_free(creds->tickets);
+    smt_early_seen_free(creds->early_seen);
 }
 
 /* Whom a ticket is of: the name that was verified, and where. */
@@ -122,6 +148,18 @@ static int ticket_key_make(struct smt_hs *hs, const struct smt_hs_config *config
     return smt_sha256(in, SMT_ARRAY_LEN(in), hs->ticket_key);
 }
 
+/* TLS itself is to carry none of the early data: one byte is as much as none and still lets a
+ * ticket say that there may be some. OpenSSL's own guard against replay would make every ticket an
+ * entry of a cache; early_allow takes its place. */
+static bool early_prepare(struct smt_hs *hs)
+{
+    if (hs->creds->early_seen == NULL)
+        return true;
+    SSL_set_options(hs->ssl, SSL_OP_NO_ANTI_REPLAY);
+    SSL_set_allow_early_data_cb(hs->ssl, early_allow, NULL);
+    return SSL_set_max_early_data(hs->ssl, 1) == 1;
+}
+
 int smt_resume_begin(struct smt_hs *hs, const struct smt_hs_config *config)
 {
     if (hs->creds->ticket_keys == NULL)
@@ -132,7 +170,7 @@ int smt_resume_begin(struct smt_hs *hs, const struct smt_hs_config *config)
         memcpy(hs->next.token, config->token, sizeof(hs->next.token));
     }
     if (!hs->initiator)
-        return SSL_set_num_tickets(hs->ssl, 1) == 1 ? 0 : SMT_ECRYPTO;
+        return SSL_set_num_tickets(hs->ssl, 1) == 1 && early_prepare(hs) ? 0 : SMT_ECRYPTO;
     int rc = ticket_key_make(hs, config);
     if (rc < 0)
         return rc;

@@ -2,10 +2,10 @@
  * application's own SSL_CTX is changed as little as can be: only what has no setter on an SSL (the
  * choice of ALPN, the extension) goes there, and finds out by ex_data whether a connection is ours.
  *
- * Nothing follows the handshake but, where credentials resume (resume.c), one ticket: no early
- * data, no post-handshake authentication. The session id context keeps sessions that an
- * application's server made elsewhere from being resumed here. Middlebox compatibility is off; it
- * would only add bytes.
+ * Nothing follows the handshake but, where credentials resume (resume.c), one ticket; no early data
+ * unless they are wanted there, no post-handshake authentication. The session id context keeps
+ * sessions that an application's server made elsewhere from being resumed here. Middlebox
+ * compatibility is off; it would only add bytes.
  *
  * Pre-shared keys always run under TLS_AES_128_GCM_SHA256: TLS binds an external key to one hash,
  * and OpenSSL offers a key under one hash only, so two ends with different cipher lists would

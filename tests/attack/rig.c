@@ -172,7 +172,7 @@ static void log_line(void *arg, int level, const char *text)
         fprintf(stderr, "[%d] %s\n", level, text);
 }
 
-void rig_open(struct rig *rig, bool with_psk, uint64_t handshake_timeout)
+static void open_all(struct rig *rig, bool with_psk, unsigned early, uint64_t handshake_timeout)
 {
     *rig = (struct rig){.wire = calloc(1, sizeof(struct rig_wire))};
     assert_non_null(rig->wire);
@@ -192,6 +192,7 @@ void rig_open(struct rig *rig, bool with_psk, uint64_t handshake_timeout)
             config.key_file = key;
             config.ca_file = ca;
         }
+        config.early = early >> i & 1;
         config.log = log_line;
         config.log_arg = rig;
         config.error_text = text;
@@ -212,6 +213,16 @@ void rig_open(struct rig *rig, bool with_psk, uint64_t handshake_timeout)
         ep.number = (uint8_t)i;
         assert_int_equal(smt_ep_open_on(end->ctx, &ep, &d->base, &end->ep), 0);
     }
+}
+
+void rig_open(struct rig *rig, bool with_psk, uint64_t handshake_timeout)
+{
+    open_all(rig, with_psk, 0, handshake_timeout);
+}
+
+void rig_open_early(struct rig *rig, unsigned ends, uint64_t handshake_timeout)
+{
+    open_all(rig, false, ends, handshake_timeout);
 }
 
 void rig_close(struct rig *rig)

@@ -43,6 +43,8 @@ struct rig {
 
 /* With certificates or one pre-shared key. All ends accept. */
 void rig_open(struct rig *rig, bool with_psk, uint64_t handshake_timeout);
+/* With certificates and early data: a bit for each end that wants it. */
+void rig_open_early(struct rig *rig, unsigned ends, uint64_t handshake_timeout);
 void rig_close(struct rig *rig);
 
 /* Puts a packet on the wire, past the hook. */

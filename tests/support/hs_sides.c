@@ -148,6 +148,7 @@ struct smt_creds *hs_side_creds(const struct hs_side *side)
         .n_algs = n,
         .client_cert_optional = side->optional,
         .resume = side->resume,
+        .early = side->early,
         .error_text = text,
         .error_text_len = sizeof(text),
     };

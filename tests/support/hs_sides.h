@@ -32,7 +32,7 @@ struct hs_side {
     const char *algs;    /* of the credentials, "12" when NULL */
     const char *ciphers; /* of the parameters, "12" when NULL */
     const char *groups;  /* of an SSL_CTX made here */
-    bool optional, app, resume;
+    bool optional, app, resume, early;
 };
 
 /* The usual two, as initialisers. */

@@ -21,6 +21,7 @@ struct ends {
     const char *name, *place; /* NULL: the usual */
     bool full;
     const uint8_t *token;     /* that goes with the next ticket */
+    const char *r_ciphers;    /* NULL: all */
 };
 
 /* What a handshake came to. */
@@ -28,6 +29,9 @@ struct outcome {
     struct smt_hs_result i, r;
     size_t i_bytes, r_bytes;
 };
+
+/* Of credentials made from now on. */
+static bool wants_early;
 
 static struct smt_creds *creds_new(const char *cert, const char *ca, const char *pins,
                                    const char *crl, uint32_t lifetime_s)
@@ -43,6 +47,7 @@ static struct smt_creds *creds_new(const char *cert, const char *ca, const char 
         .algs = algs,
         .n_algs = 2,
         .resume = true,
+        .early = wants_early,
         .ticket_lifetime_s = lifetime_s,
         .error_text = text,
         .error_text_len = sizeof(text),
@@ -83,7 +88,7 @@ static void pair_open(const struct ends *ends, struct hs_pair *pair)
     };
     const struct smt_hs_config r = {
         .creds = ends->r,
-        .params = hs_pair_params(HS_PAIR_R_ID, "12"),
+        .params = hs_pair_params(HS_PAIR_R_ID, ends->r_ciphers != NULL ? ends->r_ciphers : "12"),
         .initiator_id = HS_PAIR_I_ID,
         .token = ends->token,
     };
@@ -306,6 +311,155 @@ static void test_a_copied_hello(void **state)
     ends_free(&ends);
 }
 
+/* ---- early data ---- */
+
+static struct ends early_ends(bool i, bool r)
+{
+    struct ends ends = {0};
+    wants_early = i;
+    ends.i = client_new();
+    wants_early = r;
+    ends.r = server_new();
+    wants_early = false;
+    return ends;
+}
+
+/* The hello of one end is taken by the other: is there early data? Then both have its keys, and
+ * the responder its answer already, of a peer that it knows. */
+static bool early_begin(struct hs_pair *pair, uint8_t *flight, size_t *flight_len)
+{
+    uint8_t hello[8192], secret[2][SMT_SECRET_LEN];
+    enum smt_aead_alg alg[2];
+    struct smt_hs_result result;
+    assert_int_equal(smt_hs_input(pair->i, NULL, 0), SMT_HS_RUNNING);
+    size_t n = smt_hs_output(pair->i, hello, sizeof(hello));
+    assert_int_equal(smt_hs_input(pair->r, hello, n), SMT_HS_RUNNING);
+    *flight_len = smt_hs_output(pair->r, flight, 8192);
+    assert_true(smt_hs_is_running(pair->r));
+    bool has = smt_hs_has_early(pair->r);
+    assert_int_equal(smt_hs_result(pair->r, &result), has ? 0 : SMT_ESTATE);
+    if (!has) {
+        assert_int_equal(smt_hs_early_secret(pair->r, &alg[1], secret[1]), SMT_ESTATE);
+        return false;
+    }
+    assert_true(result.resumed);
+    assert_string_equal(result.identity, "CN=client");
+    assert_int_equal(smt_hs_early_secret(pair->i, &alg[0], secret[0]), 0);
+    assert_int_equal(smt_hs_early_secret(pair->r, &alg[1], secret[1]), 0);
+    assert_memory_equal(secret[0], secret[1], SMT_SECRET_LEN);
+    assert_memory_not_equal(secret[0], result.secret, SMT_SECRET_LEN);
+    assert_int_equal(alg[0], alg[1]);
+    return true;
+}
+
+/* The rest; the initiator knows whether it was taken. */
+static void early_end(struct hs_pair *pair, const uint8_t *flight, size_t len, bool taken)
+{
+    uint8_t bytes[8192];
+    struct smt_hs_result i, r;
+    assert_int_equal(smt_hs_input(pair->i, flight, len), SMT_HS_DONE);
+    assert_int_equal(smt_hs_early_taken(pair->i), taken);
+    size_t n = smt_hs_output(pair->i, bytes, sizeof(bytes));
+    assert_int_equal(smt_hs_input(pair->r, bytes, n), SMT_HS_DONE);
+    assert_int_equal(smt_hs_result(pair->i, &i), 0);
+    assert_int_equal(smt_hs_result(pair->r, &r), 0);
+    assert_memory_equal(i.secret, r.secret, SMT_SECRET_LEN);
+    n = smt_hs_output(pair->r, bytes, sizeof(bytes)); /* the next ticket */
+    assert_int_equal(smt_hs_input(pair->i, bytes, n), SMT_HS_DONE);
+    assert_false(smt_hs_awaits_ticket(pair->i));
+}
+
+static bool early(const struct ends *ends)
+{
+    struct hs_pair pair;
+    uint8_t flight[8192];
+    size_t n;
+    pair_open(ends, &pair);
+    bool taken = early_begin(&pair, flight, &n);
+    early_end(&pair, flight, n, taken);
+    assert_true(SSL_session_reused(pair.i->ssl));
+    hs_pair_close(&pair);
+    return taken;
+}
+
+/* Where both ends want it, and by each ticket once. */
+static void test_early_data(void **state)
+{
+    for (unsigned k = 0; k < 4; k++) {
+        struct ends ends = early_ends((k & 1) != 0, (k & 2) != 0);
+        assert_false(meet(&ends, NULL));
+        assert_int_equal(early(&ends), k == 3);
+        assert_true(meet(&ends, NULL));
+        assert_int_equal(early(&ends), k == 3);
+        ends_free(&ends);
+    }
+}
+
+/* Its copy is a hello like any other, and the first was, when it comes second. */
+static void test_early_data_once(void **state)
+{
+    struct ends ends = early_ends(true, true);
+    struct hs_pair pair, copy;
+    uint8_t hello[8192], flight[8192];
+    meet(&ends, NULL);
+    pair_open(&ends, &pair);
+    pair_open(&ends, &copy);
+    assert_int_equal(smt_hs_input(pair.i, NULL, 0), SMT_HS_RUNNING);
+    size_t n = smt_hs_output(pair.i, hello, sizeof(hello));
+    assert_int_equal(smt_hs_input(copy.r, hello, n), SMT_HS_RUNNING);
+    assert_true(smt_hs_has_early(copy.r));
+    assert_int_equal(smt_hs_input(pair.r, hello, n), SMT_HS_RUNNING);
+    assert_false(smt_hs_has_early(pair.r));
+    n = smt_hs_output(pair.r, flight, sizeof(flight));
+    early_end(&pair, flight, n, false);
+    assert_true(SSL_session_reused(pair.r->ssl));
+    hs_pair_close(&pair);
+    hs_pair_close(&copy);
+    ends_free(&ends);
+}
+
+/* A ticket of another age than the hello says, and another cipher than the initiator's first. */
+static void test_early_data_refused(void **state)
+{
+    struct ends ends = early_ends(true, true);
+    struct hs_pair pair;
+    uint8_t flight[8192];
+    size_t n;
+    meet(&ends, NULL);
+    pair_open(&ends, &pair);
+    SSL_SESSION_set_time(SSL_get_session(pair.i->ssl), (long)time(NULL) - 60);
+    assert_false(early_begin(&pair, flight, &n));
+    early_end(&pair, flight, n, false);
+    hs_pair_close(&pair);
+
+    ends.r_ciphers = "2";
+    assert_true(meet(&ends, NULL));
+    assert_false(early(&ends));
+    ends.r_ciphers = NULL;
+    assert_true(early(&ends));
+    ends_free(&ends);
+}
+
+/* A pin that the peer no longer has is found before anything is answered. */
+static void test_early_data_of_nobody(void **state)
+{
+    struct ends ends = early_ends(true, true);
+    struct hs_pair pair;
+    uint8_t hello[8192];
+    meet(&ends, NULL);
+    pair_open(&ends, &pair);
+    assert_int_equal(smt_hs_input(pair.i, NULL, 0), SMT_HS_RUNNING);
+    size_t n = smt_hs_output(pair.i, hello, sizeof(hello));
+    struct smt_pins pins = ends.r->pins;
+    uint8_t other[1][32] = {{1}};
+    ends.r->pins = (struct smt_pins){.hashes = other, .n = 1};
+    assert_true(smt_hs_input(pair.r, hello, n) < 0);
+    assert_false(smt_hs_has_early(pair.r));
+    ends.r->pins = pins;
+    hs_pair_close(&pair);
+    ends_free(&ends);
+}
+
 static void test_tickets_expire(void **state)
 {
     struct ends ends = {client_new(), creds_new("server", "ca", NULL, NULL, 1)};
@@ -415,6 +569,10 @@ int main(void)
         cmocka_unit_test(test_lost_keys),
         cmocka_unit_test(test_a_damaged_ticket),
         cmocka_unit_test(test_a_copied_hello),
+        cmocka_unit_test(test_early_data),
+        cmocka_unit_test(test_early_data_once),
+        cmocka_unit_test(test_early_data_refused),
+        cmocka_unit_test(test_early_data_of_nobody),
         cmocka_unit_test(test_tickets_expire),
         cmocka_unit_test(test_no_longer_than_the_list),
         cmocka_unit_test(test_pins),
