@@ -55,6 +55,8 @@ static int fresh_files(void **state)
 
 /* ---- ends ---- */
 
+static int wants_early; /* in every config */
+
 static struct smt_ctx_config config_of(const char *name, bool with_crl, char *text, size_t text_len)
 {
     char file[32];
@@ -65,6 +67,7 @@ static struct smt_ctx_config config_of(const char *name, bool with_crl, char *te
     config.key_file = test_dir_path(&dir, file);
     config.ca_file = test_dir_path(&dir, "ca.pem");
     config.crl_file = with_crl ? test_dir_path(&dir, "ca.crl") : NULL;
+    config.early = wants_early;
     config.error_text = text;
     config.error_text_len = text_len;
     return config;
@@ -355,6 +358,83 @@ static void test_restarted_with_a_ticket(void **state)
     net_pair_close(&pair);
 }
 
+/* An idempotent call that goes with the hello, and is run once however its session begins. */
+static void early_call(bool taken)
+{
+    struct smt_iov iov = {"at once", 7};
+    struct smt_call_args args = {.size = sizeof(args)};
+    args.iov = &iov;
+    args.n_iov = 1;
+    args.flags = SMT_IDEMPOTENT;
+    struct smt_session *s;
+    uint64_t sent = net_counter(pair.client.ep, "early_sent");
+    uint64_t got = net_counter(pair.server.ep, "early_taken");
+    uint64_t refused = net_counter(pair.client.ep, "early_refused");
+    uint64_t requests = net_counter(pair.server.ep, "requests_received");
+    assert_int_equal(
+        smt_connect(pair.client.ep, net_address(&pair.server), "localhost", SMT_NEW_SESSION, &s),
+        0);
+    assert_int_equal(smt_call(s, &args, NULL), 0);
+    while (net_echo(&pair.server) == 0)
+        net_pump(&pair);
+    struct smt_event ev = net_expect(&pair, &pair.client, SMT_EV_RESPONSE);
+    assert_int_equal(ev.len, 7);
+    assert_memory_equal(ev.data, "at once", 7);
+    smt_release(ev.msg);
+    net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
+    net_expect(&pair, &pair.server, SMT_EV_SESSION_UP);
+    assert_true(net_counter(pair.client.ep, "early_sent") > sent); /* again with each hello */
+    assert_int_equal(net_counter(pair.server.ep, "early_taken"), got + taken);
+    assert_int_equal(net_counter(pair.client.ep, "early_refused"), refused + !taken);
+    assert_int_equal(net_counter(pair.server.ep, "requests_received"), requests + 1);
+    session_works(s);
+}
+
+/* Taken while tickets are; a server that was restarted, or has read its credentials again, refuses
+ * them and answers after its handshake. */
+static void test_early(void **state)
+{
+    wants_early = 1;
+    ends_open(false);
+    session_by(false);
+    early_call(true);
+    early_call(true);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    early_call(false);
+    early_call(true);
+    struct smt_ep_config ep = SMT_EP_CONFIG_INIT;
+    ep.bind_host = "127.0.0.1";
+    ep.accept = 1;
+    ep.port = smt_ep_port(pair.server.ep);
+    net_end_close(&pair.server);
+    pair.server.ep = NULL;
+    for (unsigned i = 0; i < 5; i++)
+        net_expect(&pair, &pair.client, SMT_EV_SESSION_DOWN);
+    struct smt_ctx_config config = config_of("server", false, NULL, 0);
+    assert_int_equal(smt_ctx_open(&config, &pair.server.ctx), 0);
+    assert_int_equal(smt_ep_open(pair.server.ctx, &ep, &pair.server.ep), 0);
+    early_call(false);
+    early_call(true);
+    net_pair_close(&pair);
+    wants_early = 0;
+}
+
+/* Whom a new list names runs nothing early, though he has a ticket. */
+static void test_early_of_the_revoked(void **state)
+{
+    struct smt_session *s;
+    wants_early = 1;
+    ends_open(true);
+    session_by(false);
+    early_call(true);
+    crl_write(&client, NULL);
+    assert_int_equal(smt_ctx_reload(pair.server.ctx), 0);
+    assert_int_equal(session_try(&s), SMT_ECERT);
+    assert_int_equal(net_counter(pair.server.ep, "early_taken"), 1);
+    net_pair_close(&pair);
+    wants_early = 0;
+}
+
 static void test_no_resumption(void **state)
 {
     for (unsigned who = 0; who < 2; who++) {
@@ -455,6 +535,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_reload_forgets_tickets, fresh_files),
         cmocka_unit_test_setup(test_revoked_with_a_ticket, fresh_files),
         cmocka_unit_test_setup(test_restarted_with_a_ticket, fresh_files),
+        cmocka_unit_test_setup(test_early, fresh_files),
+        cmocka_unit_test_setup(test_early_of_the_revoked, fresh_files),
         cmocka_unit_test_setup(test_no_resumption, fresh_files),
         cmocka_unit_test_setup(test_psk_renewed, fresh_files),
         cmocka_unit_test_setup(test_nothing_to_read, fresh_files),
