@@ -69,6 +69,16 @@ void engine_side_open(struct engine_side *s, struct smt_dev *dev, bool accept)
     engine_check(smt_engine_new(&c, 0, &s->e), "engine");
 }
 
+static int some_lost(struct engine_side *s, struct smt_pkt *pkts, int n)
+{
+    int kept = 0;
+    for (int i = 0; i < n; i++)
+        if (smt_prng_below(&s->prng, 1000000) >= s->drop_ppm)
+            pkts[kept++] = pkts[i];
+    return kept;
+}
+
+/* What a poll does: send, receive, run timers, send again. */
 __attribute__((always_inline)) static inline void turn(struct engine_side *s, uint64_t now)
 {
     static struct smt_pkt pkts[SMT_DEV_RX_BATCH];
@@ -79,6 +89,8 @@ __attribute__((always_inline)) static inline void turn(struct engine_side *s, ui
     engine_check(r == SMT_EAGAIN ? 0 : r, "flush");
     int n = s->dev->ops->rx(s->dev, pkts, SMT_DEV_RX_BATCH);
     engine_check(n, "rx");
+    if (SMT_UNLIKELY(s->drop_ppm > 0))
+        n = some_lost(s, pkts, n);
     if (n > 0)
         smt_engine_rx(s->e, now, (const struct smt_pkt *)pkts, (unsigned)n);
     if (smt_engine_deadline(s->e) <= now)

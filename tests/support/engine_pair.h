@@ -16,6 +16,7 @@ struct engine_side {
     struct smt_prng prng;
     uint64_t n_flushes; /* turns that had packets to send */
     uint64_t n_reserved;
+    uint32_t drop_ppm; /* of the packets that come, so many of a million are lost */
 };
 
 struct engine_pair {
