@@ -6,6 +6,7 @@
  *   8     a certificate in DER for the texts about it
  *   9     a list of pins
  *   10    edits of the flights of a resumed handshake, its ticket for the next one included
+ *   11    the same with early data: what a responder takes is under the keys of its initiator
  * Whatever comes: no crash, a state of the contract, one clear line on failure, and never two ends
  * that are DONE with different secrets. TLS draws random numbers, so coverage differs between runs.
  */
@@ -21,9 +22,10 @@
 #include "hs_pair.h"
 #include "hs_sides.h"
 
-enum { N_KINDS = 11, EDIT_LEN = 5, MAX_FLIGHT = 16384 };
+enum { N_KINDS = 12, EDIT_LEN = 5, MAX_FLIGHT = 16384 };
 
-static struct smt_creds *client, *server, *psk, *again_client, *again_server;
+static struct smt_creds *client, *server, *psk, *again_client, *again_server,
+    *early_client, *early_server;
 
 /* The files are gone as soon as they have been read. */
 static void make_creds(void)
@@ -34,6 +36,10 @@ static void make_creds(void)
     psk = hs_side_creds(&(struct hs_side){.psk = "psk"});
     again_client = hs_side_creds(&(struct hs_side){.cert = "client", .ca = "ca", .resume = true});
     again_server = hs_side_creds(&(struct hs_side){.cert = "server", .ca = "ca", .resume = true});
+    early_client = hs_side_creds(
+        &(struct hs_side){.cert = "client", .ca = "ca", .resume = true, .early = true});
+    early_server = hs_side_creds(
+        &(struct hs_side){.cert = "server", .ca = "ca", .resume = true, .early = true});
     hs_sides_teardown(NULL);
 }
 
@@ -109,6 +115,22 @@ static size_t edit(uint8_t *bytes, size_t len, const uint8_t *e)
     }
 }
 
+/* A hello that was changed stands on no ticket, and one that was not says the same to both. */
+static void check_early(const struct hs_pair *pair)
+{
+    struct smt_hs_result result;
+    enum smt_aead_alg alg[2];
+    uint8_t secret[2][SMT_SECRET_LEN];
+    if (!smt_hs_has_early(pair->r) || pair->r_rc < 0)
+        return;
+    FUZZ_CHECK(smt_hs_has_early(pair->i));
+    FUZZ_CHECK(smt_hs_early_secret(pair->i, &alg[0], secret[0]) == 0);
+    FUZZ_CHECK(smt_hs_early_secret(pair->r, &alg[1], secret[1]) == 0);
+    FUZZ_CHECK(alg[0] == alg[1] && memcmp(secret[0], secret[1], SMT_SECRET_LEN) == 0);
+    FUZZ_CHECK(smt_hs_result(pair->r, &result) == 0 && result.resumed);
+    FUZZ_CHECK(memcmp(result.secret, secret[0], SMT_SECRET_LEN) != 0);
+}
+
 static void edits_run(struct hs_pair *pair, const uint8_t *data, size_t size)
 {
     hs_pair_input(pair, true, NULL, 0);
@@ -122,6 +144,8 @@ static void edits_run(struct hs_pair *pair, const uint8_t *data, size_t size)
             if ((data[at] & 3) == flight)
                 len = edit(bytes, len, data + at);
         hs_pair_input(pair, to_initiator, bytes, len);
+        if (flight == 0)
+            check_early(pair);
     }
     check_pair(pair);
     hs_pair_close(pair);
@@ -135,15 +159,15 @@ static void run_edits(const uint8_t *data, size_t size, bool with_psk)
 }
 
 /* A full handshake, for its ticket, and one that stands on it. */
-static void run_resumed(const uint8_t *data, size_t size)
+static void run_resumed(const uint8_t *data, size_t size, struct smt_creds *i, struct smt_creds *r)
 {
     struct hs_pair pair;
-    hs_pair_open_simple(&pair, again_client, again_server);
+    hs_pair_open_simple(&pair, i, r);
     hs_pair_run(&pair);
     FUZZ_CHECK(pair.i_rc == SMT_HS_DONE && pair.r_rc == SMT_HS_DONE);
     check_pair(&pair);
     hs_pair_close(&pair);
-    hs_pair_open_simple(&pair, again_client, again_server);
+    hs_pair_open_simple(&pair, i, r);
     edits_run(&pair, data, size);
 }
 
@@ -217,7 +241,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         run_cert(data, size);
     else if (kind == 9)
         run_pins(data, size);
+    else if (kind == 10)
+        run_resumed(data, size, again_client, again_server);
     else
-        run_resumed(data, size);
+        run_resumed(data, size, early_client, early_server);
     return 0;
 }
