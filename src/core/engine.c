@@ -195,7 +195,7 @@ void smt_engine_hs_ready(struct smt_conn *c)
 }
 
 /* What was posted since the last call with a time takes its place in the order of sending. */
-static void posted_take(struct smt_engine *e, uint64_t now)
+static __attribute__((noinline)) void posted_queue(struct smt_engine *e, uint64_t now)
 {
     struct smt_list *l;
     while ((l = smt_list_pop_head(&e->posted)) != NULL) {
@@ -203,6 +203,12 @@ static void posted_take(struct smt_engine *e, uint64_t now)
         smt_rpc_begin(r, now);
         smt_rpc_ready(r);
     }
+}
+
+SMT_INLINE void posted_take(struct smt_engine *e, uint64_t now)
+{
+    if (SMT_UNLIKELY(!smt_list_is_empty(&e->posted)))
+        posted_queue(e, now);
     e->posted_len = 0;
     e->posted_mixed = false;
 }
@@ -457,8 +463,7 @@ unsigned smt_engine_tx(struct smt_engine *e, uint64_t now, const struct smt_tx_s
             tx_data(e, now, sink) && tx_ctl(e, sink) && !smt_list_is_empty(&e->acks_due))
             (void)smt_acks_send(e, sink);
     }
-    if (SMT_UNLIKELY(!smt_list_is_empty(&e->posted)))
-        posted_take(e, now);
+    posted_take(e, now);
     return (unsigned)(st->packets_sent_data + st->packets_sent_ctrl + st->packets_sent_handshake +
                       st->retries_sent + st->no_session_sent + st->versions_sent - before);
 }
