@@ -207,6 +207,7 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ec.number = c->number;
     ec.accept = c->accept != 0;
     ec.early = ep->ctx->kept.early != 0;
+    ec.holds = true;
     ec.mtu = c->mtu;
     ec.rx_window = ep->dev->ops->rx_capacity(ep->dev);
     ec.bursts = (ep->dev->ops->caps & SMT_DEV_CAP_BURST) != 0;

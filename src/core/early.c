@@ -9,9 +9,9 @@
  * that was lost while the others were taken is found missing as any lost request is (RESEND,
  * UNKNOWN).
  *
- * Hello and request come in one batch, and flight and answer go back in one: the second of each is
- * there before its keys are. So a few packets wait for them, bytes copied, on a conn whose address
- * is proven. */
+ * Hello and request come in one batch, flight and answer go back in one, and so do, without early
+ * data, Finished and first request: the second of each is there before TLS has made its keys. So a
+ * few packets wait for them, bytes copied, on a conn whose address is proven. */
 #include "core/early.h"
 
 #include "base/mem.h"
@@ -202,8 +202,11 @@ static bool hold(struct smt_conn *c, const struct smt_pkt *pkt)
 
 bool smt_early_hold(struct smt_conn *c, const struct smt_pkt *pkt)
 {
-    return c->initiator && c->state == SMT_CONN_AWAIT_KEYS && smt_early_is_on(c) &&
-           c->hs->early.n_calls > 0 && smt_addr_equal(&c->addr, pkt->from) && hold(c, pkt);
+    if (c->state != SMT_CONN_AWAIT_KEYS || c->hs == NULL || !smt_addr_equal(&c->addr, pkt->from))
+        return false;
+    /* An initiator has a reason to wait for more than the flight only if calls went ahead. */
+    bool likely = c->initiator ? c->hs->early.n_calls > 0 : c->e->config.holds;
+    return likely && hold(c, pkt);
 }
 
 void smt_early_replay(struct smt_conn *c, uint64_t now)

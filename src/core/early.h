@@ -45,8 +45,8 @@ void smt_early_over(struct smt_conn *c);
 void smt_early_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
                        const struct smt_hdr *hdr);
 
-/* Keeps a packet under the session's keys that has come before them, where early data make that
- * likely. False: it is not kept. */
+/* Keeps a packet under the session's keys that has come before them: of a responder right behind
+ * its flight, of an initiator behind its Finished. False: it is not kept. */
 bool smt_early_hold(struct smt_conn *c, const struct smt_pkt *pkt);
 
 /* Keys are in: what was kept is received. */

@@ -37,6 +37,7 @@ struct smt_engine_config {
     uint8_t number;           /* top byte of session ids */
     bool accept;              /* answer handshakes of strangers */
     bool early;               /* keep their early data until it is known whether it is taken */
+    bool holds;               /* keep a few packets that come a moment before their keys */
     uint32_t mtu;             /* largest packet we take and send, 0 = what the device says */
     uint32_t rx_window;       /* bytes in flight that we can buffer */
     uint32_t max_open_rpcs;   /* allowed to a peer, per conn */
