@@ -9,6 +9,9 @@
  *   5  the engine's user: what to do with what came
  *   6  the engine's user: a call or message, u16 length
  *   7  the last packet again, one byte changed
+ * and with early data, at a responder that has not heard the last word of the handshake,
+ *   from 0x80  EARLY with any plaintext, as 1; some of them come before the keys are there
+ *   from 0x40  the last word comes
  * Whatever comes: no crash, no assertion, no leak, no more memory than the limits allow. */
 #include "fuzz.h"
 
@@ -89,28 +92,30 @@ static void give(struct run *x, const uint8_t *pkt, size_t len)
     hand_rx(x->h, pkt, len);
 }
 
-static size_t seal(struct hand *h, uint64_t no, const uint8_t *plain, size_t len, uint8_t *out)
+static size_t seal(void *ctx, const uint8_t salt[SMT_SALT_LEN], uint64_t no, const uint8_t *plain,
+                   size_t len, uint8_t *out)
 {
     uint8_t nonce[12], aad[SMT_AAD_LEN];
     smt_record_head_encode(out, no, len);
-    smt_record_nonce(nonce, h->salt[0], no);
+    smt_record_nonce(nonce, salt, no);
     smt_record_aad(aad, no, len);
     const struct smt_aead_in in = {plain, len};
     uint8_t *text = out + SMT_RECORD_HEAD_LEN;
-    FUZZ_CHECK(fast_aead()->seal(h->ctx[0], nonce, aad, sizeof(aad), &in, 1, text, text + len) ==
-               0);
+    FUZZ_CHECK(fast_aead()->seal(ctx, nonce, aad, sizeof(aad), &in, 1, text, text + len) == 0);
     return len + SMT_RECORD_OVERHEAD;
 }
 
-static void step_data(struct run *x)
+/* DATA, or EARLY: the same under another key, for the hand's own id. Before there are keys any
+ * record will do. */
+static void step_data(struct run *x, bool is_early)
 {
     struct hand *h = x->h;
     uint8_t pkt[HAND_MTU], plain[1024];
     struct smt_hdr hdr = {.sport = h->addr.port,
                           .dport = h->config.port,
-                          .kind = SMT_KIND_DATA,
-                          .epoch = 1,
-                          .session_id = smt_conn_id(h->conn),
+                          .kind = is_early ? SMT_KIND_EARLY : SMT_KIND_DATA,
+                          .epoch = is_early ? 0 : 1,
+                          .session_id = is_early ? h->id : smt_conn_id(h->conn),
                           .rpc_id = take_id(x)};
     hdr.offset = take_number(x);
     hdr.message_len = take_number(x);
@@ -118,8 +123,13 @@ static void step_data(struct run *x)
     size_t len = take_bytes(x, plain, sizeof(plain));
     hdr.record_len = hdr.slice_len = (uint16_t)(len + SMT_RECORD_OVERHEAD);
     size_t at = smt_hdr_encode(&hdr, pkt);
-    at += seal(h, smt_data_record_no(hdr.rpc_id, hdr.seal), plain, len, pkt + at);
-    give(x, pkt, at);
+    uint64_t no = smt_data_record_no(hdr.rpc_id, hdr.seal);
+    if (is_early && h->early_ctx == NULL)
+        smt_record_head_encode(pkt + at, no, len);
+    else
+        seal(is_early ? h->early_ctx : h->ctx[0], is_early ? h->early_salt : h->salt[0], no, plain,
+             len, pkt + at);
+    give(x, pkt, at + hdr.record_len);
 }
 
 static void step_honest(struct run *x)
@@ -223,17 +233,33 @@ static void step_post(struct run *x)
     hand_run(x->h);
 }
 
+static void steps_before_keys(void *arg)
+{
+    struct run *x = arg;
+    for (unsigned n = (unsigned)take(x, 1) % 16; n > 0; n--)
+        step_data(x, true);
+}
+
 static void step(struct run *x)
 {
-    uint8_t plain[1020];
+    uint8_t plain[1020], what = (uint8_t)take(x, 1);
     size_t len;
-    switch (take(x, 1) % 8) {
+    if (x->h->config.early && (what & 0x80) != 0) {
+        step_data(x, true);
+        return;
+    }
+    if (x->h->config.early && (what & 0x40) != 0) {
+        smt_conn_confirm(x->h->conn, x->h->now);
+        hand_run(x->h);
+        return;
+    }
+    switch (what % 8) {
     case 0:
         len = take_bytes(x, plain, sizeof(plain));
         hand_ctrl(x->h, plain, len);
         break;
     case 1:
-        step_data(x);
+        step_data(x, false);
         break;
     case 2:
         step_honest(x);
@@ -270,6 +296,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     h->config.max_open_rpcs = 20;
     h->config.cached_keys = 1;
     h->config.bursts = (kind & 8) != 0;
+    h->config.early = (kind & 16) != 0 && (kind & 1) != 0;
+    h->before_keys = steps_before_keys;
+    h->arg = &x;
     hand_connect(h);
     h->polite = (kind & 4) != 0;
     for (unsigned i = 0; i < MAX_STEPS && x.in.len > 0 && h->conn != NULL; i++) {

@@ -484,6 +484,19 @@ static void install_keys(struct hand *h)
         smt_conn_install(h->conn, h->now, checking_aead(CHECKING_FAST), secret, &h->params), 0);
 }
 
+static void install_early(struct hand *h)
+{
+    uint8_t secret[SMT_SECRET_LEN];
+    memset(secret, 0x43, sizeof(secret));
+    struct smt_epoch_keys k;
+    assert_int_equal(smt_schedule_keys(secret, 16, &k), 0);
+    h->early_ctx = aligned_alloc(64, 64);
+    assert_non_null(h->early_ctx);
+    assert_int_equal(fast_aead()->init(h->early_ctx, k.i_data.key), 0);
+    memcpy(h->early_salt, k.i_data.salt, SMT_SALT_LEN);
+    assert_int_equal(smt_conn_early(h->conn, checking_aead(CHECKING_FAST), secret), 0);
+}
+
 static void eat_hs(struct hand *h)
 {
     const uint8_t *p;
@@ -508,8 +521,14 @@ void hand_connect(struct hand *h)
         eat_hs(h);
         assert_int_equal(smt_conn_hs_send(h->conn, (const uint8_t *)"answer", 6), 0);
         hand_run(h);
-        send_hs(h, smt_conn_id(h->conn), 5, 6, "finished", NULL);
-        eat_hs(h);
+        if (h->config.early) {
+            if (h->before_keys != NULL)
+                h->before_keys(h->arg);
+            install_early(h);
+        } else {
+            send_hs(h, smt_conn_id(h->conn), 5, 6, "finished", NULL);
+            eat_hs(h);
+        }
         install_keys(h);
         hand_run(h);
         hand_frame(h, (struct smt_frame){.type = SMT_FRAME_PING, .token = 1});
@@ -535,6 +554,7 @@ void hand_free(struct hand *h)
     smt_engine_free(h->e);
     for (unsigned i = 0; i < 4; i++)
         free(h->ctx[i]);
+    free(h->early_ctx);
     assert_int_equal(smt_mem_live().n_live, h->mem);
     assert_int_equal(checking_aead_stats().live_ctxs, h->live_ctxs);
     while (kept != NULL) {

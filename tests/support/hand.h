@@ -38,6 +38,12 @@ struct hand {
     struct smt_params params; /* the hand's; change before hand_connect */
     void *ctx[4];             /* hand's data, hand's ctrl, engine's data, engine's ctrl */
     uint8_t salt[4][SMT_SALT_LEN];
+    /* With config.early and a hand that is the initiator: the engine takes early data, its conn is
+     * there before it is confirmed. Called when it is there and has no keys yet. */
+    void (*before_keys)(void *arg);
+    void *arg;
+    void *early_ctx;
+    uint8_t early_salt[SMT_SALT_LEN];
     uint64_t ctrl_no;
     struct smt_prng rng;
     uint32_t mtu; /* what the engine's link says it carries; longer packets do not arrive */
