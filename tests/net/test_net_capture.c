@@ -180,11 +180,16 @@ static void talk(void)
     }
 }
 
-static void run(enum net_security security)
+static void known_fill(void)
 {
     struct smt_prng rng;
     smt_prng_seed(&rng, load_seed(1));
     smt_prng_bytes(&rng, known, sizeof(known));
+}
+
+static void run(enum net_security security)
+{
+    known_fill();
     tapped_open(&pair.server, security, true, "server.pcap");
     tapped_open(&pair.client, security, false, "client.pcap");
     assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, 0, &pair.session),
@@ -218,7 +223,7 @@ static void captures_remove(void)
 
 /* The capture is in order for a program that knows nothing of ours but docs/wire.md. `key` are the
  * words that give it the secret. */
-static void decoder_run(const char *file, const char *key)
+static void decoder_run(const char *file, const char *key, unsigned n_messages)
 {
     char capture[200], text[200], command[3072];
     if (decoder == NULL || system("python3 -c 1 2>/dev/null") != 0) {
@@ -230,7 +235,7 @@ static void decoder_run(const char *file, const char *key)
     snprintf(command, sizeof(command),
              "python3 -B '%s' --quiet --pcap '%s' %s >'%s' 2>&1; r=$?; tail -n 3 '%s'; "
              "grep -q ' %u messages, ' '%s' || r=9; rm '%s'; exit $r",
-             decoder, capture, key, text, text, 6 * N_SIZES, text, text);
+             decoder, capture, key, text, text, n_messages, text, text);
     fflush(stdout);
     int status = system(command);
     assert_int_equal(status, 0);
@@ -244,7 +249,7 @@ static void test_sealed(void **state)
     assert_in_range(capture_longest("client.pcap", &len), 0, WINDOW - 1);
     assert_in_range(capture_longest("server.pcap", &len), 0, WINDOW - 1);
     snprintf(key, sizeof(key), "--secret %s", secret_text);
-    decoder_run("client.pcap", key);
+    decoder_run("client.pcap", key, 6 * N_SIZES);
     captures_remove();
 }
 
@@ -261,8 +266,82 @@ static void test_keylog(void **state)
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     snprintf(key, sizeof(key), "--keylog '%s'", path);
-    decoder_run("client.pcap", key);
-    decoder_run("server.pcap", key);
+    decoder_run("client.pcap", key, 6 * N_SIZES);
+    decoder_run("server.pcap", key, 6 * N_SIZES);
+    unlink(path);
+    captures_remove();
+}
+
+/* ---- early data ---- */
+
+static void early_end_open(struct net_end *end, bool accept, const char *file)
+{
+    char tap[256], cert[200], key[200], ca[200];
+    struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    snprintf(tap, sizeof(tap), "pcap=%s", net_file(file));
+    snprintf(cert, sizeof(cert), "%s", net_file("node.pem"));
+    snprintf(key, sizeof(key), "%s", net_file("node.key"));
+    snprintf(ca, sizeof(ca), "%s", net_file("ca.pem"));
+    config.cert_file = cert;
+    config.key_file = key;
+    config.ca_file = ca;
+    config.tap = tap;
+    config.early = 1;
+    assert_int_equal(smt_ctx_open(&config, &end->ctx), 0);
+    struct smt_ep_config ep = SMT_EP_CONFIG_INIT;
+    ep.bind_host = "127.0.0.1";
+    ep.accept = accept;
+    assert_int_equal(smt_ep_open(end->ctx, &ep, &end->ep), 0);
+    end->host = ep.bind_host;
+    end->n = 0;
+}
+
+static void early_talk(unsigned n_calls)
+{
+    struct smt_iov iov = {known, 600};
+    struct smt_call_args args = {.size = sizeof(args), .iov = &iov, .n_iov = 1};
+    struct smt_session *s;
+    args.flags = SMT_IDEMPOTENT;
+    assert_int_equal(smt_connect(pair.client.ep, net_address(&pair.server), NULL, SMT_NEW_SESSION,
+                                 &s), 0);
+    for (unsigned i = 0; i < n_calls; i++)
+        assert_int_equal(smt_call(s, &args, NULL), 0);
+    uint64_t until = net_now() + 10000000000ull;
+    for (unsigned n = 0; n < n_calls;) {
+        net_pump(&pair);
+        end_serve(&pair.server);
+        n += end_take(&pair.client);
+        assert_true(net_now() < until);
+    }
+    net_expect(&pair, &pair.client, SMT_EV_SESSION_UP);
+    net_expect(&pair, &pair.server, SMT_EV_SESSION_UP);
+    until = net_now() + 50000000;
+    while (net_now() < until) /* its ticket */
+        net_pump(&pair);
+}
+
+/* The early exporter and all behind it, by the word of the decoder. */
+static void test_keylog_early(void **state)
+{
+    char path[200], key[256];
+    size_t len;
+    known_fill();
+    snprintf(path, sizeof(path), "%s", net_file("keys.log"));
+    setenv("SSLKEYLOGFILE", path, 1);
+    early_end_open(&pair.server, true, "server.pcap");
+    early_end_open(&pair.client, false, "client.pcap");
+    unsetenv("SSLKEYLOGFILE");
+    early_talk(1);
+    early_talk(3);
+    early_talk(2);
+    assert_int_equal(net_counter(pair.server.ep, "early_taken"), 5);
+    net_pair_close(&pair);
+    snprintf(key, sizeof(key), "--keylog '%s'", path);
+    decoder_run("client.pcap", key, 12);
+    decoder_run("server.pcap", key, 12);
+    uint8_t *p = file_read(net_file("client.pcap"), &len);
+    assert_in_range(longest_known(p, len), 0, WINDOW - 1);
+    free(p);
     unlink(path);
     captures_remove();
 }
@@ -319,6 +398,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sealed),
         cmocka_unit_test(test_keylog),
+        cmocka_unit_test(test_keylog_early),
         cmocka_unit_test(test_keylog_refused),
         cmocka_unit_test(test_plaintext),
         cmocka_unit_test(test_search),

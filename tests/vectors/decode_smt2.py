@@ -200,6 +200,7 @@ class Capture:
         self.port, self.out = port, out
         self.keys = {}       # (secret, epoch, key length): keys
         self.owner = {}      # session id: (secret, key length, sender)
+        self.early = {}      # initiator's session id: key and salt of its 0-RTT data
         self.book = SealBook()
         self.messages = {}   # (secret, sender, role, id): Message
         self.slices = {}
@@ -241,6 +242,23 @@ class Capture:
             return True
         return False
 
+    def open_early(self, pkt, n, f):
+        """The same for an EARLY packet, and that it is what may go early."""
+        if n['session_id'] not in self.early:
+            return 'sealed with a 0-RTT key'
+        key, salt = self.early[n['session_id']]
+        need(len(pkt) <= 1024 and n['slice'] == n['record'], 'EARLY of more than a packet')
+        record = pkt[n['head']:n['head'] + n['record']]
+        data = decode_record(record, n, f, key, salt)
+        need(data is not None, 'EARLY does not open')
+        need(f['idempotent'] == '1' and WHAT[n['what']] != 'RESPONSE' and 'frame.0' not in f and
+             len(data) == n['length'], 'EARLY of what must not go early')
+        self.opened += 1
+        self.book.check(key, n['number'], record)
+        name = (n['session_id'], 'i', n['role'], n['id'])
+        self.messages.setdefault(name, Message(n)).add(n, data)
+        return 'i> early %s data=%s' % (f['what'].lower(), f['data_length'])
+
     def slice(self, dg, pkt, n):
         """The whole record once its last slice is there."""
         need(dg.carriage == 'ip' and dg.ip_id is not None, 'a slice outside raw IPv4')
@@ -259,7 +277,7 @@ class Capture:
     def sealed(self, dg, pkt, n, f):
         """What to say about a packet with a record."""
         if n['kind'] == 0x11:
-            return 'sealed with a 0-RTT key'
+            return self.open_early(pkt, n, f)
         record = pkt[n['head']:]
         if n['kind'] == 0x10 and n['slice'] < n['record']:
             record = self.slice(dg, pkt, n)
@@ -307,6 +325,8 @@ class Capture:
         for initiator, responder, secret in handshakes.secrets(keylog):
             self.out('session %016x > %016x is in the key log' % (initiator, responder))
             self.secrets.append([None, secret])
+        for initiator, secret, cipher in handshakes.early_secrets(keylog):
+            self.early[initiator] = derive_keys(secret, 16 if cipher == 1 else 32)['i_data']
 
     def ours(self, dg):
         if dg.carriage == 'udp' and self.port is not None:

@@ -164,6 +164,21 @@ class Handshakes:
                     out.append((initiator, responder, secret))
         return out
 
+    def early_secrets(self, keylog):
+        """(initiator's id, 0-RTT secret, cipher) of the hellos with early data in the key log."""
+        for initiator, stream in self.initiators.items():
+            hellos = [client_hello(b) for kind, b in plain_messages(stream.prefix()) if kind == 1]
+            random, block = hellos[0] if hellos else (None, None)
+            master = keylog.get(('EARLY_EXPORTER_SECRET', random))
+            if master is None:
+                continue
+            need(block is not None, 'no parameter block in the hello')
+            cipher = bytes.fromhex(decode_params(block)['ciphers'])[:1]
+            text = struct.pack('>BQH', 2, initiator, len(block)) + block + cipher
+            hash_of = hashlib.sha384 if len(master) == 48 else hashlib.sha256
+            context = hashlib.sha256(text).digest()
+            yield initiator, export(hash_of, master, context, 32), cipher[0]
+
     @staticmethod
     def secret(sent, answered, keylog, initiator, responder):
         hellos = [client_hello(b) for kind, b in plain_messages(sent) if kind == 1]
