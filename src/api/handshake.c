@@ -220,11 +220,6 @@ static void bytes_to_hs(struct smt_link *link, const uint8_t *p, size_t len)
     int sent = output_pump(link);
     bool takes = r == SMT_HS_RUNNING && !link->early && !smt_conn_is_initiator(link->conn) &&
                  smt_hs_has_early(link->hs);
-    if (r == SMT_HS_DONE && link->early) {
-        smt_conn_hs_keep(link->conn, link->ep->now);
-        smt_conn_confirm(link->conn, link->ep->now);
-        smt_handshake_end(link);
-    }
     if (r < 0) {
         link->blame = smt_hs_blame(link->hs);
         smt_link_fail(link, r, smt_hs_error_text(link->hs));
@@ -240,6 +235,22 @@ static void bytes_to_hs(struct smt_link *link, const uint8_t *p, size_t len)
     }
 }
 
+/* A responder that has taken early data and answered: its Finished, or what anybody could have sent
+ * in its place, which costs the next ticket. */
+static void bytes_behind_early(struct smt_link *link, const uint8_t *p, size_t len)
+{
+    int r = smt_hs_input(link->hs, p, len);
+    if (r == SMT_HS_RUNNING)
+        return;
+    if (r == SMT_HS_DONE && output_pump(link) == 0) {
+        smt_conn_hs_keep(link->conn, link->ep->now);
+        smt_conn_confirm(link->conn, link->ep->now);
+    } else {
+        smt_conn_early_end(link->conn, link->ep->now);
+    }
+    smt_handshake_end(link);
+}
+
 void smt_handshake_run(struct smt_link *link)
 {
     if (link->ep->ctx->plaintext) {
@@ -248,7 +259,9 @@ void smt_handshake_run(struct smt_link *link)
     }
     const uint8_t *p;
     for (size_t len; (len = smt_conn_hs_peek(link->conn, &p)) > 0;) {
-        if (link->hs != NULL && is_up(link))
+        if (link->hs != NULL && link->early)
+            bytes_behind_early(link, p, len);
+        else if (link->hs != NULL && is_up(link))
             bytes_after(link, p, len);
         else if (link->hs != NULL && !link->closing && !plaintext_peer_refused(link, p))
             bytes_to_hs(link, p, len);

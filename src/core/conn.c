@@ -199,17 +199,20 @@ struct smt_conn *smt_conn_find(struct smt_engine *e, uint64_t id)
     return c;
 }
 
-/* A responder that has answered early data. Packets under its keys come from whoever sent the
- * hello; what is up is told by TLS all the same. */
-static bool awaits_finished(const struct smt_conn *c)
+/* A responder that has answered early data, whose user knows of it. Packets under its keys prove
+ * as much as the Finished: they come from whoever made the key share in the hello. */
+static bool is_early_responder(const struct smt_conn *c)
 {
-    return c->state == SMT_CONN_AWAIT_CONFIRM && !c->initiator && c->hs != NULL;
+    return !c->initiator && c->hs != NULL;
 }
 
 /* The handshake has just ended, or has not yet. */
 void smt_conn_heard_first(struct smt_conn *c, uint64_t now)
 {
-    if (c->state == SMT_CONN_AWAIT_CONFIRM && !awaits_finished(c)) {
+    if (c->state == SMT_CONN_AWAIT_CONFIRM && is_early_responder(c)) {
+        smt_conn_set_state(c, SMT_CONN_UP);
+        c->up_at = now;
+    } else if (c->state == SMT_CONN_AWAIT_CONFIRM) {
         smt_conn_set_state(c, SMT_CONN_UP);
         c->up_at = now;
         if (!c->want_writable)
@@ -218,7 +221,8 @@ void smt_conn_heard_first(struct smt_conn *c, uint64_t now)
     }
     /* An authentic packet acknowledges the last flight: the streams have done their work. */
     if (c->state == SMT_CONN_UP && c->hs != NULL &&
-        (c->initiator ? c->hs->tail_until == 0 : smt_hs_stream_is_done(c->hs))) {
+        (c->initiator ? c->hs->tail_until == 0
+                      : smt_hs_stream_is_done(c->hs) && !smt_early_is_on(c))) {
         smt_hs_stream_free(c->hs);
         c->hs = NULL;
         smt_conn_arm(c, now);
@@ -377,15 +381,15 @@ static uint64_t idle_deadline(const struct smt_conn *c)
     return (c->heard > c->busy_at ? c->heard : c->busy_at) + limit;
 }
 
-/* When the streams of a session that is up are of no more use. A responder that has answered early
- * data waits for our Finished, and no other packet tells that it has it. */
+/* When the streams of a session that is up are of no more use. Where early data were taken the
+ * Finished is still on its way, and no other packet tells that it has come. */
 static uint64_t tail_deadline(const struct smt_conn *c)
 {
     const struct smt_hs_stream *s = c->hs;
     if (c->state != SMT_CONN_UP || s->tail_until == 0)
         return SMT_NEVER;
     uint64_t most = c->opened_at + c->e->config.handshake_timeout;
-    bool waits = c->initiator && smt_early_is_on(c) && !smt_hs_stream_is_done(s);
+    bool waits = smt_early_is_on(c) && (!c->initiator || !smt_hs_stream_is_done(s));
     return waits && most > s->tail_until ? most : s->tail_until;
 }
 
@@ -429,9 +433,10 @@ static bool handshake_tick(struct smt_conn *c, uint64_t now)
         return false;
     }
     if (c->hs != NULL && now >= tail_deadline(c) && !c->hs->ack_due) {
+        bool waits = c->initiator || smt_early_is_on(c);
         smt_hs_stream_free(c->hs);
         c->hs = NULL;
-        if (c->initiator)
+        if (waits)
             smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_HS_DATA);
     }
     if (c->hs != NULL && smt_hs_stream_is_due(c->hs, now))
@@ -701,10 +706,17 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
 
 void smt_conn_confirm(struct smt_conn *c, uint64_t now)
 {
-    if (!awaits_finished(c))
+    if (c->state == SMT_CONN_AWAIT_CONFIRM && is_early_responder(c)) {
+        smt_conn_set_state(c, SMT_CONN_UP);
+        c->up_at = now;
+    }
+    smt_conn_early_end(c, now);
+}
+
+void smt_conn_early_end(struct smt_conn *c, uint64_t now)
+{
+    if (c->hs == NULL)
         return;
-    smt_conn_set_state(c, SMT_CONN_UP);
-    c->up_at = now;
     smt_early_fini(&c->hs->early);
     smt_conn_arm(c, now);
 }

@@ -210,8 +210,11 @@ SMT_MUST_CHECK int smt_conn_early(struct smt_conn *c, const struct smt_aead *aea
 /* Initiator, before install: they were not taken, and go again as if they had never. */
 void smt_conn_early_refused(struct smt_conn *c);
 
-/* Responder that took early data: the initiator's Finished has been verified. */
+/* Responder that took early data: the initiator's Finished has been verified. Or it will never be,
+ * for the bytes that should have held it were not his: then a packet under the session's keys
+ * confirms him, as it does before. */
 void smt_conn_confirm(struct smt_conn *c, uint64_t now);
+void smt_conn_early_end(struct smt_conn *c, uint64_t now);
 
 /* Installs epoch 1: from here data may flow. `aead` lent for ever (static row). */
 SMT_MUST_CHECK int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *aead,

@@ -110,10 +110,12 @@ static bool peer_id_learn(struct smt_conn *c, uint64_t now, const struct smt_hdr
     return true;
 }
 
-/* A ticket on its way after the handshake, or the word that it has come. */
+/* A ticket on its way after the handshake, or the word that it has come; a Finished after early
+ * data. */
 static bool is_tail(const struct smt_conn *c, const struct smt_hdr *hdr)
 {
-    return c->hs->tail_until != 0 && (c->initiator || hdr->tls_len == 0);
+    return c->hs->tail_until != 0 &&
+           (c->initiator || hdr->tls_len == 0 || smt_early_is_on(c));
 }
 
 void smt_handshake_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
@@ -143,7 +145,8 @@ void smt_handshake_receive(struct smt_engine *e, uint64_t now, const struct smt_
     const uint8_t *tls = pkt->data + SMT_HS_HDR_LEN + hdr->cookie_len;
     if (smt_hs_stream_got(c->hs, hdr->offset, tls, hdr->tls_len, hdr->message_len))
         smt_evlink_raise(&e->events, &c->ev, SMT_EE_HS_DATA);
-    if (c->state == SMT_CONN_UP && !c->initiator && smt_hs_stream_is_done(c->hs)) {
+    if (c->state == SMT_CONN_UP && !c->initiator && smt_hs_stream_is_done(c->hs) &&
+        !smt_early_is_on(c)) {
         smt_hs_stream_free(c->hs);
         c->hs = NULL;
     }

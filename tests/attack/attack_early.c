@@ -336,6 +336,43 @@ static void a_finished_that_is_late(void **state)
     rig_close(&rig);
 }
 
+/* Somebody answers in the client's place with noise, before its Finished: the session is not his to
+ * end. */
+static bool noise_behind(struct rig *rig, struct rig_packet *p)
+{
+    if (!look(rig, p))
+        return false;
+    bool second = is_kind(p, SMT_KIND_HANDSHAKE) &&
+                  smt_addr_equal(&p->from, &rig->ends[0].addr) &&
+                  smt_get_be64(p->data + 20) != 0 && smt_get_be16(p->data + 36) > 0;
+    if (second) {
+        struct rig_packet fake = *p;
+        uint32_t at = SMT_HS_HDR_LEN + fake.data[38];
+        memset(fake.data + at, 0x5a, fake.len - at);
+        rig_inject(rig, &fake.from, &fake.to, fake.data, fake.len);
+    }
+    return true;
+}
+
+static void noise_in_place_of_the_finished(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct watch w;
+    rig_open_watched(&rig, &w, BOTH, SMT_SEC);
+    meet(&rig);
+    rig.hook = noise_behind;
+    struct smt_session *s = dial_answered(&rig, 2, 100, SMT_IDEMPOTENT);
+    assert_int_equal(rig_counter(&rig, 1, "early_taken"), 2);
+    rig_call(&rig, 0, s, 5000);
+    pump_for(&rig, 1500 * SMT_MSEC);
+    rig_call(&rig, 0, s, 5000);
+    assert_int_equal(rig.ends[0].n_down + rig.ends[1].n_down, 0);
+    rig.hook = look;
+    dial_answered(&rig, 1, 100, SMT_IDEMPOTENT);
+    rig_close(&rig);
+}
+
 /* Made up by others: an EARLY packet opens nothing that is not there. */
 static void forged_early_packets(void **state)
 {
@@ -513,6 +550,7 @@ int main(void)
         cmocka_unit_test(a_first_flight_without_its_client),
         cmocka_unit_test(trouble_on_the_way),
         cmocka_unit_test(a_finished_that_is_late),
+        cmocka_unit_test(noise_in_place_of_the_finished),
         cmocka_unit_test(forged_early_packets),
         cmocka_unit_test(early_records_that_say_otherwise),
         cmocka_unit_test(no_number_twice_over_early_data),
