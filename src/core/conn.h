@@ -35,35 +35,42 @@ struct smt_conn {
     void *user;
     uint64_t id, peer_id;
     struct smt_addr addr;
-    uint16_t peer_port;  /* of its endpoint, as it says: a translator may make addr's another */
-    uint32_t slot;
-    enum smt_conn_state state;
+    /* Small ones together: there may be a hundred thousand conns. */
+    uint16_t peer_port;       /* as it says: a translator may make that of addr another */
+    uint16_t cutoffs_version; /* of the peer's cutoffs */
+    uint16_t told_cutoffs;    /* of ours, told last; 0 = none */
     bool initiator;
-    bool want_writable;  /* a post was refused: WRITABLE is owed */
-    bool down_taken;     /* DOWN was handed out: the user has let go */
+    bool want_writable;       /* a post was refused: WRITABLE is owed */
+    bool down_taken;          /* DOWN was handed out: the user has let go */
     bool in_hs_map;
-    uint8_t n_farewells; /* packets with CLOSE to send after the first */
-    uint8_t n_quiet;     /* handshake or credit timer rounds without answer */
-    int error;           /* of the DOWN event */
+    bool may_burst;           /* the peer takes records in slices, by IPv4 */
+    uint8_t n_bad_bursts;     /* of the peer's, in a row, that could not be opened */
+    uint8_t n_farewells;      /* packets with CLOSE to send after the first */
+    uint8_t n_quiet;          /* handshake or credit timer rounds without answer */
+    uint8_t n_doubts;         /* questions without answer since doubt_since */
+    enum smt_conn_state state;
+    uint32_t slot;
+    int error;                /* of the DOWN event */
+    uint32_t n_rpcs;
+    uint32_t open_calls;      /* our own rpcs */
+    uint32_t served;          /* server rpcs not retired */
+    uint32_t again_round;     /* of the engine's asks: one of ours was let pass; 0 = none */
+    uint32_t peer_cut;        /* kernel.h: message bytes in full packets of its records */
 
     /* what the peer allows */
     uint32_t peer_open, peer_max_message, unsched_limit;
     uint32_t peer_mtu;           /* largest packet it takes, at least SMT_BASE_PACKET */
     uint64_t peer_bytes;
-    uint16_t cutoffs_version;
     uint64_t id_base;            /* kernel.h: of our ids on the wire */
-    uint32_t peer_cut;           /* kernel.h: message bytes in full packets of its records */
     const uint32_t *cutoffs;     /* eight; the peer's own once it told some */
     uint32_t own_cutoffs[8];
 
     /* our own rpcs */
     uint64_t next_id;
-    uint32_t open_calls;
     uint64_t out_bytes;             /* of requests and messages not finished */
     struct smt_finished finished;   /* ours: low-water mark and done bitmap to tell */
     struct smt_finished_seen peer_finished; /* the peer's, as told */
     struct smt_ranges accepted;     /* the peer's ids that have been accepted */
-    uint32_t served;                /* server rpcs not retired */
 
     struct smt_memory_host *host;   /* where it is */
     uint64_t held_bytes;            /* received memory not yet released */
@@ -71,12 +78,9 @@ struct smt_conn {
 
     struct smt_keys keys;
     struct smt_nic nic;
-    bool may_burst;                 /* the peer takes records in slices, by IPv4 */
-    uint8_t n_bad_bursts;           /* of the peer's, in a row, that could not be opened */
     struct smt_ctl ctl;
     struct smt_acks acks;
     struct smt_asks asks;
-    uint32_t again_round;           /* of the engine's asks: one of ours was let pass; 0 = none */
     struct smt_pacer pacer;
     struct smt_rtt path;            /* measured, both ways */
     uint64_t fill;                  /* bytes that fill it; 0 = not known */
@@ -85,7 +89,6 @@ struct smt_conn {
     struct smt_compete_in compete_in;
     struct smt_book_peer book;      /* its messages in the grant book */
     uint64_t cutoffs_told_at;       /* when our CUTOFFS were last sent */
-    uint16_t told_cutoffs;          /* their version; 0 = none */
     struct smt_mtu mtu;
     struct smt_moved *moved;        /* its address is being checked; NULL = no */
     uint64_t move_again;            /* no further check before */
@@ -97,7 +100,6 @@ struct smt_conn {
     struct smt_list hs_link;        /* in the engine's hs_ready */
     struct smt_list half_link;      /* in the engine's half-open ones */
     struct smt_list sender_link;    /* in the engine's senders */
-    uint32_t n_rpcs;
 
     struct smt_owned_timer timer;
     uint64_t opened_at, up_at, heard;
@@ -107,7 +109,6 @@ struct smt_conn {
     uint64_t credit_at;  /* when to ask for credit that never came */
     uint64_t contest_at; /* when a handshake whose responder may be false is given up */
     uint64_t doubt_since, doubt_at; /* NO_SESSION came; when its truth is judged */
-    uint8_t n_doubts;    /* questions without answer since then */
 };
 
 /* Bytes that may be in flight to the peer now. */

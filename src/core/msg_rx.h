@@ -22,10 +22,10 @@ struct smt_msg_rx {
     uint32_t piece;       /* data bytes of its longest record so far */
     uint32_t incoming;    /* what of it counts as on its way (grant.c) */
     uint32_t blind;       /* the same, sent without a grant (incast.c) */
+    uint32_t opened;      /* kernel.h: bytes that came out of records */
     uint64_t got_at;      /* when data of it last came */
     uint64_t came_at;     /* the same, or when it was granted anew after all had come */
     uint64_t came_bytes;  /* what the engine had received then */
-    uint32_t opened;      /* kernel.h: bytes that came out of records */
     /* From here on each part leaves what is its own as it found it, message after message. */
     struct smt_list held; /* kernel.h: packets of records that are not whole */
     struct smt_ranges got;

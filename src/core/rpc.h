@@ -42,10 +42,10 @@ struct smt_rpc {
     bool holds_handle;         /* the user may still reply, reject or accept */
     bool holds_bytes;          /* the user has received bytes to release */
     bool counted;              /* in the conn's open calls */
-    int error;                 /* of the FAILED event */
-    uint32_t ask_round;        /* of the conn's asks, in which it asked; 0 = answered (asks.c) */
     bool has_ask_turn;
     bool is_served;            /* BUSY was the answer to our last question */
+    int error;                 /* of the FAILED event */
+    uint32_t ask_round;        /* of the conn's asks, in which it asked; 0 = answered (asks.c) */
     uint8_t n_quiet;           /* timer rounds without progress */
     uint8_t n_need_ack;
     uint8_t early_round;       /* sending of the hello with which it went ahead; 0 = none */
