@@ -67,6 +67,12 @@ class Measuring(Case):
         done = self.measure(server, "smt_lat", "--min", 100, "--max", "1K", "-n", 5, "-e")
         self.check_json(done.stdout, "smt_lat", [100, 200, 400, 800], 5)
 
+    def test_server_sleeps_for_events(self):
+        server = self.serve("smt_lat")
+        done = self.measure(server, "smt_lat", "-e", "--rate", 50, "-D", 1)
+        result = load(done.stdout)["results"][0]
+        self.assertLess(result["server_cpu_s"], 0.3, "it polled for a client that sleeps")
+
     def test_polling(self):
         server = self.serve("smt_bw")
         done = self.measure(server, "smt_bw", "-s", 64, "-t", 64, "-n", 2000)

@@ -393,7 +393,6 @@ static int open_endpoints(struct server *s, struct server_thread *threads)
             config.share = (uint8_t)o->threads;
         }
         config.accept = 1;
-        config.poll_spin = !o->events;
         config.max_session_bytes = UINT64_C(5) << 28;
         config.max_ep_bytes = UINT64_C(4) << 30;
         config.mtu = (uint32_t)o->mtu;
