@@ -315,7 +315,8 @@ SMT_API int smt_get_fd(struct smt_ep *ep);
 SMT_API int smt_arm(struct smt_ep *ep);
 
 /* smt_arm + poll(2) on the fd, at most timeout_ns (UINT64_MAX = for ever). 0 = poll again, also
- * after the timeout. With poll_spin it returns at once. */
+ * after the timeout. Looks for 20 us before it sleeps, as long as that has been worth it lately.
+ * With poll_spin it returns at once. */
 SMT_API int smt_wait(struct smt_ep *ep, uint64_t timeout_ns);
 
 /* Wakes a sleeping or armed endpoint: the one call that any thread may make at any time, also from

@@ -185,6 +185,7 @@ struct smt_ep {
     const struct smt_cookie_key *cookie; /* the context's */
     struct smt_api_stats stats;
     uint64_t spin_ns; /* sync.c: how long spinning has been worth it lately */
+    uint8_t spin_missed, spin_skip; /* wait.c: looks in vain lately; waits without one to come */
 
     int wait_fd, timer_fd, wake_fd;
     uint64_t timer_at; /* what timer_fd is set to; SMT_NEVER: off */
@@ -462,6 +463,9 @@ int smt_ep_lost_fail(const struct smt_ep *ep);
 
 SMT_MUST_CHECK int smt_ep_wait_init(struct smt_ep *ep);
 void smt_ep_wait_fini(struct smt_ep *ep);
+
+/* smt_wait without looking first. */
+SMT_MUST_CHECK int smt_ep_sleep(struct smt_ep *ep, uint64_t timeout_ns);
 
 /* When the endpoint must run next. */
 uint64_t smt_ep_deadline(const struct smt_ep *ep);

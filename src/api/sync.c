@@ -51,7 +51,7 @@ static int waiter_idle(struct waiter *w)
     if (w->ep->poll_spin || now < w->spin_until)
         return 0;
     w->slept = true;
-    return smt_wait(w->ep, w->deadline == SMT_NEVER ? UINT64_MAX : w->deadline - now);
+    return smt_ep_sleep(w->ep, w->deadline == SMT_NEVER ? UINT64_MAX : w->deadline - now);
 }
 
 /* The next event, kept ones aside: 1, 0 when there is none, or SMT_ENOMEM when it could not be kept

@@ -1,6 +1,11 @@
 /* Sleeping: one epoll descriptor over the device's, a timer and a wake-up counter, all
  * level-triggered.
  *
+ * smt_wait looks for a moment before it sleeps: a sleep and the wake-up cost both CPUs about as
+ * much as that, and the answer the wake-up's time. Who looked in vain sleeps at once the next time,
+ * then three times, seven ... sixty-three: against a peer on the same core (who cannot answer
+ * while we look), or one that takes longer, looking is rare.
+ *
  * smt_arm is where nothing may get lost. It answers SMT_EBUSY when anything could be done at once,
  * and only it takes wake-ups away: a wake-up during smt_poll is still there when the endpoint goes
  * to sleep. `woken` spares the system call when a wake-up is pending already; the flag is taken
@@ -15,6 +20,10 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
+
+static const uint64_t spin_len = 20 * SMT_USEC;
+
+enum { SPIN_MISSED_MOST = 6 };
 
 static int epoll_watch(int epoll_fd, int fd)
 {
@@ -129,6 +138,30 @@ int smt_arm(struct smt_ep *ep)
     return ep->dev->news != 0 ? SMT_EBUSY : r;
 }
 
+/* 1: there is something to poll for; 0: time to sleep. */
+static int spin(struct smt_ep *ep, uint64_t timeout_ns)
+{
+    if (ep->spin_skip > 0) {
+        ep->spin_skip--;
+        return smt_ep_has_event(ep);
+    }
+    uint64_t until = smt_api_clock() + (timeout_ns < spin_len ? timeout_ns : spin_len);
+    while (!smt_ep_has_event(ep)) {
+        if (atomic_load_explicit(&ep->woken, memory_order_relaxed) != 0)
+            return 0;
+        if (ep->now >= until) {
+            ep->spin_missed += ep->spin_missed < SPIN_MISSED_MOST;
+            ep->spin_skip = (uint8_t)((1u << ep->spin_missed) - 1);
+            return 0;
+        }
+        int r = smt_ep_progress(ep);
+        if (r < 0)
+            return r;
+    }
+    ep->spin_missed = 0;
+    return 1;
+}
+
 int smt_wait(struct smt_ep *ep, uint64_t timeout_ns)
 {
     int r = smt_ep_check(ep);
@@ -136,7 +169,13 @@ int smt_wait(struct smt_ep *ep, uint64_t timeout_ns)
         return r;
     if (ep->poll_spin)
         return 0;
-    r = smt_arm(ep);
+    r = spin(ep, timeout_ns);
+    return r == 0 ? smt_ep_sleep(ep, timeout_ns) : r < 0 ? r : 0;
+}
+
+int smt_ep_sleep(struct smt_ep *ep, uint64_t timeout_ns)
+{
+    int r = smt_arm(ep);
     if (r < 0)
         return r == SMT_EBUSY ? 0 : r;
     struct pollfd pfd = {.fd = ep->wait_fd, .events = POLLIN};

@@ -92,6 +92,30 @@ static void test_sync_calls(void **state)
 }
 
 /* An idle endpoint sleeps: hardly any processor time, and the descriptor is quiet after arm. */
+static uint64_t cpu_used(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Waits in vain: each might look for 20 us first, but soon hardly any does. */
+static void test_looks_are_rare(void **state)
+{
+    enum { WAITS = 2000 };
+    net_pair_open(&pair, NET_CERT, NULL, NULL);
+    net_pump_for(&pair, 50000000);
+    uint64_t before = cpu_used();
+    for (unsigned i = 0; i < WAITS; i++)
+        assert_int_equal(smt_wait(pair.client.ep, 1), 0);
+    uint64_t sleeping = cpu_used() - before;
+    before = cpu_used();
+    for (unsigned i = 0; i < WAITS; i++)
+        assert_int_equal(smt_wait(pair.client.ep, 50000), 0);
+    assert_in_range(cpu_used() - before, 0, 3 * sleeping + (uint64_t)WAITS * 10000);
+    net_pair_close(&pair);
+}
+
 static void test_idle_sleeps(void **state)
 {
     net_pair_open(&pair, NET_CERT, NULL, NULL);
@@ -324,6 +348,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sync_calls),   cmocka_unit_test(test_idle_sleeps),
         cmocka_unit_test(test_arm_tells),    cmocka_unit_test(test_wakeup),
         cmocka_unit_test(test_wakeup_races), cmocka_unit_test(test_libevent),
+        cmocka_unit_test(test_looks_are_rare),
     };
     return cmocka_run_group_tests(tests, net_setup, net_teardown);
 }
