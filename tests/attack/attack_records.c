@@ -4,6 +4,7 @@
 #include "attack.h"
 
 #include "base/mem.h"
+#include "core/early.h"
 #include "wire/single.h"
 #include "../sim/pair.h"
 
@@ -517,9 +518,49 @@ static void reflected_packets(void **state)
     pair_free(&p);
 }
 
+enum { N_EARLY = 100 };
+
+static void throw_early(void *arg)
+{
+    struct hand *h = arg;
+    uint8_t pkt[1200];
+    for (uint32_t i = 0; i < N_EARLY; i++) {
+        struct smt_hdr hdr = {.sport = h->addr.port,
+                              .dport = h->config.port,
+                              .kind = SMT_KIND_EARLY,
+                              .session_id = h->id,
+                              .rpc_id = 1,
+                              .message_len = 10,
+                              .seal = i,
+                              .record_len = 1000,
+                              .slice_len = 1000};
+        memset(pkt, 0, sizeof(pkt));
+        size_t at = smt_hdr_encode(&hdr, pkt);
+        smt_record_head_encode(pkt + at, smt_data_record_no(1, i), 1000 - SMT_RECORD_OVERHEAD);
+        hand_rx(h, pkt, at + 1000);
+    }
+}
+
+/* Early packets without keys, while the responder reads the hello: few are kept, and none of them
+ * opens later. */
+static void early_packets_wait_in_bounds(void **state)
+{
+    (void)state;
+    struct hand *h = hand_new(true);
+    h->config.early = true;
+    h->before_keys = throw_early;
+    h->arg = h;
+    hand_connect(h);
+    assert_int_equal(hand_counter(h, "drop_early"), N_EARLY - SMT_EARLY_HELD);
+    assert_int_equal(hand_counter(h, "drop_auth"), SMT_EARLY_HELD);
+    assert_int_equal(hand_n_events(h, SMT_EE_REQUEST), 0);
+    hand_free(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(early_packets_wait_in_bounds),
         cmocka_unit_test(spliced_records),
         cmocka_unit_test(truncated_messages),
         cmocka_unit_test(whole_messages_that_disagree),
