@@ -349,8 +349,12 @@ void smt_conn_unblock(struct smt_conn *c)
     /* ready may put one back to `blocked` only without keys, and then nothing is unblocked. */
     if (!smt_keys_ready(&c->keys))
         return;
-    while ((l = smt_list_pop_head(&c->blocked)) != NULL)
-        smt_rpc_ready(SMT_CONTAINER_OF(l, struct smt_rpc, wait_link));
+    while ((l = smt_list_pop_head(&c->blocked)) != NULL) {
+        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
+        /* One whose time is over is for its timer, which is due: packets are taken first. */
+        if (SMT_LIKELY(c->e->now < r->deadline))
+            smt_rpc_ready(r);
+    }
 }
 
 void smt_conn_call_finished(struct smt_conn *c, uint64_t id)

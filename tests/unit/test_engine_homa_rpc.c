@@ -607,6 +607,31 @@ static void what_a_conn_that_is_up_refuses(void **state)
     hand_free(h);
 }
 
+/* Keys come in a packet, and packets are taken before timers run: what is over by then is not sent
+ * after all. */
+static void a_call_whose_time_was_over_before_the_keys(void **state)
+{
+    struct hand *h = start();
+    uint8_t secret[SMT_SECRET_LEN] = {1};
+    struct smt_conn *other;
+    assert_int_equal(smt_conn_open(h->e, h->now, &h->addr, &other), 0);
+    struct smt_post_iov iov = {secret, 1};
+    struct smt_post post = {.iov = &iov, .n_iov = 1, .deadline = 100 * SMT_USEC};
+    assert_int_equal(smt_conn_post(other, &post, NULL), 0);
+    hand_run(h);
+    uint64_t sent = hand_counter(h, "requests_sent");
+    h->now += SMT_MSEC;
+    struct smt_params params = h->params;
+    params.session_id++;
+    assert_int_equal(
+        smt_conn_install(other, h->now, checking_aead(CHECKING_FAST), secret, &params), 0);
+    hand_sleep(h, 100 * SMT_USEC);
+    assert_int_equal(hand_counter(h, "requests_sent"), sent);
+    assert_int_equal(hand_n_events(h, SMT_EE_FAILED), 1);
+    assert_int_equal(hand_event_n(h, SMT_EE_FAILED, 0)->error, SMT_ETIMEDOUT);
+    hand_free(h);
+}
+
 /* Nobody acknowledges a CLOSE, so it leaves in three packets of its own, and an idle peer that
  * waits for nothing learns of it though two are lost. */
 static void a_farewell_is_said_three_times(void **state)
@@ -713,6 +738,7 @@ int main(void)
         cmocka_unit_test(a_refusal_is_repeated),
         cmocka_unit_test(quiet_means_that_all_was_told),
         cmocka_unit_test(what_a_conn_that_is_up_refuses),
+        cmocka_unit_test(a_call_whose_time_was_over_before_the_keys),
         cmocka_unit_test(a_farewell_is_said_three_times),
         cmocka_unit_test(a_finished_request_never_runs_again),
         cmocka_unit_test(a_control_record_is_heard_once),
