@@ -59,19 +59,23 @@ static void out(struct smt_rpc *r, uint64_t now)
     r->ask_round = a->round;
 }
 
-/* Those at the head of the line may ask. */
+/* Who is at the head of the line may ask. NULL: nobody is there, or as many as may have asked. */
+static struct smt_rpc *turn_give(struct smt_asks *a)
+{
+    struct smt_list *l = a->n_out < a->most ? smt_list_pop_head(&a->waiting) : NULL;
+    if (l == NULL)
+        return NULL;
+    struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, ask_link);
+    r->has_ask_turn = true;
+    smt_wheel_arm(&r->conn->e->wheel, &r->timer.t, r->conn->e->now);
+    return r;
+}
+
 static void turns_give(struct smt_conn *c)
 {
-    struct smt_asks *a = &c->asks;
-    while (a->n_out < a->most) {
-        struct smt_list *l = smt_list_pop_head(&a->waiting);
-        if (l == NULL)
-            return;
-        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, ask_link);
-        r->has_ask_turn = true;
+    struct smt_rpc *r;
+    while ((r = turn_give(&c->asks)) != NULL)
         out(r, c->e->now);
-        smt_wheel_arm(&c->e->wheel, &r->timer.t, c->e->now);
-    }
 }
 
 /* The conn is among the silent that were asked in this round. */
@@ -86,16 +90,9 @@ static void out_again(struct smt_conn *c)
 /* The same for the line of the silent. */
 static void turns_give_again(struct smt_engine *e)
 {
-    struct smt_asks *all = &e->asks;
-    while (all->n_out < all->most) {
-        struct smt_list *l = smt_list_pop_head(&all->waiting);
-        if (l == NULL)
-            return;
-        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, ask_link);
-        r->has_ask_turn = true;
+    struct smt_rpc *r;
+    while ((r = turn_give(&e->asks)) != NULL)
         out_again(r->conn);
-        smt_wheel_arm(&e->wheel, &r->timer.t, e->now);
-    }
 }
 
 static void count_back(struct smt_asks *a, uint32_t round)
