@@ -61,15 +61,20 @@ static bool is_resumed(const struct smt_session *s)
     return info.is_resumed != 0;
 }
 
+static void watched_open(struct rig *rig, struct watch *w)
+{
+    rig_open(rig, false, 5 * SMT_SEC);
+    rig->hook = look;
+    rig->arg = w;
+}
+
 /* Who comes back asks for no cookie. */
 static void a_token_saves_the_cookie(void **state)
 {
     (void)state;
     struct rig rig;
     struct watch w = {0};
-    rig_open(&rig, false, 5 * SMT_SEC);
-    rig.hook = look;
-    rig.arg = &w;
+    watched_open(&rig, &w);
     assert_false(is_resumed(meet(&rig)));
     assert_int_equal(rig_counter(&rig, 1, "retries_sent"), 1);
     for (unsigned i = 1; i <= 3; i++) {
@@ -87,9 +92,7 @@ static void a_spoilt_token(void **state)
     (void)state;
     struct rig rig;
     struct watch w = {0};
-    rig_open(&rig, false, 5 * SMT_SEC);
-    rig.hook = look;
-    rig.arg = &w;
+    watched_open(&rig, &w);
     meet(&rig);
     for (unsigned i = 1; i <= 3; i++) {
         w.n_spoil = 1;
@@ -110,9 +113,7 @@ static void a_token_of_another_host(void **state)
     (void)state;
     struct rig rig;
     struct watch w = {0};
-    rig_open(&rig, false, 5 * SMT_SEC);
-    rig.hook = look;
-    rig.arg = &w;
+    watched_open(&rig, &w);
     meet(&rig);
     meet(&rig);
     uint64_t accepted = rig_counter(&rig, 1, "conns_accepted");
