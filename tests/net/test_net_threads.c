@@ -51,8 +51,10 @@ static void *client_run(void *arg)
     if (smt_ep_open(ctx, &config, &ep) != SMT_EINVAL || strstr(smt_error_text(ctx), "mtu") == NULL)
         return "error text";
     config.mtu = 0;
-    if (smt_ep_open(ctx, &config, &ep) < 0)
+    if (smt_ep_open(ctx, &config, &ep) < 0) {
+        fprintf(stderr, "# %s\n", smt_error_text(ctx));
         return "open";
+    }
     void *buf = smt_buf_alloc(ctx, 10000);
     if (buf == NULL || smt_connect_wait(ep, c->address, NULL, 0, 20000000000, &s) < 0)
         return "connect";

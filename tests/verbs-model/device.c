@@ -63,7 +63,9 @@ struct ibv_device **ibv_get_device_list(int *num_devices)
         for (unsigned i = 0; list != NULL && i < verbs_model.n_devices; i++) {
             struct vm_device *dev = &vm_devices[i];
             dev->index = i;
-            device_name(dev);
+            /* Another thread may be reading the name of one that is in use. */
+            if (dev->n_listed == 0 && dev->n_open == 0)
+                device_name(dev);
             dev->n_listed++;
             list[i] = &dev->ibv;
         }
