@@ -169,10 +169,9 @@ bool smt_asks_is_out(const struct smt_conn *c, uint64_t now)
     return c->asks.n_out > 0 && now < c->asks.until;
 }
 
-static void answered(struct smt_asks *a, bool in_round)
+static void answered(struct smt_asks *a, uint32_t round)
 {
-    if (in_round && a->n_out > 0)
-        a->n_out--;
+    count_back(a, round);
     a->most += a->most < MOST;
     a->heard = true;
     a->n_silent = 0;
@@ -189,13 +188,13 @@ void smt_asks_answered(struct smt_rpc *r)
         r->ask_round = 0;
         return;
     }
-    answered(&c->asks, r->ask_round == c->asks.round);
+    answered(&c->asks, r->ask_round);
     r->ask_round = 0;
     r->has_ask_turn = false;
     turns_give(c);
     if (c->again_round == 0)
         return;
-    answered(&c->e->asks, c->again_round == c->e->asks.round);
+    answered(&c->e->asks, c->again_round);
     c->again_round = 0;
     turns_give_again(c->e);
 }
