@@ -209,15 +209,14 @@ static bool is_early_responder(const struct smt_conn *c)
 /* The handshake has just ended, or has not yet. */
 void smt_conn_heard_first(struct smt_conn *c, uint64_t now)
 {
-    if (c->state == SMT_CONN_AWAIT_CONFIRM && is_early_responder(c)) {
+    if (c->state == SMT_CONN_AWAIT_CONFIRM) {
         smt_conn_set_state(c, SMT_CONN_UP);
         c->up_at = now;
-    } else if (c->state == SMT_CONN_AWAIT_CONFIRM) {
-        smt_conn_set_state(c, SMT_CONN_UP);
-        c->up_at = now;
-        if (!c->want_writable)
-            c->credit_at = SMT_NEVER;
-        smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_UP);
+        if (!is_early_responder(c)) {
+            if (!c->want_writable)
+                c->credit_at = SMT_NEVER;
+            smt_evlink_raise(&c->e->events, &c->ev, SMT_EE_UP);
+        }
     }
     /* An authentic packet acknowledges the last flight: the streams have done their work. */
     if (c->state == SMT_CONN_UP && c->hs != NULL &&
