@@ -28,6 +28,8 @@ static const struct smt_aead rows[] = {
         .fini = smt_aead_imb_fini,
         .seal = smt_aead_imb_seal,
         .open = smt_aead_imb_open,
+        .seal_to = smt_aead_imb_seal_to,
+        .open_from = smt_aead_imb_open_from,
     },
     {
         .name = "aes-256-gcm",
@@ -42,6 +44,8 @@ static const struct smt_aead rows[] = {
         .fini = smt_aead_imb_fini,
         .seal = smt_aead_imb_seal,
         .open = smt_aead_imb_open,
+        .seal_to = smt_aead_imb_seal_to,
+        .open_from = smt_aead_imb_open_from,
     },
 #endif
     {
@@ -57,6 +61,8 @@ static const struct smt_aead rows[] = {
         .fini = smt_aead_openssl_fini,
         .seal = smt_aead_openssl_seal,
         .open = smt_aead_openssl_open,
+        .seal_to = smt_aead_openssl_seal_to,
+        .open_from = smt_aead_openssl_open_from,
     },
     {
         .name = "aes-256-gcm",
@@ -71,6 +77,8 @@ static const struct smt_aead rows[] = {
         .fini = smt_aead_openssl_fini,
         .seal = smt_aead_openssl_seal,
         .open = smt_aead_openssl_open,
+        .seal_to = smt_aead_openssl_seal_to,
+        .open_from = smt_aead_openssl_open_from,
     },
 };
 

@@ -18,6 +18,8 @@
 #include <intel-ipsec-mb.h>
 #include <openssl/crypto.h>
 
+#include "crypto/aead_walk.h"
+
 /* The calls of one key length. */
 struct imb_gcm {
     aes_gcm_pre_t pre;
@@ -213,5 +215,40 @@ int smt_aead_imb_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const 
     if (SMT_UNLIKELY(n_out != 1))
         return pieces_open(c, nonce, aad, aad_len, in, in_len, out, n_out, tag);
     c->gcm->dec(&c->key, &c->state, out->p, in, in_len, nonce, aad, aad_len, right, sizeof(right));
+    return check_tag(right, tag);
+}
+
+int smt_aead_imb_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                         size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
+                         const struct smt_aead_out *out, unsigned n_out, uint8_t *tag)
+{
+    struct imb_ctx *c = ctx;
+    const struct imb_gcm *gcm = c->gcm;
+    struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
+    const uint8_t *from;
+    uint8_t *to;
+    size_t len;
+    gcm->start(&c->key, &c->state, nonce, aad, aad_len);
+    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0)
+        gcm->enc_update(&c->key, &c->state, to, from, len);
+    gcm->enc_end(&c->key, &c->state, tag, SMT_AEAD_TAG_LEN);
+    return 0;
+}
+
+int smt_aead_imb_open_from(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                           size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
+                           const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
+{
+    struct imb_ctx *c = ctx;
+    const struct imb_gcm *gcm = c->gcm;
+    uint8_t right[SMT_AEAD_TAG_LEN];
+    struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
+    const uint8_t *from;
+    uint8_t *to;
+    size_t len;
+    gcm->start(&c->key, &c->state, nonce, aad, aad_len);
+    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0)
+        gcm->dec_update(&c->key, &c->state, to, from, len);
+    gcm->dec_end(&c->key, &c->state, right, sizeof(right));
     return check_tag(right, tag);
 }

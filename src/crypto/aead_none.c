@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "crypto/aead_walk.h"
+
 static bool none_usable(void)
 {
     return true;
@@ -41,20 +43,57 @@ static int none_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const u
     return 0;
 }
 
-static int none_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
-                     size_t aad_len, const uint8_t *in, size_t in_len,
-                     const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
+static bool is_zero(const uint8_t *tag)
 {
     uint64_t words[2];
     static_assert(sizeof(words) == SMT_AEAD_TAG_LEN, "the tag is two words");
     memcpy(words, tag, sizeof(words));
-    if ((words[0] | words[1]) != 0)
+    return (words[0] | words[1]) == 0;
+}
+
+static int none_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                     size_t aad_len, const uint8_t *in, size_t in_len,
+                     const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
+{
+    if (!is_zero(tag))
         return SMT_EAUTH;
     for (; n_out > 0; n_out--, out++) {
         if (out->len > 0 && out->p != in)
             memcpy(out->p, in, out->len);
         in += out->len;
     }
+    return 0;
+}
+
+static void copy_pieces(const struct smt_aead_in *in, unsigned n_in, const struct smt_aead_out *out,
+                        unsigned n_out)
+{
+    struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
+    const uint8_t *from;
+    uint8_t *to;
+    size_t len;
+    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0) {
+        if (from != to)
+            memcpy(to, from, len);
+    }
+}
+
+static int none_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                        size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
+                        const struct smt_aead_out *out, unsigned n_out, uint8_t *tag)
+{
+    copy_pieces(in, n_in, out, n_out);
+    memset(tag, 0, SMT_AEAD_TAG_LEN);
+    return 0;
+}
+
+static int none_open_from(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                          size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
+                          const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
+{
+    if (!is_zero(tag))
+        return SMT_EAUTH;
+    copy_pieces(in, n_in, out, n_out);
     return 0;
 }
 
@@ -71,4 +110,6 @@ const struct smt_aead smt_aead_none = {
     .fini = none_fini,
     .seal = none_seal,
     .open = none_open,
+    .seal_to = none_seal_to,
+    .open_from = none_open_from,
 };

@@ -20,6 +20,8 @@
 #include <openssl/evp.h>
 #include <openssl/params.h>
 
+#include "crypto/aead_walk.h"
+
 struct openssl_ctx {
     EVP_CIPHER_CTX *evp;
 };
@@ -94,6 +96,19 @@ static bool put_aad(EVP_CIPHER_CTX *evp, const uint8_t *aad, size_t aad_len, boo
     return EVP_DecryptUpdate(evp, NULL, &n, aad, (int)aad_len) == 1;
 }
 
+static int end_seal(EVP_CIPHER_CTX *evp, uint8_t *tag)
+{
+    int n;
+    uint8_t nothing[SMT_AEAD_TAG_LEN]; /* GCM has no last bytes to give, the call wants room */
+    OSSL_PARAM get_tag[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, SMT_AEAD_TAG_LEN),
+        OSSL_PARAM_construct_end(),
+    };
+    if (EVP_EncryptFinal_ex(evp, nothing, &n) != 1 || EVP_CIPHER_CTX_get_params(evp, get_tag) != 1)
+        return SMT_ECRYPTO;
+    return 0;
+}
+
 int smt_aead_openssl_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
                           size_t aad_len, const struct smt_aead_in *in, unsigned n_in, uint8_t *out,
                           uint8_t *tag)
@@ -112,14 +127,26 @@ int smt_aead_openssl_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], co
         out += in[i].len;
     }
 
-    uint8_t nothing[SMT_AEAD_TAG_LEN]; /* GCM has no last bytes to give, the call wants room */
-    OSSL_PARAM get_tag[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, SMT_AEAD_TAG_LEN),
+    return end_seal(evp, tag);
+}
+
+static bool start_open(EVP_CIPHER_CTX *evp, const uint8_t *nonce, const uint8_t *aad,
+                       size_t aad_len, const uint8_t *tag)
+{
+    OSSL_PARAM set_tag[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, (void *)(uintptr_t)tag,
+                                          SMT_AEAD_TAG_LEN),
         OSSL_PARAM_construct_end(),
     };
-    if (EVP_EncryptFinal_ex(evp, nothing, &n) != 1 || EVP_CIPHER_CTX_get_params(evp, get_tag) != 1)
-        return SMT_ECRYPTO;
-    return 0;
+    return EVP_DecryptInit_ex2(evp, NULL, NULL, nonce, set_tag) == 1 &&
+           put_aad(evp, aad, aad_len, false);
+}
+
+static int end_open(EVP_CIPHER_CTX *evp)
+{
+    int n;
+    uint8_t nothing[SMT_AEAD_TAG_LEN];
+    return EVP_DecryptFinal_ex(evp, nothing, &n) == 1 ? 0 : SMT_EAUTH;
 }
 
 int smt_aead_openssl_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
@@ -127,13 +154,7 @@ int smt_aead_openssl_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], co
                           const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
 {
     EVP_CIPHER_CTX *evp = ((struct openssl_ctx *)ctx)->evp;
-    OSSL_PARAM set_tag[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, (void *)(uintptr_t)tag,
-                                          SMT_AEAD_TAG_LEN),
-        OSSL_PARAM_construct_end(),
-    };
-    if (EVP_DecryptInit_ex2(evp, NULL, NULL, nonce, set_tag) != 1 ||
-        !put_aad(evp, aad, aad_len, false))
+    if (!start_open(evp, nonce, aad, aad_len, tag))
         return SMT_ECRYPTO;
 
     int n;
@@ -148,6 +169,48 @@ int smt_aead_openssl_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], co
     }
     assert(in_len == 0);
 
-    uint8_t nothing[SMT_AEAD_TAG_LEN];
-    return EVP_DecryptFinal_ex(evp, nothing, &n) == 1 ? 0 : SMT_EAUTH;
+    return end_open(evp);
+}
+
+int smt_aead_openssl_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                             size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
+                             const struct smt_aead_out *out, unsigned n_out, uint8_t *tag)
+{
+    EVP_CIPHER_CTX *evp = ((struct openssl_ctx *)ctx)->evp;
+    if (EVP_EncryptInit_ex2(evp, NULL, NULL, nonce, NULL) != 1 || !put_aad(evp, aad, aad_len, true))
+        return SMT_ECRYPTO;
+
+    struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
+    const uint8_t *from;
+    uint8_t *to;
+    size_t len;
+    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0) {
+        int n;
+        assert(len <= INT_MAX);
+        if (EVP_EncryptUpdate(evp, to, &n, from, (int)len) != 1)
+            return SMT_ECRYPTO;
+    }
+    return end_seal(evp, tag);
+}
+
+int smt_aead_openssl_open_from(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN],
+                               const uint8_t *aad, size_t aad_len, const struct smt_aead_in *in,
+                               unsigned n_in, const struct smt_aead_out *out, unsigned n_out,
+                               const uint8_t *tag)
+{
+    EVP_CIPHER_CTX *evp = ((struct openssl_ctx *)ctx)->evp;
+    if (!start_open(evp, nonce, aad, aad_len, tag))
+        return SMT_ECRYPTO;
+
+    struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
+    const uint8_t *from;
+    uint8_t *to;
+    size_t len;
+    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0) {
+        int n;
+        assert(len <= INT_MAX);
+        if (EVP_DecryptUpdate(evp, to, &n, from, (int)len) != 1)
+            return SMT_ECRYPTO;
+    }
+    return end_open(evp);
 }

@@ -25,6 +25,13 @@ int smt_aead_openssl_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], co
 int smt_aead_openssl_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
                           size_t aad_len, const uint8_t *in, size_t in_len,
                           const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag);
+int smt_aead_openssl_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                             size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
+                             const struct smt_aead_out *out, unsigned n_out, uint8_t *tag);
+int smt_aead_openssl_open_from(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN],
+                               const uint8_t *aad, size_t aad_len, const struct smt_aead_in *in,
+                               unsigned n_in, const struct smt_aead_out *out, unsigned n_out,
+                               const uint8_t *tag);
 
 /* Only in builds with SMT_HAVE_IPSEC_MB. */
 bool smt_aead_imb_usable(void);
@@ -38,5 +45,11 @@ int smt_aead_imb_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const 
 int smt_aead_imb_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
                       size_t aad_len, const uint8_t *in, size_t in_len,
                       const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag);
+int smt_aead_imb_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                         size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
+                         const struct smt_aead_out *out, unsigned n_out, uint8_t *tag);
+int smt_aead_imb_open_from(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
+                           size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
+                           const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag);
 
 #endif

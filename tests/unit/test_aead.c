@@ -200,6 +200,17 @@ static void test_none_copies(void **state)
     assert_memory_equal(back, text, sizeof(text));
     tag[15] ^= 1;
     assert_int_equal(none->open(ctx, nonce, NULL, 0, out, sizeof(out), pieces, 3, tag), SMT_EAUTH);
+
+    struct smt_aead_out cuts[] = {{out, 4}, {NULL, 0}, {out + 4, 4}};
+    struct smt_aead_in sealed[] = {{out, 4}, {out + 4, 4}};
+    memset(out, 0, sizeof(out));
+    memset(back, 0, sizeof(back));
+    assert_int_equal(none->seal_to(ctx, nonce, NULL, 0, in, 3, cuts, 3, tag), 0);
+    assert_memory_equal(out, text, sizeof(text));
+    assert_int_equal(none->open_from(ctx, nonce, NULL, 0, sealed, 2, pieces, 3, tag), 0);
+    assert_memory_equal(back, text, sizeof(text));
+    tag[0] = 1;
+    assert_int_equal(none->open_from(ctx, nonce, NULL, 0, sealed, 2, pieces, 3, tag), SMT_EAUTH);
     ctx_free(none, ctx);
 }
 
@@ -307,6 +318,55 @@ static void open_in_pieces(const struct smt_aead *row, void *ctx, const struct r
     }
 }
 
+/* Pieces of random lengths over a run of bytes. */
+static unsigned cut_in(const uint8_t *p, size_t len, struct smt_aead_in in[MAX_PIECES])
+{
+    size_t cuts[MAX_PIECES];
+    unsigned n = cut(len, cuts);
+    for (unsigned i = 0; i < n; p += cuts[i], i++)
+        in[i] = (struct smt_aead_in){cuts[i] == 0 ? NULL : p, cuts[i]};
+    return n;
+}
+
+static unsigned cut_out(uint8_t *p, size_t len, struct smt_aead_out out[MAX_PIECES])
+{
+    size_t cuts[MAX_PIECES];
+    unsigned n = cut(len, cuts);
+    for (unsigned i = 0; i < n; p += cuts[i], i++)
+        out[i] = (struct smt_aead_out){cuts[i] == 0 ? NULL : p, cuts[i]};
+    return n;
+}
+
+static void check_pieces_agree(const struct smt_aead *row, void *ctx, const struct record *r,
+                               bool in_place, uint8_t *buf, uint8_t *scratch)
+{
+    struct smt_aead_in in[MAX_PIECES];
+    struct smt_aead_out out[MAX_PIECES];
+    uint8_t tag[16];
+    uint8_t *from = in_place ? buf : scratch;
+
+    memset(buf, 0, r->len);
+    memcpy(from, r->plain, r->len);
+    unsigned n_in = cut_in(from, r->len, in), n_out = cut_out(buf, r->len, out);
+    assert_int_equal(
+        row->seal_to(ctx, r->nonce, r->aad, r->aad_len, in, n_in, out, n_out, tag), 0);
+    assert_memory_equal(buf, r->cipher, r->len);
+    assert_memory_equal(tag, r->tag, 16);
+
+    memset(buf, 0, r->len);
+    memcpy(from, r->cipher, r->len);
+    n_in = cut_in(from, r->len, in);
+    n_out = cut_out(buf, r->len, out);
+    assert_int_equal(
+        row->open_from(ctx, r->nonce, r->aad, r->aad_len, in, n_in, out, n_out, tag), 0);
+    assert_memory_equal(buf, r->plain, r->len);
+
+    tag[rng_below(16)] ^= (uint8_t)(1u << rng_below(8));
+    memcpy(from, r->cipher, r->len);
+    assert_int_equal(
+        row->open_from(ctx, r->nonce, r->aad, r->aad_len, in, n_in, out, n_out, tag), SMT_EAUTH);
+}
+
 static void check_rows_agree(enum smt_aead_alg alg, struct record *r, uint8_t *buf,
                              uint8_t *scratch)
 {
@@ -330,6 +390,7 @@ static void check_rows_agree(enum smt_aead_alg alg, struct record *r, uint8_t *b
             assert_memory_equal(buf, r->cipher, r->len);
             assert_memory_equal(tag, r->tag, 16);
             open_in_pieces(&rows[i], ctx, r, round != 0, buf, scratch);
+            check_pieces_agree(&rows[i], ctx, r, round != 0, buf, scratch);
         }
         ctx_free(&rows[i], ctx);
     }
@@ -377,11 +438,57 @@ static void test_every_small_cut(void **state)
     }
 }
 
+/* Cuts on both sides at all distances from each other and from the blocks of the cipher, down to
+ * pieces of one byte. */
+static void test_small_pieces_on_both_sides(void **state)
+{
+    enum { LEN = 100 };
+    unsigned n;
+    const struct smt_aead *rows = smt_aead_list(&n);
+    uint8_t key[32], nonce[12], plain[LEN], whole[LEN], parts[LEN], back[LEN], tag[16], tag2[16];
+    rng_fill(key, sizeof(key));
+    rng_fill(nonce, sizeof(nonce));
+    rng_fill(plain, sizeof(plain));
+    for (unsigned r = 0; r < n; r++) {
+        void *ctx = ctx_new(&rows[r], key);
+        struct smt_aead_in all = {plain, LEN};
+        assert_int_equal(rows[r].seal(ctx, nonce, plain, 13, &all, 1, whole, tag), 0);
+        for (size_t of_in = 1; of_in <= 34; of_in++) {
+            for (size_t of_out = 1; of_out <= 34; of_out++) {
+                struct smt_aead_in in[LEN], sealed[LEN];
+                struct smt_aead_out out[LEN], opened[LEN];
+                unsigned n_in = 0, n_out = 0;
+                for (size_t at = 0; at < LEN; at += of_in, n_in++) {
+                    size_t len = LEN - at < of_in ? LEN - at : of_in;
+                    in[n_in] = (struct smt_aead_in){plain + at, len};
+                    opened[n_in] = (struct smt_aead_out){back + at, len};
+                }
+                for (size_t at = 0; at < LEN; at += of_out, n_out++) {
+                    size_t len = LEN - at < of_out ? LEN - at : of_out;
+                    out[n_out] = (struct smt_aead_out){parts + at, len};
+                    sealed[n_out] = (struct smt_aead_in){parts + at, len};
+                }
+                assert_int_equal(
+                    rows[r].seal_to(ctx, nonce, plain, 13, in, n_in, out, n_out, tag2), 0);
+                assert_memory_equal(parts, whole, LEN);
+                assert_memory_equal(tag2, tag, 16);
+                assert_int_equal(
+                    rows[r].open_from(ctx, nonce, plain, 13, sealed, n_out, opened, n_in, tag), 0);
+                assert_memory_equal(back, plain, LEN);
+            }
+        }
+        ctx_free(&rows[r], ctx);
+    }
+}
+
 static int open_record(const struct smt_aead *row, void *ctx, const struct record *r,
                        uint8_t *plain, bool two)
 {
     size_t at = two ? r->len / 2 : 0;
     struct smt_aead_out out[] = {{plain, at}, {plain + at, r->len - at}};
+    struct smt_aead_in in[] = {{r->cipher, at / 2}, {r->cipher + at / 2, r->len - at / 2}};
+    if (two)
+        return row->open_from(ctx, r->nonce, r->aad, r->aad_len, in, 2, out, 2, r->tag);
     return row->open(ctx, r->nonce, r->aad, r->aad_len, r->cipher, r->len, out, 2, r->tag);
 }
 
@@ -531,6 +638,10 @@ static void test_no_allocation_per_record(void **state)
             tag[0] ^= 1;
             assert_int_equal(rows[r].open(ctx, nonce, key, 13, cipher, 16 + i, out, 2, tag),
                              SMT_EAUTH);
+            struct smt_aead_out cuts[] = {{cipher, i}, {cipher + i, 16}};
+            struct smt_aead_in sealed[] = {{cipher, i}, {cipher + i, 16}};
+            assert_int_equal(rows[r].seal_to(ctx, nonce, key, 13, in, 2, cuts, 2, tag), 0);
+            assert_int_equal(rows[r].open_from(ctx, nonce, key, 13, sealed, 2, out, 2, tag), 0);
         }
         assert_int_equal(rows[r].rekey(ctx, key), 0);
         assert_int_equal(n_allocations, 0);
@@ -571,6 +682,11 @@ static void test_no_access_beyond_pieces(void **state)
             assert_int_equal(rows[r].open(ctx, nonce, a, len % 70, c, len, out, 2, tag), 0);
             assert_int_equal(rows[r].seal(ctx, nonce, a, len % 70, &whole, 1, c, tag), 0);
             assert_int_equal(rows[r].open(ctx, nonce, a, len % 70, c, len, out, 2, tag), 0);
+            size_t part = len / 3;
+            struct smt_aead_out cuts[] = {{c, part}, {c + part, len - part}};
+            struct smt_aead_in sealed[] = {{c, part}, {c + part, len - part}};
+            assert_int_equal(rows[r].seal_to(ctx, nonce, a, len % 70, in, 2, cuts, 2, tag), 0);
+            assert_int_equal(rows[r].open_from(ctx, nonce, a, len % 70, sealed, 2, out, 2, tag), 0);
             for (size_t i = 0; i < len; i++)
                 assert_int_equal(p[i], 0x33);
         }
@@ -632,6 +748,7 @@ int main(void)
         cmocka_unit_test(test_known_answers),
         cmocka_unit_test(test_rows_agree),
         cmocka_unit_test(test_every_small_cut),
+        cmocka_unit_test(test_small_pieces_on_both_sides),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_every_tag_bit),
         cmocka_unit_test(test_rekey),

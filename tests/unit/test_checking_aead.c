@@ -50,6 +50,42 @@ static int open(struct cipher *c, uint8_t nonce_byte, uint8_t aad_byte, uint8_t 
     return c->row->open(c->ctx, nonce, aad, sizeof(aad), sealed, len, pieces, 2, sealed + len);
 }
 
+/* Records in several packets are watched as others are. */
+static void pieces_are_watched(void **state)
+{
+    for (int which = CHECKING_FAST; which <= CHECKING_AES256_GCM; which++) {
+        uint8_t text[LEN] = {1, 2, 3}, whole[LEN + 16], out[LEN + 16], back[LEN];
+        uint8_t nonce[12] = {1}, aad[13] = {0};
+        checking_aead_reset();
+        checking_aead_tolerate(true);
+        struct cipher c = cipher_new((enum checking_cipher)which, 7);
+        struct smt_aead_in in[2] = {{text, 10}, {text + 10, LEN - 10}};
+        struct smt_aead_out cuts[2] = {{out, LEN - 30}, {out + LEN - 30, 30}};
+        struct smt_aead_in sealed[2] = {{out, LEN - 30}, {out + LEN - 30, 30}};
+        struct smt_aead_out opened[2] = {{back, 10}, {back + 10, LEN - 10}};
+        seal(&c, 1, 0, text, LEN, whole);
+        assert_int_equal(
+            c.row->seal_to(c.ctx, nonce, aad, sizeof(aad), in, 2, cuts, 2, out + LEN), 0);
+        assert_memory_equal(out, whole, sizeof(out));
+        assert_int_equal(checking_aead_stats().repeats, 1);
+        assert_int_equal(
+            c.row->open_from(c.ctx, nonce, aad, sizeof(aad), sealed, 2, opened, 2, out + LEN), 0);
+        assert_memory_equal(back, text, LEN);
+        out[LEN]++;
+        assert_int_equal(
+            c.row->open_from(c.ctx, nonce, aad, sizeof(aad), sealed, 2, opened, 2, out + LEN),
+            SMT_EAUTH);
+        assert_int_equal(checking_aead_stats().open_failures, 1);
+        text[0]++;
+        assert_int_equal(
+            c.row->seal_to(c.ctx, nonce, aad, sizeof(aad), in, 2, cuts, 2, out + LEN), 0);
+        assert_int_equal(checking_aead_stats().violations, 1);
+        checking_aead_tolerate(false);
+        cipher_free(&c);
+    }
+    checking_aead_reset();
+}
+
 static void a_second_text_under_one_nonce_is_found(void **state)
 {
     for (int which = CHECKING_FAST; which <= CHECKING_AES256_GCM; which++) {
@@ -135,6 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_second_text_under_one_nonce_is_found),
+        cmocka_unit_test(pieces_are_watched),
         cmocka_unit_test(the_book_grows),
         cmocka_unit_test(the_stand_in_opens_what_it_sealed_and_nothing_else),
     };
