@@ -415,15 +415,22 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
  * different takes its place in the queue, and all behind it. */
 static bool tx_posted(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
 {
-    struct smt_list *l;
-    while ((l = smt_list_first(&e->posted)) != NULL) {
+    const struct smt_profile *p = e->config.profile;
+    while (!smt_list_is_empty(&e->posted)) {
+        if (p->send_posted != NULL && p->send_posted(e, now, sink) == SMT_SENT_FULL) {
+            posted_take(e, now);
+            return false;
+        }
+        struct smt_list *l = smt_list_first(&e->posted);
+        if (l == NULL)
+            break;
         struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
         struct smt_conn *c = r->conn;
         if (SMT_UNLIKELY(r->tx.len > SMT_SRPT_SHORT_LEN || !smt_keys_ready(&c->keys)))
             break;
         smt_list_remove(l);
         smt_rpc_begin(r, now);
-        enum smt_sent sent = e->config.profile->send(r, now, sink);
+        enum smt_sent sent = p->send(r, now, sink);
         if (SMT_LIKELY(sent == SMT_SENT_ALL ||
                        (sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx))))
             continue;

@@ -9,11 +9,8 @@
  * dump nor a forked child holds them. */
 #include "core/keys.h"
 
-#include <string.h>
-
 #include "base/mem.h"
 #include "base/pool.h"
-#include "wire/wire.h"
 
 /* docs/wire.md 7: limits under one key. */
 static const uint64_t max_blocks = 1ull << 34;
@@ -185,12 +182,6 @@ int smt_keys_check_data(struct smt_keys *k, uint64_t rpc_id)
     return 0;
 }
 
-void smt_keys_note_data(struct smt_keys *k, size_t plain_len)
-{
-    k->now.n_sealed++;
-    k->now.n_blocks += (plain_len + 15) / 16 + 2;
-}
-
 void smt_keys_lend_data(const struct smt_keys *k, struct smt_seal_key *out)
 {
     *out = (struct smt_seal_key){.key = raw_key(k, &k->now, SMT_TX_DATA),
@@ -209,14 +200,22 @@ int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal, uint8
     return record_seal(k, SMT_TX_DATA, record_no, record, in, n_in, plain_len);
 }
 
-int smt_keys_seal_first(struct smt_keys *k, uint64_t rpc_id, uint8_t *record, size_t plain_len)
+/* None of the limits is reached in a run of so many records, whatever their lengths. */
+enum { RUN_RECORDS = 1024, RUN_BLOCKS = RUN_RECORDS * (SMT_RECORD_MAX_PLAIN / 16 + 3) };
+
+int smt_keys_run_begin(struct smt_keys *k, uint64_t rpc_id, struct smt_seal_run *out)
 {
     int rc = smt_keys_check_data(k, rpc_id);
     if (SMT_UNLIKELY(rc < 0))
         return rc;
-    smt_keys_note_data(k, plain_len);
-    const struct smt_aead_in in = {record + SMT_RECORD_HEAD_LEN, plain_len};
-    return record_seal(k, SMT_TX_DATA, smt_data_record_no(rpc_id, 0), record, &in, 1, plain_len);
+    const struct smt_epoch *e = &k->now;
+    bool is_far = e->n_sealed + RUN_RECORDS < k->env->max_records &&
+                  e->n_blocks + RUN_BLOCKS < max_blocks / 2;
+    out->aead = k->env->aead;
+    out->ctx = ctx_of(k, &k->now, SMT_TX_DATA);
+    out->left = is_far ? RUN_RECORDS : 1;
+    smt_record_nonce(out->nonce, e->block->salt[SMT_TX_DATA], 0);
+    return SMT_LIKELY(out->ctx != NULL) ? 0 : SMT_ECRYPTO;
 }
 
 int smt_keys_seal_ctrl(struct smt_keys *k, uint8_t *record, size_t plain_len)
@@ -402,13 +401,17 @@ int smt_keys_open_ctrl(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
     return 0;
 }
 
-bool smt_keys_step(struct smt_keys *k, uint64_t now)
+bool smt_keys_is_due(const struct smt_keys *k)
 {
     const struct smt_epoch *e = &k->now;
     uint64_t max_records = k->env->max_records;
-    bool due = k->want_next || e->n_sealed >= max_records || e->n_blocks >= max_blocks / 2 ||
-               e->ctrl_next >= max_records || e->n_failed >= max_failed / 2;
-    if (SMT_LIKELY(!due) || !k->confirmed || next_make(k) < 0)
+    return k->want_next || e->n_sealed >= max_records || e->n_blocks >= max_blocks / 2 ||
+           e->ctrl_next >= max_records || e->n_failed >= max_failed / 2;
+}
+
+bool smt_keys_step(struct smt_keys *k, uint64_t now)
+{
+    if (SMT_LIKELY(!smt_keys_is_due(k)) || !k->confirmed || next_make(k) < 0)
         return false;
     next_enter(k, now);
     k->confirmed = false;

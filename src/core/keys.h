@@ -2,10 +2,13 @@
 #ifndef SMT_CORE_KEYS_H
 #define SMT_CORE_KEYS_H
 
+#include <string.h>
+
 #include "base/pool.h"
 #include "base/seal.h"
 #include "crypto/keyring.h"
 #include "crypto/schedule.h"
+#include "wire/wire.h"
 
 enum { SMT_REPLAY_WINDOW = 4096 };
 
@@ -83,14 +86,40 @@ SMT_MUST_CHECK int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint3
                                       uint8_t *record, const struct smt_aead_in *in, unsigned n_in,
                                       size_t plain_len);
 
-/* The same for the first record of a message, which lies whole in its place. */
-SMT_MUST_CHECK int smt_keys_seal_first(struct smt_keys *k, uint64_t rpc_id, uint8_t *record,
-                                       size_t plain_len);
+/* For the first records of messages of neighbouring ids, one after the other with no other use of
+ * these keys between them: what they share. */
+struct smt_seal_run {
+    const struct smt_aead *aead;
+    void *ctx;
+    uint32_t left; /* records before the limits have to be looked at again; the user counts */
+    uint8_t nonce[SMT_AEAD_NONCE_LEN]; /* but for the record number */
+    uint8_t aad[SMT_AAD_LEN];          /* the same; smt_record_aad with the length writes it */
+};
+
+/* Begins a run at an id, whose upper half all share. As seal_data answers. */
+SMT_MUST_CHECK int smt_keys_run_begin(struct smt_keys *k, uint64_t rpc_id,
+                                      struct smt_seal_run *out);
+
+/* Seals the pieces to `cipher`, behind its head which the caller has written; `no_be`: the record
+ * number in network order. The caller notes it. */
+SMT_MUST_CHECK SMT_INLINE int smt_keys_run_seal(struct smt_seal_run *run, uint64_t no_be,
+                                                const struct smt_aead_in *in, unsigned n_in,
+                                                uint8_t *cipher, size_t plain_len)
+{
+    memcpy(run->nonce + SMT_SALT_LEN, &no_be, sizeof(no_be));
+    memcpy(run->aad, &no_be, sizeof(no_be));
+    return run->aead->seal(run->ctx, run->nonce, run->aad, sizeof(run->aad), in, n_in, cipher,
+                           cipher + plain_len);
+}
 
 /* For records of the current epoch that somebody else seals: may one of this id be sealed under its
  * key? As seal_data answers. Then one was; and the key itself, borrowed as long as the epoch. */
 SMT_MUST_CHECK int smt_keys_check_data(struct smt_keys *k, uint64_t rpc_id);
-void smt_keys_note_data(struct smt_keys *k, size_t plain_len);
+static inline void smt_keys_note_data(struct smt_keys *k, size_t plain_len)
+{
+    k->now.n_sealed++;
+    k->now.n_blocks += (plain_len + 15) / 16 + 2;
+}
 void smt_keys_lend_data(const struct smt_keys *k, struct smt_seal_key *out);
 
 /* The same for a CTRL record whose plaintext lies at record + 13. */
@@ -115,6 +144,9 @@ SMT_MUST_CHECK int smt_keys_open_now(struct smt_keys *k, uint64_t record_no, con
  * before or too old. */
 SMT_MUST_CHECK int smt_keys_open_ctrl(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
                                       uint64_t record_no, uint8_t *record, size_t plain_len);
+
+/* Is it time for the next epoch? */
+bool smt_keys_is_due(const struct smt_keys *k);
 
 /* Moves to the next epoch if it is time (limits, wish) and allowed (the peer confirmed this one).
  * True if moved. */

@@ -43,6 +43,11 @@ struct smt_profile {
     /* Sends the next packet of an rpc's outgoing message (record.h). */
     enum smt_sent (*send)(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
 
+    /* Sends from the head of what was posted what needs no order and leaves at once, if the format
+     * knows such messages; NULL: it does not (single.h). */
+    enum smt_sent (*send_posted)(struct smt_engine *e, uint64_t now,
+                                 const struct smt_tx_sink *sink);
+
     /* Queues a control intention; sends what is queued on a conn; sends its ACKs alone; sends what
      * is owed to peers without a conn. The latter three: false when the sink is full. */
     void (*ctl_add)(struct smt_conn *c, const struct smt_frame *f, uint8_t prio);

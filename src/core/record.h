@@ -23,6 +23,13 @@ enum smt_sent {
  * nothing to send; FAILED: the rpc has failed, left its queue and may be gone. */
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
 
+/* From so many bytes of a message on, no plaintext of it is written to the sink. */
+enum { SMT_GATHER_MIN = 512 };
+
+/* A record of an rpc could not be sealed: its number is spent whatever came of it. What sending it
+ * comes to: BLOCKED, FAILED. */
+enum smt_sent smt_record_failed(struct smt_rpc *r, int error);
+
 /* Takes a DATA packet that holds a whole message which nothing stands in the way of; headers not
  * looked at yet. False: it is none, or something does, and nothing has changed. */
 bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt);

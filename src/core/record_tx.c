@@ -1,5 +1,5 @@
 /* Building DATA packets: one record per packet, sealed in the sink's memory. Small data are copied
- * behind their head and sealed in place; from GATHER_MIN on the cipher gathers from the user's
+ * behind their head and sealed in place; from SMT_GATHER_MIN on the cipher gathers from the user's
  * memory, so that encrypting is the copy, and no plaintext is ever written to the sink: its long
  * packets may lie where other processes look on (dev/shm.h).
  *
@@ -12,10 +12,10 @@
 #include "core/record.h"
 
 #include "core/nic.h"
+#include "core/single.h"
 #include "core/state.h"
-#include "wire/single.h"
 
-enum { GATHER_MIN = 512, FIRST_EXTRA = SMT_INNER_EXT_LEN };
+enum { FIRST_EXTRA = SMT_INNER_EXT_LEN };
 
 /* Data bytes that fit a packet that is not the first of its message; that it takes. */
 static uint32_t cut_room(uint32_t mtu)
@@ -144,7 +144,7 @@ static int packet_make(struct smt_rpc *r, const struct plan *p, uint8_t *pkt)
     size_t plain_len = p->record_len - SMT_RECORD_OVERHEAD;
     hdr_put(r, p, pkt);
     uint8_t *record = pkt + SMT_DATA_HDR_LEN;
-    bool is_small = p->piece.len < GATHER_MIN;
+    bool is_small = p->piece.len < SMT_GATHER_MIN;
     uint8_t *plain = is_small ? record + SMT_RECORD_HEAD_LEN : c->e->scratch;
     size_t head_len = head_put(r, p, plain);
     if (is_small || r->tx.n_iov != 1) {
@@ -233,16 +233,15 @@ static void plan_make(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink 
     out->prio = prio_of(c, t, piece);
 }
 
-/* A record could not be sealed. The number is spent whatever came of it. */
-static enum smt_sent seal_failed(struct smt_rpc *r, int rc)
+enum smt_sent smt_record_failed(struct smt_rpc *r, int error)
 {
     struct smt_keys *k = &r->conn->keys;
     r->tx.seal++;
-    if (rc == SMT_EKEYLIMIT && !k->want_next) {
+    if (error == SMT_EKEYLIMIT && !k->want_next) {
         k->want_next = true;
         return SMT_SENT_BLOCKED;
     }
-    smt_rpc_fail(r, rc);
+    smt_rpc_fail(r, error);
     return SMT_SENT_FAILED;
 }
 
@@ -260,7 +259,7 @@ static enum smt_sent cpu_send(struct smt_rpc *r, const struct plan *p,
     if (SMT_LIKELY(rc == 0))
         return SMT_SENT_ONE;
     sink->unreserve(sink->arg);
-    return seal_failed(r, rc);
+    return smt_record_failed(r, rc);
 }
 
 /* NOTHING: the NIC's context has gone, or is not the right one any more. */
@@ -270,7 +269,7 @@ static enum smt_sent nic_send(struct smt_rpc *r, uint64_t now, const struct plan
     const struct smt_sealer *s = c->e->config.sealer;
     int rc = smt_keys_check_data(&c->keys, smt_rpc_tx_id(r));
     if (SMT_UNLIKELY(rc < 0))
-        return seal_failed(r, rc);
+        return smt_record_failed(r, rc);
     const struct smt_seal_record record = {
         .to = &c->addr,
         .record_no = smt_data_record_no(smt_rpc_tx_id(r), r->tx.seal),
@@ -327,102 +326,11 @@ static void sent_note(struct smt_rpc *r, uint64_t now, const struct plan *p)
     r->rx.came_bytes = st->bytes_rcvd;
 }
 
-/* A message of one packet that leaves for the first time, with nothing to take along: no plan is
- * needed, every byte has its place. */
-SMT_INLINE bool is_single(const struct smt_conn *c, const struct smt_rpc *r)
-{
-    const struct smt_msg_tx *t = &r->tx;
-    return t->seal == 0 && t->granted == t->len && t->unsched == t->len &&
-           t->len - 1 < SMT_SRPT_SHORT_LEN && t->active &&
-           !r->is_test && !c->may_burst && c->acks.n == 0 && c->mtu.state != SMT_MTU_OFF &&
-           t->len + FIRST_EXTRA <= cut_room(c->mtu.now);
-}
-
-SMT_INLINE void single_put(const struct smt_rpc *r, size_t record_len, uint8_t *pkt)
-{
-    const struct smt_conn *c = r->conn;
-    uint64_t id = smt_rpc_tx_id(r);
-    uint32_t len = SMT_BSWAP_BE32(r->tx.len);
-    struct smt_single *s = (struct smt_single *)(void *)pkt;
-    s->sport = SMT_BSWAP_BE16(c->e->config.port);
-    s->dport = SMT_BSWAP_BE16(c->peer_port);
-    s->offset = 0;
-    s->message_len = len;
-    s->doff = SMT_DATA_HDR_LEN << 2;
-    s->kind = SMT_KIND_DATA;
-    s->version = SMT_WIRE_VERSION;
-    s->epoch = (uint8_t)c->keys.now.number;
-    s->zero = 0;
-    s->session_id = SMT_BSWAP_BE64(c->peer_id);
-    s->rpc_id = SMT_BSWAP_BE64(id);
-    s->seal = 0;
-    s->record_len = s->slice_len = SMT_BSWAP_BE16((uint16_t)record_len);
-    struct smt_single_inner *in = (struct smt_single_inner *)(void *)(pkt + SMT_SINGLE_LEN);
-    in->what = r->what;
-    in->flags = (uint8_t)(SMT_INNER_EXT | r->idempotent * SMT_INNER_IDEMPOTENT);
-    in->frames_len = 0;
-    in->offset = 0;
-    in->message_len = len;
-    in->id_high = SMT_BSWAP_BE32((uint32_t)(id >> 32));
-    in->low_water = SMT_BSWAP_BE64(c->finished.low_water);
-    in->done = SMT_BSWAP_BE64(c->finished.done);
-    in->unsched = len;
-    in->cutoffs_version = SMT_BSWAP_BE16(c->cutoffs_version);
-    in->zero = 0;
-}
-
-SMT_INLINE enum smt_sent single_send(struct smt_rpc *r, uint64_t now,
-                                     const struct smt_tx_sink *sink)
-{
-    struct smt_conn *c = r->conn;
-    struct smt_msg_tx *t = &r->tx;
-    size_t plain_len = SMT_SINGLE_INNER_LEN + t->len;
-    size_t record_len = SMT_RECORD_OVERHEAD + plain_len;
-    uint32_t wire_len = (uint32_t)(SMT_DATA_HDR_LEN + record_len);
-    uint8_t top = smt_engine_top_prio(c->e);
-    uint8_t prio = smt_cutoffs_level(c->cutoffs, t->len);
-    if (prio > top)
-        prio = top;
-    uint8_t *pkt = sink->reserve(sink->arg, &c->addr, wire_len, prio);
-    if (SMT_UNLIKELY(pkt == NULL))
-        return SMT_SENT_FULL;
-    single_put(r, record_len, pkt);
-    uint8_t *plain = pkt + SMT_SINGLE_LEN;
-    uint8_t *record = pkt + SMT_DATA_HDR_LEN;
-    int rc;
-    if (t->len < GATHER_MIN || t->n_iov != 1) {
-        smt_msg_tx_copy(t, 0, t->len, plain + SMT_SINGLE_INNER_LEN);
-        rc = smt_keys_seal_first(&c->keys, smt_rpc_tx_id(r), record, plain_len);
-    } else {
-        const struct smt_aead_in in[2] = {{plain, SMT_SINGLE_INNER_LEN}, {t->one.base, t->len}};
-        rc = smt_keys_seal_data(&c->keys, smt_rpc_tx_id(r), 0, record, in, 2, plain_len);
-    }
-    if (SMT_UNLIKELY(rc < 0)) {
-        sink->unreserve(sink->arg);
-        return seal_failed(r, rc);
-    }
-    c->finished.untold = false;
-    struct smt_stats *st = &c->e->stats;
-    st->packets_sent_data++;
-    st->records_sealed++;
-    st->bytes_sent += wire_len;
-    t->seal = 1;
-    t->sent = t->len;
-    if (prio < t->low_prio)
-        t->low_prio = prio;
-    smt_pacer_sent(c, now, wire_len, prio);
-    r->heard = now;
-    /* From here on its response may be late. */
-    r->rx.came_at = now;
-    r->rx.came_bytes = st->bytes_rcvd;
-    return SMT_SENT_ALL;
-}
-
 enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink)
 {
     struct smt_conn *c = r->conn;
     struct smt_msg_tx *t = &r->tx;
-    bool single = is_single(c, r);
+    bool single = smt_single_is(r);
     if (!single && !smt_msg_tx_sendable(t))
         return SMT_SENT_NOTHING;
     if (SMT_UNLIKELY(smt_keys_step(&c->keys, now))) {
@@ -430,7 +338,7 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
         smt_conn_arm(c, now);
     }
     if (SMT_LIKELY(single))
-        return single_send(r, now, sink);
+        return smt_single_send(r, now, sink);
     struct plan p;
     plan_make(r, now, sink, &p);
     /* The window may be shut by what stands in the queue of a low level: a message of one packet

@@ -746,15 +746,20 @@ void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
     arm_at(r, now, at);
 }
 
-void smt_rpc_begin(struct smt_rpc *r, uint64_t now)
+void smt_rpc_begin_at(struct smt_rpc *r, uint64_t now, uint64_t late_at)
 {
-    const struct smt_conn *c = r->conn;
     assert(r->state == SMT_RPC_AWAIT_RESPONSE || r->state == SMT_RPC_AWAIT_ACK);
     r->heard = r->since = now;
     if (SMT_UNLIKELY(r->deadline != SMT_NEVER))
         r->deadline = r->deadline < SMT_NEVER - now ? now + r->deadline : SMT_NEVER;
-    uint64_t at = SMT_LIKELY(smt_keys_ready(&c->keys)) ? now + patience(c, r->n_quiet) : SMT_NEVER;
-    arm_at(r, now, at);
+    arm_at(r, now, late_at);
+}
+
+void smt_rpc_begin(struct smt_rpc *r, uint64_t now)
+{
+    const struct smt_conn *c = r->conn;
+    bool is_ready = SMT_LIKELY(smt_keys_ready(&c->keys));
+    smt_rpc_begin_at(r, now, is_ready ? now + patience(c, r->n_quiet) : SMT_NEVER);
 }
 
 void smt_rpc_event_taken(struct smt_rpc *r, unsigned type)

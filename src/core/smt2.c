@@ -4,6 +4,7 @@
 #include "core/handshake.h"
 #include "core/profile.h"
 #include "core/record.h"
+#include "core/single.h"
 #include "core/state.h"
 
 typedef void (*receive_fn)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
@@ -129,6 +130,7 @@ const struct smt_profile smt_profile_smt2 = {
     .may_reply = smt2_may_reply,
     .receive = smt2_receive,
     .send = smt_record_send,
+    .send_posted = smt_singles_send,
     .ctl_add = smt_frames_queue,
     .ctl_send = smt_frames_send,
     .acks_send = smt_frames_send_acks,

@@ -31,6 +31,11 @@ struct smt_single_inner {
     uint16_t cutoffs_version, zero;
 } __attribute__((packed));
 
+struct smt_single_packet {
+    struct smt_single clear;
+    struct smt_single_inner inner;
+} __attribute__((packed));
+
 enum {
     SMT_SINGLE_LEN = SMT_DATA_HDR_LEN + SMT_RECORD_HEAD_LEN,
     SMT_SINGLE_INNER_LEN = SMT_INNER_LEN + SMT_INNER_EXT_LEN,

@@ -54,9 +54,19 @@ static int seal_data(uint64_t id, uint8_t record[RECORD_LEN])
     return smt_keys_seal_data(&ends.a, id, ends.seal++, record, &in, 1, LEN);
 }
 
-static int seal_first(uint64_t id, uint8_t record[RECORD_LEN])
+static int seal_run(uint64_t id, uint8_t record[RECORD_LEN])
 {
-    return smt_keys_seal_first(&ends.a, id, record, LEN);
+    struct smt_seal_run run;
+    uint8_t *plain = record + SMT_RECORD_HEAD_LEN;
+    uint64_t no = smt_data_record_no(id, 0);
+    int rc = smt_keys_run_begin(&ends.a, id, &run);
+    if (rc < 0)
+        return rc;
+    smt_record_head_encode(record, no, LEN);
+    smt_record_aad(run.aad, 0, LEN);
+    smt_keys_note_data(&ends.a, LEN);
+    const struct smt_aead_in in = {plain, LEN};
+    return smt_keys_run_seal(&run, SMT_BSWAP_BE64(no), &in, 1, plain, LEN);
 }
 
 static int seal_by_nic(uint64_t id, uint8_t record[RECORD_LEN])
@@ -67,7 +77,7 @@ static int seal_by_nic(uint64_t id, uint8_t record[RECORD_LEN])
     return rc;
 }
 
-static int (*const seals[])(uint64_t id, uint8_t record[RECORD_LEN]) = {seal_data, seal_first,
+static int (*const seals[])(uint64_t id, uint8_t record[RECORD_LEN]) = {seal_data, seal_run,
                                                                          seal_by_nic};
 
 static uint64_t number_of(const uint8_t record[RECORD_LEN])
@@ -105,7 +115,7 @@ static int seal_ctrl(uint64_t id, uint8_t record[RECORD_LEN])
 static const struct {
     int (*seal)(uint64_t id, uint8_t record[RECORD_LEN]);
     int (*open)(uint8_t record[RECORD_LEN]);
-} ways[] = {{seal_data, open_data}, {seal_data, open_now}, {seal_ctrl, open_ctrl}};
+} ways[] = {{seal_data, open_data}, {seal_run, open_now}, {seal_ctrl, open_ctrl}};
 
 /* ---- the limits ---- */
 
@@ -130,6 +140,27 @@ static void test_sealing_ends(void **state)
     assert_int_equal(seal_ctrl(0, record), 0);
     assert_int_equal(seal_ctrl(0, record), SMT_EKEYLIMIT);
     assert_int_equal(e->ctrl_next, most_sealed);
+}
+
+/* In a run the limits are not looked at, so it ends before any of them, and before the next epoch
+ * is due. */
+static void test_runs_end_before_limits(void **state)
+{
+    struct smt_seal_run run;
+    struct smt_epoch *e = &ends.a.now;
+    assert_int_equal(smt_keys_run_begin(&ends.a, 7, &run), 0);
+    uint64_t left = run.left, blocks = left * (SMT_RECORD_MAX_PLAIN / 16 + 3);
+    assert_true(left > 1);
+    e->n_sealed = most_sealed - left - 1;
+    assert_int_equal(smt_keys_run_begin(&ends.a, 7, &run), 0);
+    assert_int_equal(run.left, left);
+    e->n_sealed++;
+    assert_int_equal(smt_keys_run_begin(&ends.a, 7, &run), 0);
+    assert_int_equal(run.left, 1);
+    e->n_sealed = 0;
+    e->n_blocks = most_blocks / 2 - blocks;
+    assert_int_equal(smt_keys_run_begin(&ends.a, 7, &run), 0);
+    assert_int_equal(run.left, 1);
 }
 
 /* Two ids that share their low 33 bits share record numbers. */
@@ -211,6 +242,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_sealing_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_runs_end_before_limits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ids_far_apart, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_failures_count, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_control_numbers_end, set_up, tear_down),
