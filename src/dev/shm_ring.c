@@ -1,13 +1,18 @@
 /* The ring of shm_ring.h: positions only grow, and are offsets modulo its length.
  *
  * A writer that is far behind nobody begins anew at the start of the ring before its end: what is
- * used stays about a MB and in the cache, and the rest is there for when it is needed. */
+ * used stays about a MB and in the cache, and the rest is there for when it is needed.
+ *
+ * What a short packet costs is the lines that change CPUs. A store waits for all stores before it,
+ * so the lines of an entry are asked for before it is filled, and given to the shared cache when it
+ * has been (64 B round trip: 1.11 and 1.03 times as fast; medians of 30 rounds). */
 #include "dev/shm_ring.h"
 
 #include <string.h>
 
 #include <smt/error.h>
 
+#include "base/line.h"
 #include "dev/dev.h"
 
 enum {
@@ -18,6 +23,8 @@ enum {
     FLAG_SKIP = 1 << 30, /* the next entry is at the start of the ring */
     FLAG_LATE = 1 << 29,
     FIRST_LINE = SMT_SHM_LINE - SMT_SHM_WORD,
+    SHORT_LEN = 8 * SMT_SHM_LINE, /* entries up to this long have their lines handed over */
+    ANSWER_LEN = 3 * SMT_SHM_LINE, /* of the entry that answers a packet, mostly */
 };
 
 static_assert((int)SMT_DEV_MAX_PACKET <= (int)LEN_MASK, "a length fits its word");
@@ -94,12 +101,35 @@ static uint64_t place_find(struct smt_shm_out *o, uint64_t need)
     return !o->is_bad && fits(o, o->sent + need) ? o->sent : SMT_NEVER;
 }
 
+/* The lines behind the first one up to `end`, where the word of the next entry is. The first is
+ * looked at by the reader all the time: he would take it back at once. */
+static inline void lines_own(const struct smt_shm_out *o, uint64_t at, uint64_t end)
+{
+    for (uint64_t line = at + SMT_SHM_LINE; line <= end; line += SMT_SHM_LINE)
+        smt_line_own(o->ring + offset_of(line));
+}
+
+static inline void lines_share(const struct smt_shm_out *o, uint64_t at, uint64_t end)
+{
+    for (uint64_t line = at; line < end; line += SMT_SHM_LINE)
+        smt_line_share(o->ring + offset_of(line));
+}
+
+void smt_shm_out_expect(const struct smt_shm_out *o)
+{
+    lines_own(o, o->sent, o->sent + ANSWER_LEN);
+}
+
 uint8_t *smt_shm_out_reserve(struct smt_shm_out *o, uint32_t len)
 {
     assert(len > 0 && len <= SMT_SHM_RING / 4);
     o->at = place_find(o, entry_len(len));
     o->len = len;
-    return o->at == SMT_NEVER ? NULL : o->ring + offset_of(o->at) + SMT_SHM_WORD;
+    if (SMT_UNLIKELY(o->at == SMT_NEVER))
+        return NULL;
+    if (entry_len(len) <= SHORT_LEN)
+        lines_own(o, o->at, o->at + entry_len(len));
+    return o->ring + offset_of(o->at) + SMT_SHM_WORD;
 }
 
 void smt_shm_out_commit(struct smt_shm_out *o, const uint8_t *from)
@@ -120,6 +150,8 @@ void smt_shm_out_commit(struct smt_shm_out *o, const uint8_t *from)
         memcpy(to, from, first);
     }
     word_put(o->ring, o->at, low);
+    if (next - o->at <= SHORT_LEN)
+        lines_share(o, o->at, next);
     if (SMT_UNLIKELY(o->at != o->sent)) {
         word_put(o->ring, o->sent, FLAG_SKIP);
         o->turn_at = TURN_AFTER;

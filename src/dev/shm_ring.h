@@ -56,6 +56,9 @@ struct smt_shm_seen {
 void smt_shm_out_init(struct smt_shm_out *o, uint8_t *half);
 void smt_shm_in_init(struct smt_shm_in *in, const uint8_t *their_half, uint8_t *our_half);
 
+/* A short packet will be sent soon: has its lines at hand by then. */
+void smt_shm_out_expect(const struct smt_shm_out *o);
+
 /* Place for one packet of len bytes (at most SMT_SHM_RING / 4), readable by the other at once but
  * not announced. NULL: no room. The one before is taken back unless it was committed. */
 uint8_t *smt_shm_out_reserve(struct smt_shm_out *o, uint32_t len);

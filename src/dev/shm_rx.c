@@ -38,6 +38,8 @@ static unsigned ring_take(struct smt_shm *d, struct smt_shm_peer *p, struct smt_
     struct smt_shm_seen seen;
     int r = 0;
     while (got < n && has_room(*used) && (r = smt_shm_in_look(&p->in, &seen)) > 0) {
+        if (got == 0)
+            smt_shm_out_expect(&p->out);
         uint8_t *to = d->rx_mem + *used;
         memcpy(to, seen.data, seen.len);
         smt_shm_in_next(&p->in, seen.len);
