@@ -1,5 +1,8 @@
 /* Steering by classic BPF, which needs no privilege.
  *
+ * One rule in two forms: a program, for the kernel of the receiver, and a function, for the sender
+ * where receivers cannot choose (`ud`, shared memory).
+ *
  * Packets of a session name the endpoint in the top byte of its id. The first ones of a handshake
  * cannot: they go by the sender's own session id, which is random and stays through RETRY and
  * retransmissions; EARLY packets carry that id alone. A load beyond the end of a packet ends the
@@ -13,6 +16,9 @@
 #include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <sys/socket.h>
+
+#include "base/bytes.h"
+#include "dev/ud_resolve.h"
 
 #ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
 #define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
@@ -61,6 +67,20 @@ int smt_steer_sockets(int fd, unsigned n)
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof(prog));
 }
 
+int smt_steer_resolve(int fd)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, SMT_UD_KIND_AT),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SMT_UD_QUERY, 0, 2),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, SMT_UD_WANTED_AT),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, SMT_UD_ECHO_AT),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+    };
+    struct sock_fprog prog = {.len = SMT_ARRAY_LEN(code), .filter = code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof(prog));
+}
+
 static int fanout_join(int fd, uint16_t id)
 {
     int arg = id | (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16;
@@ -88,6 +108,27 @@ int smt_steer_rings(int fd, unsigned n, uint16_t id)
     if (fanout_join(fd, id) < 0)
         return -1;
     return setsockopt(fd, SOL_PACKET, PACKET_FANOUT_DATA, &prog, sizeof(prog));
+}
+
+/* The low half of an id at `at`, or 0. */
+static uint32_t low_half(const uint8_t *packet, size_t len, size_t at)
+{
+    return at + 8 <= len ? smt_get_be32(packet + at + 4) : 0;
+}
+
+unsigned smt_steer_number(const uint8_t *packet, size_t len, unsigned n)
+{
+    assert(n > 0);
+    if (len <= SMT_STEER_AT)
+        return 0;
+    uint32_t to = low_half(packet, len, SMT_STEER_AT);
+    if (packet[KIND_AT] == KIND_EARLY)
+        return to % n;
+    if (packet[KIND_AT] == KIND_HANDSHAKE && len < SMT_STEER_AT + 8)
+        return 0;
+    if (packet[KIND_AT] == KIND_HANDSHAKE && to == 0)
+        return low_half(packet, len, OWN_ID_AT) % n;
+    return packet[SMT_STEER_AT] % n;
 }
 
 uint32_t smt_steer_run(const uint8_t *data, uint32_t seg_len, uint32_t last_len, uint32_t n)

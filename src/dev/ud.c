@@ -66,6 +66,8 @@ static int peers_init(struct smt_ud *d, const struct smt_dev_config *config)
         .n_qps = d->n_qps,
         .qkey = d->qkey,
         .udp_port = config->port,
+        .number = config->number,
+        .share = config->share,
         .now = smt_coarse_now(),
         .error_text = config->error_text,
         .error_text_len = config->error_text_len,
@@ -75,7 +77,8 @@ static int peers_init(struct smt_ud *d, const struct smt_dev_config *config)
     int r = smt_ud_peers_open(&c, &d->peers);
     if (r < 0)
         return r;
-    d->tx.imm = htonl(smt_ud_peers_port(d->peers));
+    uint32_t number = config->share > 1 ? config->number : 0;
+    d->tx.imm = htonl(number << 16 | smt_ud_peers_port(d->peers));
     for (uint32_t i = 0; i < d->sizes.tx_depth; i++)
         d->tx.wrs[i].imm_data = d->tx.imm;
     return 0;
@@ -359,7 +362,7 @@ static const char *ud_note(struct smt_dev *dev, const struct smt_addr *to)
 
 const struct smt_dev_ops smt_ud_ops = {
     .name = "ud",
-    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_UD,
+    .caps = SMT_DEV_CAP_EVENT | SMT_DEV_CAP_UD | SMT_DEV_CAP_SHARE,
     .open = ud_open,
     .close = ud_close,
     .tx_reserve = smt_ud_tx_reserve,

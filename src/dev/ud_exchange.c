@@ -14,14 +14,13 @@ enum { POLL_BATCH = 64 };
 static uint64_t nonce_new(struct smt_ud_peers *p)
 {
     uint64_t word = ++p->n_nonces;
-    uint64_t nonce = smt_ud_siphash(p->nonce_key, &word, 1);
-    return nonce != 0 ? nonce : 1;
+    return smt_ud_nonce_for(smt_ud_siphash(p->nonce_key, &word, 1), p->number, p->share);
 }
 
 /* Which of our queue pairs this peer is told: the same one each time. */
 static uint32_t qpn_for(const struct smt_ud_peers *p, const struct smt_addr *peer)
 {
-    struct smt_map_key key = smt_ud_peer_key(p, peer);
+    struct smt_map_key key = smt_ud_peer_key(p, peer, 0);
     uint64_t h = smt_map_hash(&p->map, key) >> 32;
     return p->qpns[h * p->n_qps >> 32];
 }
@@ -37,6 +36,8 @@ static bool message_send(struct smt_ud_peers *p, const struct smt_ud_msg *what,
     msg.mtu = p->port->mtu;
     msg.qpn = qpn_for(p, to);
     msg.qkey = p->qkey;
+    msg.number = p->number;
+    msg.share = p->share;
     memcpy(msg.gid, gid, 16);
     uint8_t bytes[SMT_UD_MSG_LEN];
     smt_ud_msg_build(&msg, bytes);
@@ -61,7 +62,11 @@ void smt_ud_peer_ask(struct smt_ud_peers *p, struct smt_ud_peer *peer, uint64_t 
     } else {
         if (peer->nonce == 0)
             peer->nonce = nonce_new(p);
-        struct smt_ud_msg msg = {.kind = SMT_UD_QUERY, .nonce = peer->nonce};
+        struct smt_ud_msg msg = {
+            .kind = SMT_UD_QUERY,
+            .nonce = peer->nonce,
+            .wanted = peer->number,
+        };
         if (message_send(p, &msg, source->gid, &peer->addr, &local))
             p->stats.n_queries++;
         peer->n_asked++;
@@ -88,6 +93,21 @@ static const struct smt_ud_gid *own_gid(const struct smt_ud_peers *p, const stru
     if (p->port->is_ib)
         return p->port->n_gids > 0 ? &p->port->gids[0] : NULL;
     return smt_ud_port_gid_of(p->port, local->ip);
+}
+
+/* One of those at `from` has said how many they are. True when that is news. */
+static bool share_note(struct smt_ud_peers *p, const struct smt_ud_msg *msg,
+                       const struct smt_addr *from, uint64_t now)
+{
+    struct smt_ud_peer *head = smt_ud_peer_get(p, from, 0);
+    if (head == NULL)
+        head = smt_ud_peer_new(p, from, 0, now);
+    if (head == NULL || head->share == msg->share)
+        return false;
+    head->share = msg->share;
+    if (head->path == NULL)
+        head->their_mtu = msg->mtu;
+    return true;
 }
 
 /* The peer has sent back a nonce of ours: from now on it is where it says. True when a route is new
@@ -126,7 +146,9 @@ static bool peer_prove(struct smt_ud_peers *p, struct smt_ud_peer *peer,
     p->stats.n_changed += is_changed;
     if (is_changed)
         peer->waiting_since = 0;
-    return is_changed || !was_proven || was_stale;
+    bool is_news = is_changed || !was_proven || was_stale;
+    const struct smt_addr from = peer->addr;
+    return share_note(p, msg, &from, now) || is_news;
 }
 
 static bool query_answer(struct smt_ud_peers *p, const struct smt_ud_msg *msg,
@@ -135,6 +157,11 @@ static bool query_answer(struct smt_ud_peers *p, const struct smt_ud_msg *msg,
     const struct smt_ud_gid *gid = own_gid(p, local);
     if (gid == NULL) {
         p->stats.n_unproven++;
+        return false;
+    }
+    /* Of those that share the port that number is not open, or there are not so many. */
+    if (msg->wanted != p->number) {
+        p->stats.n_misled++;
         return false;
     }
     if (!smt_ud_bucket_take(&p->answers, now)) {
@@ -154,7 +181,7 @@ static bool query_answer(struct smt_ud_peers *p, const struct smt_ud_msg *msg,
 static bool answer_take(struct smt_ud_peers *p, const struct smt_ud_msg *msg,
                         const struct smt_addr *from, const struct smt_addr *local, uint64_t now)
 {
-    struct smt_ud_peer *peer = smt_ud_peer_get(p, from);
+    struct smt_ud_peer *peer = smt_ud_peer_get(p, from, msg->number);
     const struct smt_ud_gid *gid = own_gid(p, local);
     if (peer == NULL || gid == NULL || peer->nonce == 0 || peer->nonce != msg->echo) {
         p->stats.n_unproven++;
@@ -175,9 +202,9 @@ static bool ack_take(struct smt_ud_peers *p, const struct smt_ud_msg *msg,
         p->stats.n_unproven++;
         return false;
     }
-    struct smt_ud_peer *peer = smt_ud_peer_get(p, from);
+    struct smt_ud_peer *peer = smt_ud_peer_get(p, from, msg->number);
     if (peer == NULL)
-        peer = smt_ud_peer_new(p, from, now);
+        peer = smt_ud_peer_new(p, from, msg->number, now);
     return peer != NULL && peer_prove(p, peer, msg, local, now);
 }
 

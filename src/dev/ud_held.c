@@ -16,7 +16,7 @@ static bool leaves(void *arg, void *slot, bool is_late)
 {
     struct smt_ud *d = arg;
     struct smt_ud_slot *s = slot;
-    enum smt_ud_found found = smt_ud_slot_find(d, s);
+    enum smt_ud_found found = smt_ud_slot_find(d, s, true);
     if (found == SMT_UD_FOUND)
         smt_ud_batch_push_front(&d->tx, smt_ud_qp_of(d, &s->to), s);
     else if (found == SMT_UD_NOROUTE || is_late)

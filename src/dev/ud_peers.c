@@ -3,12 +3,16 @@
  * Owns entries: how many, which goes first, what find answers. What is asked and what proves is
  * ud_exchange.c's, the address handles ud_path.c's. Peers that have proved their address and peers
  * that are being asked for are bounded apart, so that packets to addresses that somebody made up
- * cannot push out one that is in use. */
+ * cannot push out one that is in use.
+ *
+ * Several endpoints that share a port are as many entries, so each is asked, answers, falls silent
+ * and goes by itself. That of number 0 knows how many there are and is looked up first. */
 #include <string.h>
 #include <sys/random.h>
 
 #include "base/mem.h"
 #include "dev/dev_impl.h"
+#include "dev/steer.h"
 #include "dev/ud_env.h"
 #include "dev/ud_peers_impl.h"
 
@@ -34,7 +38,7 @@ static void peer_remove(struct smt_ud_peers *p, struct smt_ud_peer *peer)
     if (p->last_heard == peer)
         p->last_heard = NULL;
     smt_list_remove(&peer->lru);
-    (void)smt_map_del(&p->map, smt_ud_peer_key(p, &peer->addr));
+    (void)smt_map_del(&p->map, smt_ud_peer_key(p, &peer->addr, peer->number));
     smt_pool_put(&p->pool, peer);
 }
 
@@ -47,9 +51,9 @@ static void oldest_remove(struct smt_ud_peers *p, struct smt_list *list)
 }
 
 struct smt_ud_peer *smt_ud_peer_new(struct smt_ud_peers *p, const struct smt_addr *addr,
-                                    uint64_t now)
+                                    uint8_t number, uint64_t now)
 {
-    struct smt_map_key key = smt_ud_peer_key(p, addr);
+    struct smt_map_key key = smt_ud_peer_key(p, addr, number);
     struct smt_ud_peer *other = smt_map_get(&p->map, key);
     if (other != NULL) /* another address with the same key: once in 2^64 */
         peer_remove(p, other);
@@ -58,7 +62,12 @@ struct smt_ud_peer *smt_ud_peer_new(struct smt_ud_peers *p, const struct smt_add
     struct smt_ud_peer *peer = smt_pool_get(&p->pool);
     if (peer == NULL)
         return NULL;
-    *peer = (struct smt_ud_peer){.addr = *addr, .touched = now, .gap = SMT_UD_ASK_GAP};
+    *peer = (struct smt_ud_peer){
+        .addr = *addr,
+        .number = number,
+        .touched = now,
+        .gap = SMT_UD_ASK_GAP,
+    };
     if (smt_map_put(&p->map, key, peer) < 0) {
         smt_pool_put(&p->pool, peer);
         return NULL;
@@ -128,20 +137,10 @@ static void peer_doubt(struct smt_ud_peer *peer, uint64_t now)
     peer->gap = SMT_UD_ASK_GAP;
 }
 
-/* The rest of find: a peer that is not known, not proven, silent or without a handle. */
-static enum smt_ud_found find_slow(struct smt_ud_peers *p, const struct smt_addr *to, uint8_t prio,
+/* The rest of find: a peer that is not proven, silent or without a handle. */
+static enum smt_ud_found find_slow(struct smt_ud_peers *p, struct smt_ud_peer *peer, uint8_t prio,
                                    uint64_t now, struct smt_ud_route *out)
 {
-    struct smt_addr addr = *to;
-    if (!smt_ud_addr_normalise(p, &addr)) {
-        p->stats.n_noroute++;
-        return SMT_UD_NOROUTE;
-    }
-    struct smt_ud_peer *peer = smt_ud_peer_get(p, &addr);
-    if (peer == NULL)
-        peer = smt_ud_peer_new(p, &addr, now);
-    if (peer == NULL)
-        return SMT_UD_NOROUTE;
     bool is_ready = peer->path != NULL && smt_ud_path_is_ready(&p->paths, peer->path, prio, now);
     if (peer->path != NULL && !p->port->is_ib &&
         smt_ud_port_gid_of(p->port, peer->path->local.ip) == NULL)
@@ -163,13 +162,9 @@ static enum smt_ud_found find_slow(struct smt_ud_peers *p, const struct smt_addr
     return SMT_UD_FOUND;
 }
 
-enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_addr *to, uint8_t prio,
-                                    uint64_t now, struct smt_ud_route *out)
+static inline enum smt_ud_found find_proven(struct smt_ud_peers *p, struct smt_ud_peer *peer,
+                                            uint8_t prio, uint64_t now, struct smt_ud_route *out)
 {
-    assert(prio < SMT_UD_PRIOS);
-    struct smt_ud_peer *peer = smt_ud_peer_get(p, to);
-    if (SMT_UNLIKELY(peer == NULL || peer->path == NULL))
-        return find_slow(p, to, prio, now, out);
     if (now - peer->touched >= TOUCH_GAP)
         peer_touch(p, peer, now);
     if (peer->waiting_since == 0) {
@@ -179,7 +174,7 @@ enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_add
     }
     const struct smt_ud_ah *handle = peer->path->ah[p->port->is_ib ? 0 : prio];
     if (SMT_UNLIKELY(now >= peer->ask_at || handle == NULL))
-        return find_slow(p, to, prio, now, out);
+        return find_slow(p, peer, prio, now, out);
     out->ah = handle->ah;
     out->qpn = peer->qpn;
     out->qkey = peer->qkey;
@@ -187,10 +182,68 @@ enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_add
     return SMT_UD_FOUND;
 }
 
+/* One of several endpoints: its entry, made if new. Number 0 is kept and asked along, for it is the
+ * last to go and knows how many there are: a number that does not answer may be no more. */
+static struct smt_ud_peer *member_get(struct smt_ud_peers *p, struct smt_ud_peer *head,
+                                      uint8_t number, uint64_t now)
+{
+    if (number == 0)
+        return head;
+    struct smt_ud_peer *peer = smt_ud_peer_get(p, &head->addr, number);
+    bool is_doubtful = head->path == NULL || (peer != NULL && peer->n_asked > 0);
+    if (is_doubtful && now >= head->ask_at)
+        smt_ud_peer_ask(p, head, now);
+    if (head->path != NULL && now - head->touched >= TOUCH_GAP)
+        peer_touch(p, head, now);
+    if (peer != NULL)
+        return peer;
+    const struct smt_addr addr = head->addr; /* `head` may have to go for it */
+    return smt_ud_peer_new(p, &addr, number, now);
+}
+
+/* Who is not known, not proven or not alone. */
+static __attribute__((noinline)) enum smt_ud_found
+find_other(struct smt_ud_peers *p, const struct smt_addr *to, const uint8_t *packet, size_t len,
+           uint8_t prio, uint64_t now, struct smt_ud_route *out)
+{
+    struct smt_addr addr = *to;
+    if (!smt_ud_addr_normalise(p, &addr)) {
+        p->stats.n_noroute++;
+        return SMT_UD_NOROUTE;
+    }
+    struct smt_ud_peer *peer = smt_ud_peer_get(p, &addr, 0);
+    if (peer == NULL)
+        peer = smt_ud_peer_new(p, &addr, 0, now);
+    if (peer != NULL && peer->share > 1) {
+        if (packet == NULL) {
+            *out = (struct smt_ud_route){.mtu = p->port->mtu};
+            return SMT_UD_FOUND;
+        }
+        unsigned number = smt_steer_number(packet, len, peer->share);
+        peer = member_get(p, peer, (uint8_t)number, now);
+    }
+    if (peer == NULL)
+        return SMT_UD_NOROUTE;
+    if (peer->path == NULL)
+        return find_slow(p, peer, prio, now, out);
+    return find_proven(p, peer, prio, now, out);
+}
+
+enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_addr *to,
+                                    const uint8_t *packet, size_t len, uint8_t prio, uint64_t now,
+                                    struct smt_ud_route *out)
+{
+    assert(prio < SMT_UD_PRIOS);
+    struct smt_ud_peer *peer = smt_ud_peer_get(p, to, 0);
+    if (SMT_UNLIKELY(peer == NULL || peer->path == NULL || peer->share > 1))
+        return find_other(p, to, packet, len, prio, now, out);
+    return find_proven(p, peer, prio, now, out);
+}
+
 uint32_t smt_ud_peers_mtu(struct smt_ud_peers *p, const struct smt_addr *to)
 {
-    const struct smt_ud_peer *peer = smt_ud_peer_get(p, to);
-    if (peer == NULL || peer->path == NULL || peer->their_mtu >= p->port->mtu)
+    const struct smt_ud_peer *peer = smt_ud_peer_get(p, to, 0);
+    if (peer == NULL || peer->their_mtu == 0 || peer->their_mtu >= p->port->mtu)
         return p->port->mtu;
     return peer->their_mtu;
 }
@@ -231,6 +284,10 @@ int smt_ud_peers_open(const struct smt_ud_peers_config *config, struct smt_ud_pe
     p->port = config->port;
     p->sock.fd = -1;
     p->n_qps = config->n_qps;
+    p->share = config->share > 1 ? config->share : 0;
+    p->number = p->share > 1 ? config->number : 0;
+    p->cookie.number = p->number;
+    p->cookie.share = p->share;
     memcpy(p->qpns, config->qpns, sizeof(p->qpns));
     p->qkey = config->qkey;
     smt_list_init(&p->proven);
@@ -243,10 +300,16 @@ int smt_ud_peers_open(const struct smt_ud_peers_config *config, struct smt_ud_pe
                      "no memory for the peers of a device ud");
         goto err_close;
     }
-    struct smt_addr bind_to = config->port->bind;
-    bind_to.port = config->udp_port;
-    r = smt_ud_sock_open(&bind_to, config->port->ifname, config->error_text, config->error_text_len,
-                         &p->sock);
+    struct smt_ud_sock_config sock = {
+        .bind_to = config->port->bind,
+        .ifname = config->port->ifname,
+        .number = p->number,
+        .share = p->share,
+        .error_text = config->error_text,
+        .error_text_len = config->error_text_len,
+    };
+    sock.bind_to.port = config->udp_port;
+    r = smt_ud_sock_open(&sock, &p->sock);
     if (r < 0)
         goto err_close;
     *out = p;
@@ -301,6 +364,20 @@ void smt_ud_peers_refresh(struct smt_ud_peers *p)
     smt_ud_paths_renew(&p->paths);
 }
 
+static bool peer_explain(const struct smt_ud_peers *p, const struct smt_ud_peer *peer,
+                         const char *name, struct smt_ud_text t)
+{
+    if (peer->is_unreachable)
+        (void)smt_ud_env_no_path(t, name, p->port->devname, p->port->ifname);
+    else if (peer->n_asked >= EXPLAIN_QUERIES)
+        (void)smt_ud_env_no_answer(t, name, peer->n_asked);
+    else if (peer->n_unheard > 0)
+        (void)smt_ud_env_no_packets(t, name, p->port->is_ib);
+    else
+        return false;
+    return true;
+}
+
 bool smt_ud_peers_explain(struct smt_ud_peers *p, const struct smt_addr *to, char *text,
                           size_t text_len)
 {
@@ -313,25 +390,23 @@ bool smt_ud_peers_explain(struct smt_ud_peers *p, const struct smt_addr *to, cha
         return true;
     }
     const struct smt_ud_peer *peer =
-        smt_ud_addr_normalise(p, &addr) ? smt_ud_peer_get(p, &addr) : NULL;
+        smt_ud_addr_normalise(p, &addr) ? smt_ud_peer_get(p, &addr, 0) : NULL;
     if (peer == NULL)
         return false;
-    if (peer->is_unreachable)
-        (void)smt_ud_env_no_path(t, name, p->port->devname, p->port->ifname);
-    else if (peer->n_asked >= EXPLAIN_QUERIES)
-        (void)smt_ud_env_no_answer(t, name, peer->n_asked);
-    else if (peer->n_unheard > 0)
-        (void)smt_ud_env_no_packets(t, name, p->port->is_ib);
-    else
-        return false;
-    return true;
+    unsigned n = peer->share > 1 ? peer->share : 1;
+    bool has_said = false;
+    for (unsigned i = 0; i < n && !has_said; i++) {
+        peer = smt_ud_peer_get(p, &addr, (uint8_t)i);
+        has_said = peer != NULL && peer_explain(p, peer, name, t);
+    }
+    return has_said;
 }
 
 bool smt_ud_peers_note(struct smt_ud_peers *p, const struct smt_addr *to, char *text,
                        size_t text_len)
 {
-    const struct smt_ud_peer *peer = smt_ud_peer_get(p, to);
-    if (peer == NULL || peer->path == NULL || peer->their_mtu == p->port->mtu)
+    const struct smt_ud_peer *peer = smt_ud_peer_get(p, to, 0);
+    if (peer == NULL || peer->their_mtu == 0 || peer->their_mtu == p->port->mtu)
         return false;
     char name[80];
     smt_dev_addr_text(to, name, sizeof(name));

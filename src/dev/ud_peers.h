@@ -1,9 +1,11 @@
 /* Whom a `ud` device can reach, and how: the table of proven peers, their address handles, and the
  * UDP socket on which they are found.
  *
- * One object belongs to one device and one thread. A peer is {IP address, endpoint port}. It enters
- * the table only after it has sent back a nonce of ours from that address; packets never change the
- * table. Nothing here is trusted for security (docs/security.md).
+ * One object belongs to one device and one thread. A peer is {IP address, endpoint port, number}:
+ * where several endpoints share a port each has a queue pair of its own, and the packet says which
+ * of them it is for (steer.h). It enters the table only after it has sent back a nonce of ours from
+ * that address; packets never change the table. Nothing here is trusted for security
+ * (docs/security.md).
  *
  * Address handles are shared by all ports of one IP address and made when first wanted, one for
  * each priority on RoCE. One that is replaced waits until smt_ud_peers_reap says that no posted
@@ -25,6 +27,7 @@ struct smt_ud_peers_config {
     uint32_t n_qps;
     uint32_t qkey;      /* 31 random bits */
     uint16_t udp_port;  /* the endpoint's port; 0 = any free one */
+    uint8_t number, share; /* as of smt_dev_config */
     uint32_t max_peers; /* 0 = 65,536 */
     uint64_t now;       /* same clock as all `now` below: coarse, monotonic, ns */
     char *error_text;   /* one clear line on failure */
@@ -35,7 +38,7 @@ struct smt_ud_peers_config {
  */
 struct smt_ud_route {
     struct ibv_ah *ah;
-    uint32_t qpn, qkey;
+    uint32_t qpn, qkey; /* qpn 0: one of several, which the packet has yet to tell; no route */
     uint32_t mtu; /* the smaller of both ends' active MTU */
 };
 
@@ -48,6 +51,7 @@ struct smt_ud_peers_stats {
     uint64_t n_received;                             /* messages of any kind */
     uint64_t n_malformed, n_version;                 /* dropped: bytes; another version */
     uint64_t n_unproven;                             /* dropped: nonce or address not right */
+    uint64_t n_misled;                               /* dropped: for another of our port */
     uint64_t n_limited;                              /* not sent for want of a token */
     uint64_t n_send_failed;                          /* the socket did not take it */
     uint64_t n_noroute, n_evicted, n_changed;        /* peers: unreachable, pushed out, new QPN */
@@ -61,12 +65,15 @@ SMT_MUST_CHECK int smt_ud_peers_open(const struct smt_ud_peers_config *config,
 /* After the queue pairs are gone: destroys every address handle, posted or not. NULL is allowed. */
 void smt_ud_peers_close(struct smt_ud_peers *p);
 
-/* The hot path: the route to `to` for this priority (0 … 7). Asks, repeats questions that are due
- * and asks again a peer that stays silent while packets go to it. No allocation when the peer is
- * known; an address handle is made at the first use of a priority. *out (written when FOUND) is a
- * copy: use its `ah` only for packets that are counted in `posted` before the next reap. */
-enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_addr *to, uint8_t prio,
-                                    uint64_t now, struct smt_ud_route *out);
+/* The hot path: the route of a packet to `to` with this priority (0 … 7). `packet` NULL: its bytes
+ * are not there yet; then several endpoints on a port are found as one, without a queue pair.
+ * Asks, repeats questions that are due and asks again a peer that stays silent while packets go to
+ * it. No allocation when the peer is known; an address handle is made at the first use of a
+ * priority. *out (written when FOUND) is a copy: use its `ah` only for packets that are counted in
+ * `posted` before the next reap. */
+enum smt_ud_found smt_ud_peers_find(struct smt_ud_peers *p, const struct smt_addr *to,
+                                    const uint8_t *packet, size_t len, uint8_t prio, uint64_t now,
+                                    struct smt_ud_route *out);
 
 /* Largest payload towards `to`: of the route when it is known, else what our port carries. */
 uint32_t smt_ud_peers_mtu(struct smt_ud_peers *p, const struct smt_addr *to);

@@ -19,6 +19,8 @@
 struct smt_ud_peer {
     struct smt_list lru;      /* in `proven` when it has a path, else in `asking` */
     struct smt_addr addr;     /* scope as from() gives it */
+    uint8_t number;           /* of the endpoint, where several have this port; else 0 */
+    uint8_t share;            /* of number 0: how many have it, as one of them said last; else 0 */
     struct smt_ud_path *path; /* NULL: never proven */
     uint32_t qpn, qkey, their_mtu;
     bool is_unreachable;    /* the last look at the routes found none */
@@ -35,6 +37,7 @@ struct smt_ud_peers {
     struct smt_ud_port *port;
     struct smt_ud_sock sock;
     uint32_t qpns[SMT_UD_MAX_QPS], n_qps, qkey;
+    uint8_t number, share; /* ours; 0 of 0 when alone */
     uint64_t salt; /* odd: ports in keys */
     uint64_t nonce_key[2], n_nonces;
     struct smt_ud_cookie cookie;
@@ -53,22 +56,23 @@ struct smt_ud_peers {
     struct smt_ud_peers_stats stats;
 };
 
-/* An address and its port are more than a key holds: the port is folded in with a secret, and what
- * is found is compared in full. */
+/* An address and its port are more than a key holds: port and number are folded in with a secret,
+ * and what is found is compared in full. */
 static inline struct smt_map_key smt_ud_peer_key(const struct smt_ud_peers *p,
-                                                 const struct smt_addr *a)
+                                                 const struct smt_addr *a, uint8_t number)
 {
     return (struct smt_map_key){
-        smt_get_be64(a->ip) ^ p->salt * (a->port + 1u),
+        smt_get_be64(a->ip) ^ p->salt * (((uint32_t)number << 16 | a->port) + 1u),
         smt_get_be64(a->ip + 8),
     };
 }
 
 static inline struct smt_ud_peer *smt_ud_peer_get(const struct smt_ud_peers *p,
-                                                  const struct smt_addr *addr)
+                                                  const struct smt_addr *addr, uint8_t number)
 {
-    struct smt_ud_peer *peer = smt_map_get(&p->map, smt_ud_peer_key(p, addr));
-    return peer != NULL && smt_addr_equal(&peer->addr, addr) ? peer : NULL;
+    struct smt_ud_peer *peer = smt_map_get(&p->map, smt_ud_peer_key(p, addr, number));
+    bool is_it = peer != NULL && peer->number == number && smt_addr_equal(&peer->addr, addr);
+    return is_it ? peer : NULL;
 }
 
 static inline bool smt_ud_addr_is_multicast(const struct smt_addr *a)
@@ -93,7 +97,7 @@ bool smt_ud_addr_normalise(const struct smt_ud_peers *p, struct smt_addr *a);
 
 /* A peer not known so far, among the asking. NULL when there is no memory. */
 struct smt_ud_peer *smt_ud_peer_new(struct smt_ud_peers *p, const struct smt_addr *addr,
-                                    uint64_t now);
+                                    uint8_t number, uint64_t now);
 
 /* Its path replaces the one it had; the first makes it proven. */
 void smt_ud_peer_set_path(struct smt_ud_peers *p, struct smt_ud_peer *peer,

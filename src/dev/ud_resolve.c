@@ -11,7 +11,6 @@
 enum {
     AT_MAGIC = 0,
     AT_VERSION = 4,
-    AT_KIND = 5,
     AT_LINK = 6,
     AT_PORT = 8,
     AT_LID = 10,
@@ -20,8 +19,9 @@ enum {
     AT_QKEY = 20,
     AT_GID = 24,
     AT_NONCE = 40,
-    AT_ECHO = 48,
-    AT_SPARE = 56,
+    AT_NUMBER = 56,
+    AT_SHARE = 57,
+    AT_SPARE = 58,
 };
 
 enum { MAGIC = 0x534d5555, VERSION = 1 }; /* "SMUU" */
@@ -44,8 +44,9 @@ void smt_ud_msg_build(const struct smt_ud_msg *msg, uint8_t out[SMT_UD_MSG_LEN])
     memset(out, 0, SMT_UD_MSG_LEN);
     smt_put_be32(out + AT_MAGIC, MAGIC);
     out[AT_VERSION] = VERSION;
-    out[AT_KIND] = msg->kind;
+    out[SMT_UD_KIND_AT] = msg->kind;
     out[AT_LINK] = msg->link;
+    out[SMT_UD_WANTED_AT] = msg->wanted;
     smt_put_be16(out + AT_PORT, msg->port);
     smt_put_be16(out + AT_LID, msg->lid);
     smt_put_be32(out + AT_MTU, msg->mtu);
@@ -53,8 +54,10 @@ void smt_ud_msg_build(const struct smt_ud_msg *msg, uint8_t out[SMT_UD_MSG_LEN])
     smt_put_be32(out + AT_QKEY, msg->qkey);
     memcpy(out + AT_GID, msg->gid, sizeof(msg->gid));
     smt_put_be64(out + AT_NONCE, msg->nonce);
-    smt_put_be64(out + AT_ECHO, msg->echo);
-    static_assert(AT_SPARE + 8 == SMT_UD_MSG_LEN, "docs/wire.md, UD");
+    smt_put_be64(out + SMT_UD_ECHO_AT, msg->echo);
+    out[AT_NUMBER] = msg->number;
+    out[AT_SHARE] = msg->share;
+    static_assert(AT_SPARE + 6 == SMT_UD_MSG_LEN, "docs/wire.md, UD");
 }
 
 static bool gid_is_sound(const uint8_t gid[16])
@@ -79,6 +82,16 @@ static bool echo_is_sound(const struct smt_ud_msg *m)
     return (m->kind == SMT_UD_ANSWER || m->kind == SMT_UD_ACK) && m->echo != 0;
 }
 
+static bool mtu_is_sound(uint32_t mtu)
+{
+    return mtu >= MTU_LEAST && mtu <= MTU_MOST && (mtu & (mtu - 1)) == 0;
+}
+
+static bool share_is_sound(const struct smt_ud_msg *m)
+{
+    return m->share == 0 ? m->number == 0 : m->share > 1 && m->number < m->share;
+}
+
 int smt_ud_msg_parse(const uint8_t *data, size_t len, struct smt_ud_msg *out)
 {
     if (len != SMT_UD_MSG_LEN || smt_get_be32(data + AT_MAGIC) != MAGIC)
@@ -86,7 +99,7 @@ int smt_ud_msg_parse(const uint8_t *data, size_t len, struct smt_ud_msg *out)
     if (data[AT_VERSION] != VERSION)
         return SMT_EVERSION;
     struct smt_ud_msg m = {
-        .kind = data[AT_KIND],
+        .kind = data[SMT_UD_KIND_AT],
         .link = data[AT_LINK],
         .port = smt_get_be16(data + AT_PORT),
         .lid = smt_get_be16(data + AT_LID),
@@ -94,13 +107,16 @@ int smt_ud_msg_parse(const uint8_t *data, size_t len, struct smt_ud_msg *out)
         .qpn = smt_get_be32(data + AT_QPN),
         .qkey = smt_get_be32(data + AT_QKEY),
         .nonce = smt_get_be64(data + AT_NONCE),
-        .echo = smt_get_be64(data + AT_ECHO),
+        .echo = smt_get_be64(data + SMT_UD_ECHO_AT),
+        .number = data[AT_NUMBER],
+        .share = data[AT_SHARE],
     };
+    if (m.kind == SMT_UD_QUERY)
+        m.wanted = data[SMT_UD_WANTED_AT];
     memcpy(m.gid, data + AT_GID, sizeof(m.gid));
-    bool mtu_is_sound = m.mtu >= MTU_LEAST && m.mtu <= MTU_MOST && (m.mtu & (m.mtu - 1)) == 0;
-    if (!place_is_sound(&m) || !echo_is_sound(&m) || !mtu_is_sound || !gid_is_sound(m.gid) ||
-        m.port == 0 || m.nonce == 0 || m.qpn < QPN_FIRST || m.qpn > QPN_LAST ||
-        (m.qkey & QKEY_PRIVILEGED) != 0)
+    if (!place_is_sound(&m) || !echo_is_sound(&m) || !share_is_sound(&m) || !mtu_is_sound(m.mtu) ||
+        !gid_is_sound(m.gid) || m.port == 0 || m.nonce == 0 || m.qpn < QPN_FIRST ||
+        m.qpn > QPN_LAST || (m.qkey & QKEY_PRIVILEGED) != 0)
         return SMT_EMALFORMED;
     *out = m;
     return 0;
@@ -159,8 +175,8 @@ static uint64_t cookie_of_slot(const struct smt_ud_cookie *c, const struct smt_a
         (uint64_t)addr->scope << 16 | addr->port,
         slot,
     };
-    uint64_t h = smt_ud_siphash(c->key, words, SMT_ARRAY_LEN(words));
-    return h != 0 ? h : 1;
+    return smt_ud_nonce_for(smt_ud_siphash(c->key, words, SMT_ARRAY_LEN(words)), c->number,
+                            c->share);
 }
 
 uint64_t smt_ud_cookie_make(const struct smt_ud_cookie *c, const struct smt_addr *addr,

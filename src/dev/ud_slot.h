@@ -49,10 +49,13 @@ static inline struct smt_ud_slot *smt_ud_batch_pop(struct smt_ud_tx *tx, struct 
     return q->batch[q->batch_head++ & tx->batch_mask];
 }
 
-/* Asks for the route of a packet; none is mtu 0. */
-static inline enum smt_ud_found smt_ud_slot_find(struct smt_ud *d, struct smt_ud_slot *s)
+/* Asks for the route of a packet, which is in the slot already or not; none is mtu 0. */
+static inline enum smt_ud_found smt_ud_slot_find(struct smt_ud *d, struct smt_ud_slot *s,
+                                                 bool is_filled)
 {
-    enum smt_ud_found found = smt_ud_peers_find(d->peers, &s->to, s->prio, d->now, &s->route);
+    const uint8_t *packet = is_filled ? s->data : NULL;
+    enum smt_ud_found found =
+        smt_ud_peers_find(d->peers, &s->to, packet, s->len, s->prio, d->now, &s->route);
     if (SMT_UNLIKELY(found != SMT_UD_FOUND))
         s->route.mtu = 0;
     return found;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "dev/dev_impl.h"
+#include "dev/steer.h"
 
 enum { CONTROL_LEN = 64, ROCE_PORT = 4791, RX_BUFFER = 1 << 20 };
 
@@ -28,26 +29,31 @@ static int option_set(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-static int fail_bind(const struct smt_addr *bind_to, int error, char *text, size_t text_len)
+static int fail_socket(const struct smt_ud_sock_config *c, int code, const char *what)
 {
-    char address[64];
-    smt_dev_addr_text(bind_to, address, sizeof(address));
+    return smt_dev_fail(c->error_text, c->error_text_len, code, "%s: %s", what, strerror(errno));
+}
+
+static int fail_bind(const struct smt_ud_sock_config *c, int error)
+{
+    char address[64], *text = c->error_text;
+    smt_dev_addr_text(&c->bind_to, address, sizeof(address));
     switch (error) {
     case EADDRINUSE:
-        return smt_dev_fail(text, text_len, SMT_EADDRINUSE,
+        return smt_dev_fail(text, c->error_text_len, SMT_EADDRINUSE,
                             "UDP port %u, on which the device ud resolves its peers, is in use by "
                             "another socket; take another, or 0 for any",
-                            bind_to->port);
+                            c->bind_to.port);
     case EACCES:
-        return smt_dev_fail(text, text_len, SMT_EPERM,
+        return smt_dev_fail(text, c->error_text_len, SMT_EPERM,
                             "UDP port %u is privileged; take one above 1023 or run with "
                             "CAP_NET_BIND_SERVICE",
-                            bind_to->port);
+                            c->bind_to.port);
     case EADDRNOTAVAIL:
-        return smt_dev_fail(text, text_len, SMT_ENAME, "%s is not an address of this machine",
-                            address);
+        return smt_dev_fail(text, c->error_text_len, SMT_ENAME,
+                            "%s is not an address of this machine", address);
     default:
-        return smt_dev_fail(text, text_len, SMT_ESYSTEM, "UDP socket on %s: %s", address,
+        return smt_dev_fail(text, c->error_text_len, SMT_ESYSTEM, "UDP socket on %s: %s", address,
                             strerror(error));
     }
 }
@@ -72,31 +78,43 @@ static void interface_bind(int fd, const char *ifname)
         (void)setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, ifname, (socklen_t)strlen(ifname));
 }
 
-static int socket_open(const struct smt_addr *bind_to, const char *ifname, int family, char *text,
-                       size_t text_len)
+/* The first of those that share takes the port as if for itself alone and opens it to the others
+ * afterwards, as of `udp`; the second brings the program. */
+static int bind_shared(const struct smt_ud_sock_config *c, int fd, const struct sockaddr *sa,
+                       unsigned len)
 {
-    bool is_any = addr_is_any(bind_to);
+    if (c->share > 1 && c->number > 0 && option_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+        return fail_socket(c, SMT_ESYSTEM, "sharing a UDP port");
+    if (bind(fd, sa, len) < 0)
+        return fail_bind(c, errno);
+    if (c->share <= 1)
+        return 0;
+    int r = c->number == 0 ? option_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) : smt_steer_resolve(fd);
+    return r < 0 ? fail_socket(c, SMT_ESYSTEM, "sharing a UDP port") : 0;
+}
+
+static int socket_open(const struct smt_ud_sock_config *c, int family)
+{
+    bool is_any = addr_is_any(&c->bind_to);
     int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return smt_dev_fail(text, text_len, errno == EAFNOSUPPORT ? SMT_EUNSUPPORTED : SMT_ESYSTEM,
-                            "UDP socket: %s", strerror(errno));
+        return fail_socket(c, errno == EAFNOSUPPORT ? SMT_EUNSUPPORTED : SMT_ESYSTEM, "UDP socket");
     int r;
     if (options_apply(fd, family, is_any) != 0) {
-        r = smt_dev_fail(text, text_len, SMT_ESYSTEM, "UDP socket options: %s", strerror(errno));
+        r = fail_socket(c, SMT_ESYSTEM, "UDP socket options");
         goto err_close;
     }
-    interface_bind(fd, ifname);
+    interface_bind(fd, c->ifname);
     /* Thousands of peers may ask at once; less room only means that they ask again. */
     (void)option_set(fd, SOL_SOCKET, SO_RCVBUF, RX_BUFFER);
-    struct smt_addr at = *bind_to;
+    struct smt_addr at = c->bind_to;
     if (is_any && family == AF_INET)
         at.ip[10] = at.ip[11] = 0xff;
     struct sockaddr_storage sa;
     unsigned len = smt_addr_to_sockaddr(&at, false, &sa);
-    if (bind(fd, (const struct sockaddr *)&sa, len) < 0) {
-        r = fail_bind(&at, errno, text, text_len);
+    r = bind_shared(c, fd, (const struct sockaddr *)&sa, len);
+    if (r < 0)
         goto err_close;
-    }
     return fd;
 
 err_close:
@@ -104,17 +122,17 @@ err_close:
     return r;
 }
 
-int smt_ud_sock_open(const struct smt_addr *bind_to, const char *ifname, char *text,
-                     size_t text_len, struct smt_ud_sock *out)
+int smt_ud_sock_open(const struct smt_ud_sock_config *config, struct smt_ud_sock *out)
 {
+    const struct smt_addr *bind_to = &config->bind_to;
     if (bind_to->port == ROCE_PORT)
-        return smt_dev_fail(text, text_len, SMT_EADDRINUSE,
+        return smt_dev_fail(config->error_text, config->error_text_len, SMT_EADDRINUSE,
                             "UDP port %u belongs to RoCE itself; take another", ROCE_PORT);
     bool is_ipv6 = addr_is_any(bind_to) || !smt_addr_is_ipv4(bind_to);
-    int fd = socket_open(bind_to, ifname, is_ipv6 ? AF_INET6 : AF_INET, text, text_len);
+    int fd = socket_open(config, is_ipv6 ? AF_INET6 : AF_INET);
     if (addr_is_any(bind_to) && (fd == SMT_EUNSUPPORTED || fd == SMT_ENAME)) {
         is_ipv6 = false;
-        fd = socket_open(bind_to, ifname, AF_INET, text, text_len);
+        fd = socket_open(config, AF_INET);
     }
     if (fd < 0)
         return fd;
@@ -122,9 +140,9 @@ int smt_ud_sock_open(const struct smt_addr *bind_to, const char *ifname, char *t
     socklen_t len = sizeof(sa);
     struct smt_addr local;
     if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0 || !smt_addr_from_sockaddr(&sa, &local)) {
-        int error = errno;
+        int r = fail_socket(config, SMT_ESYSTEM, "UDP socket");
         close(fd);
-        return smt_dev_fail(text, text_len, SMT_ESYSTEM, "UDP socket: %s", strerror(error));
+        return r;
     }
     *out = (struct smt_ud_sock){
         .fd = fd,

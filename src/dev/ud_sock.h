@@ -11,10 +11,17 @@ struct smt_ud_sock {
     uint16_t port;
 };
 
-/* Where to bind: all zero = every address of the interface; the port 0 = any free one. `ifname` ""
- * = no interface in particular. On failure nothing is open and `text` says why in one line. */
-SMT_MUST_CHECK int smt_ud_sock_open(const struct smt_addr *bind_to, const char *ifname, char *text,
-                                    size_t text_len, struct smt_ud_sock *out);
+struct smt_ud_sock_config {
+    struct smt_addr bind_to; /* all zero = every address of the interface; port 0 = any free one */
+    const char *ifname;      /* "" = no interface in particular */
+    uint8_t number, share;   /* as of smt_dev_config */
+    char *error_text;        /* one line on failure */
+    size_t error_text_len;
+};
+
+/* On failure nothing is open. */
+SMT_MUST_CHECK int smt_ud_sock_open(const struct smt_ud_sock_config *config,
+                                    struct smt_ud_sock *out);
 void smt_ud_sock_close(struct smt_ud_sock *s);
 
 /* One datagram without waiting: its length, which may be larger than `cap` (then it is cut), or -1

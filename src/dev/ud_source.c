@@ -1,7 +1,7 @@
 /* Who sent a packet that a `ud` device received.
  *
  * On RoCE v2 the sender stands in the header before the payload, on InfiniBand in what peers have
- * proved. The endpoint's port is the immediate data. */
+ * proved. The endpoint's port, and its number where several share it, are the immediate data. */
 #include <arpa/inet.h>
 #include <string.h>
 
@@ -78,12 +78,12 @@ static inline uint64_t addresses_of(const uint8_t grh[40])
 }
 
 static void heard(struct smt_ud_peers *p, const struct ibv_wc *wc, const uint8_t grh[40],
-                  const struct smt_addr *from)
+                  const struct smt_addr *from, uint8_t number)
 {
     struct smt_ud_peer *peer = p->last_heard;
     p->run_peer = NULL;
-    if (peer == NULL || !smt_addr_equal(&peer->addr, from)) {
-        peer = smt_ud_peer_get(p, from);
+    if (peer == NULL || peer->number != number || !smt_addr_equal(&peer->addr, from)) {
+        peer = smt_ud_peer_get(p, from, number);
         if (peer == NULL || peer->path == NULL)
             return;
         p->last_heard = peer;
@@ -116,7 +116,7 @@ bool smt_ud_peers_source(struct smt_ud_peers *p, const struct ibv_wc *wc, const 
     }
     uint32_t imm = ntohl(wc->imm_data);
     *from = (struct smt_addr){.port = (uint16_t)imm};
-    if ((wc->wc_flags & IBV_WC_WITH_IMM) == 0 || imm > UINT16_MAX || imm == 0) {
+    if ((wc->wc_flags & IBV_WC_WITH_IMM) == 0 || imm >> 24 != 0 || from->port == 0) {
         p->stats.n_bad_imm++;
         return false;
     }
@@ -130,6 +130,6 @@ bool smt_ud_peers_source(struct smt_ud_peers *p, const struct ibv_wc *wc, const 
         p->stats.n_bad_grh++;
         return false;
     }
-    heard(p, wc, grh, from);
+    heard(p, wc, grh, from, (uint8_t)(imm >> 16));
     return true;
 }

@@ -49,8 +49,8 @@ static __attribute__((noinline)) uint8_t *reserve_asking(struct smt_ud *d, struc
 {
     if (d->tx.n_batch == 0)
         d->now = smt_coarse_now();
-    if (smt_ud_slot_find(d, s) == SMT_UD_ASKING && smt_ud_tx_ask(d))
-        (void)smt_ud_slot_find(d, s);
+    if (smt_ud_slot_find(d, s, false) == SMT_UD_ASKING && smt_ud_tx_ask(d))
+        (void)smt_ud_slot_find(d, s, false);
     d->tx.run = *s;
     return slot_take(d, q, s);
 }
@@ -140,12 +140,12 @@ void smt_ud_tx_forget(struct smt_ud *d, struct smt_ud_qp *q)
     q->posted = q->done = (q->posted + SMT_UD_SIGNAL_EVERY - 1) & -(uint32_t)SMT_UD_SIGNAL_EVERY;
 }
 
-/* A packet that has no route or is too large: asks once more, and holds or drops it. True when it
- * can be posted. */
+/* A packet that has no route, has yet to say which of several it is for, or is too large: asks once
+ * more, and holds or drops it. True when it can be posted. */
 static __attribute__((noinline)) bool slot_settle(struct smt_ud *d, struct smt_ud_slot *s)
 {
-    if (s->len <= d->mtu && s->route.mtu == 0) {
-        switch (smt_ud_slot_find(d, s)) {
+    if (s->len <= d->mtu && (s->route.mtu == 0 || s->route.qpn == 0)) {
+        switch (smt_ud_slot_find(d, s, true)) {
         case SMT_UD_FOUND:
             break;
         case SMT_UD_ASKING:
@@ -168,7 +168,7 @@ static inline struct smt_ud_slot *batch_next(struct smt_ud *d, struct smt_ud_qp 
 {
     while (q->n_batch > 0) {
         struct smt_ud_slot *s = smt_ud_batch_pop(&d->tx, q);
-        if (SMT_LIKELY(s->len <= s->route.mtu) || slot_settle(d, s))
+        if (SMT_LIKELY(s->len <= s->route.mtu && s->route.qpn != 0) || slot_settle(d, s))
             return s;
     }
     return NULL;
@@ -319,12 +319,12 @@ void smt_ud_tx_reroute(struct smt_ud *d)
     }
 }
 
-/* An empty packet to where the last one went, for the sake of its completion. */
+/* An empty packet to where the last one went, or number 0 there, for the sake of its completion. */
 static void marker_post(struct smt_ud *d, struct smt_ud_qp *q)
 {
     const struct smt_ud_slot *s = q->latest;
     struct smt_ud_route route;
-    if (smt_ud_peers_find(d->peers, &s->to, s->prio, d->now, &route) != SMT_UD_FOUND)
+    if (smt_ud_peers_find(d->peers, &s->to, s->data, 0, s->prio, d->now, &route) != SMT_UD_FOUND)
         return;
     int r;
     if (q->ex != NULL) {

@@ -24,10 +24,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(m.port != 0 && m.nonce != 0);
     FUZZ_CHECK(m.qpn > 1 && m.qpn < 0xffffff && m.qkey < 0x80000000);
     FUZZ_CHECK(m.mtu >= 256 && m.mtu <= 4096);
+    FUZZ_CHECK(m.share == 0 ? m.number == 0 : m.share != 1 && m.number < m.share);
+    FUZZ_CHECK(m.wanted == (m.kind == SMT_UD_QUERY ? data[7] : 0));
 
     uint8_t bytes[SMT_UD_MSG_LEN], again[SMT_UD_MSG_LEN];
     smt_ud_msg_build(&m, bytes);
-    FUZZ_CHECK(memcmp(bytes, data, 7) == 0 && memcmp(bytes + 8, data + 8, 48) == 0);
+    FUZZ_CHECK(memcmp(bytes, data, 7) == 0 && memcmp(bytes + 8, data + 8, 50) == 0);
     FUZZ_CHECK(smt_ud_msg_parse(bytes, sizeof(bytes), &back) == 0);
     smt_ud_msg_build(&back, again);
     FUZZ_CHECK(memcmp(bytes, again, sizeof(bytes)) == 0);

@@ -394,7 +394,7 @@ static void test_strange_packets(void **state)
             p.has_imm = false;
             break;
         case 3:
-            p.imm |= htonl(0x10000);
+            p.imm |= htonl(0x1000000);
             break;
         case 4:
             p.imm = htonl(0);

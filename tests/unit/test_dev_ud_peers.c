@@ -87,9 +87,16 @@ static unsigned side_poll(struct side *s)
     return smt_ud_peers_poll(s->peers, now);
 }
 
+static enum smt_ud_found find_prio(struct side *s, const struct smt_addr *to, uint8_t prio,
+                                   struct smt_ud_route *out)
+{
+    static const uint8_t packet[64];
+    return smt_ud_peers_find(s->peers, to, packet, sizeof(packet), prio, now, out);
+}
+
 static enum smt_ud_found find(struct side *s, const struct smt_addr *to, struct smt_ud_route *out)
 {
-    return smt_ud_peers_find(s->peers, to, 0, now, out);
+    return find_prio(s, to, 0, out);
 }
 
 /* a asks b until both know each other. */
@@ -611,7 +618,7 @@ static void test_source_ipv4(void **state)
     assert_int_equal(stats(&a)->n_bad_grh, 4);
 
     grh_of_ipv4(grh, peer, own, 0);
-    static const uint32_t imms[] = {0, 0x10000, 0xffffffff, 0x80000001};
+    static const uint32_t imms[] = {0, 0x10000, 0x1000001, 0xffffffff, 0x80000001};
     for (unsigned i = 0; i < SMT_ARRAY_LEN(imms); i++) {
         wc = wc_with_imm(imms[i]);
         assert_false(smt_ud_peers_source(a.peers, &wc, grh, &from, &ecn));
@@ -619,7 +626,7 @@ static void test_source_ipv4(void **state)
     wc = wc_with_imm(4000);
     wc.wc_flags = IBV_WC_GRH;
     assert_false(smt_ud_peers_source(a.peers, &wc, grh, &from, &ecn));
-    assert_int_equal(stats(&a)->n_bad_imm, 5);
+    assert_int_equal(stats(&a)->n_bad_imm, 6);
     side_close(&a);
 }
 
@@ -708,10 +715,10 @@ static void test_handles_per_priority(void **state)
     introduce(&a, &c);
     assert_int_equal(stats(&a)->n_ahs, 0);
     for (uint8_t prio = 0; prio < 8; prio++) {
-        assert_int_equal(smt_ud_peers_find(a.peers, &b.addr, prio, now, &route), SMT_UD_FOUND);
+        assert_int_equal(find_prio(&a, &b.addr, prio, &route), SMT_UD_FOUND);
         assert_int_equal(stats(&a)->n_ahs, prio + 1);
         /* All ports of an IP address share them. */
-        assert_int_equal(smt_ud_peers_find(a.peers, &c.addr, prio, now, &again), SMT_UD_FOUND);
+        assert_int_equal(find_prio(&a, &c.addr, prio, &again), SMT_UD_FOUND);
         assert_ptr_equal(route.ah, again.ah);
         assert_int_equal(again.qpn, 300);
     }
@@ -834,7 +841,7 @@ static void test_infiniband(void **state)
     assert_int_equal(stats(&a)->n_unknown_source, 1);
     introduce(&a, &b);
     for (uint8_t prio = 0; prio < 8; prio++)
-        assert_int_equal(smt_ud_peers_find(a.peers, &b.addr, prio, now, &route), SMT_UD_FOUND);
+        assert_int_equal(find_prio(&a, &b.addr, prio, &route), SMT_UD_FOUND);
     assert_int_equal(stats(&a)->n_ahs_made, 1);
 
     assert_true(smt_ud_peers_source(a.peers, &wc, grh, &from, &ecn));

@@ -99,6 +99,10 @@ static void test_every_field_wrong(void **state)
         {24, 1, 0xff, SMT_EMALFORMED},       /* multicast */
         {40, 8, 0, SMT_EMALFORMED},
         {48, 8, 0, SMT_EMALFORMED},
+        {56, 2, 0x0100, SMT_EMALFORMED}, /* one of none, of one, beyond the last */
+        {56, 2, 0x0001, SMT_EMALFORMED},
+        {56, 2, 0x0404, SMT_EMALFORMED},
+        {56, 2, 0xffff, SMT_EMALFORMED},
     };
     for (unsigned i = 0; i < SMT_ARRAY_LEN(table); i++) {
         uint8_t bytes[SMT_UD_MSG_LEN];
@@ -128,16 +132,25 @@ static void test_lengths(void **state)
                          len == SMT_UD_MSG_LEN ? 0 : SMT_EMALFORMED);
 }
 
-/* The last eight bytes are for later and not looked at; the byte before the port as well. */
+/* The last six bytes are for later and not looked at; the byte before the port in a QUERY only. */
 static void test_spare_bytes(void **state)
 {
     uint8_t bytes[SMT_UD_MSG_LEN];
     struct smt_ud_msg out;
     smt_ud_msg_build(&sound, bytes);
     bytes[7] = 0xaa;
-    memset(bytes + 56, 0xbb, 8);
+    memset(bytes + 58, 0xbb, 6);
     assert_int_equal(smt_ud_msg_parse(bytes, sizeof(bytes), &out), 0);
     assert_same(&out, &sound);
+    bytes[5] = SMT_UD_QUERY;
+    memset(bytes + 48, 0, 8);
+    assert_int_equal(smt_ud_msg_parse(bytes, sizeof(bytes), &out), 0);
+    assert_int_equal(out.wanted, 0xaa);
+    bytes[56] = 254;
+    bytes[57] = 255;
+    assert_int_equal(smt_ud_msg_parse(bytes, sizeof(bytes), &out), 0);
+    assert_int_equal(out.number, 254);
+    assert_int_equal(out.share, 255);
 }
 
 /* The 8-byte row of the published test values (key 00 01 … 0f, input 00 01 …); the others made with

@@ -24,6 +24,7 @@ static void message_print(const char *name, const struct smt_ud_msg *m)
     bytes_print("gid", m->gid, sizeof(m->gid));
     printf("nonce=%016llx\necho=%016llx\n", (unsigned long long)m->nonce,
            (unsigned long long)m->echo);
+    printf("wanted=%u\nnumber=%u\nshare=%u\n", m->wanted, m->number, m->share);
     bytes_print("message", bytes, sizeof(bytes));
 }
 
@@ -63,5 +64,12 @@ int main(void)
     message_print("answer", &answer);
     message_print("ack", &ack);
     message_print("answer-infiniband", &ib);
+    struct smt_ud_msg third = asker, of_third = answer;
+    third.wanted = 2;
+    of_third.share = 4;
+    of_third.number = 2;
+    of_third.nonce = smt_ud_nonce_for(answer.nonce, of_third.number, of_third.share);
+    message_print("query-third", &third);
+    message_print("answer-third-of-four", &of_third);
     return 0;
 }

@@ -27,8 +27,8 @@ def need(ok, what):
 
 def decode(message):
     need(len(message) == 64, 'length')
-    magic, version, kind, link, _, port, lid, mtu, qpn, qkey, gid, nonce, echo, _ = struct.unpack(
-        '>4sBBBBHHIII16sQQQ', message)
+    (magic, version, kind, link, wanted, port, lid, mtu, qpn, qkey, gid, nonce, echo, number, share,
+     _) = struct.unpack('>4sBBBBHHIII16sQQBB6s', message)
     need(magic == b'SMUU' and version == 1, 'magic, version')
     need(kind in (QUERY, ANSWER, ACK), 'kind')
     need(link in (ROCE, INFINIBAND), 'link')
@@ -40,9 +40,12 @@ def decode(message):
     need(any(gid) and gid[0] != 0xff, 'GID')
     need(nonce != 0, 'nonce')
     need((echo == 0) == (kind == QUERY), 'echo')
+    need(share != 1 and number < max(share, 1), 'number, share')
     return {'kind': str(kind), 'link': str(link), 'port': str(port), 'lid': str(lid),
             'mtu': str(mtu), 'qpn': str(qpn), 'qkey': f'{qkey:08x}', 'gid': gid.hex(),
-            'nonce': f'{nonce:016x}', 'echo': f'{echo:016x}'}
+            'nonce': f'{nonce:016x}', 'echo': f'{echo:016x}',
+            'wanted': str(wanted if kind == QUERY else 0), 'number': str(number),
+            'share': str(share)}
 
 
 def sections(text):
@@ -67,7 +70,7 @@ class Vectors(unittest.TestCase):
         self.assertEqual(made, self.text)
 
     def test_fields(self):
-        self.assertEqual(len(self.sections), 4)
+        self.assertEqual(len(self.sections), 6)
         for fields in self.sections.values():
             want = dict(fields)
             message = bytes.fromhex(want.pop('message'))
@@ -79,11 +82,17 @@ class Vectors(unittest.TestCase):
         self.assertEqual(ack['echo'], answer['nonce'])
         self.assertEqual(ack['nonce'], query['nonce'])
 
+    def test_share(self):
+        query, answer = (self.sections[n] for n in ('query-third', 'answer-third-of-four'))
+        self.assertEqual(answer['number'], query['wanted'])
+        self.assertEqual(int(answer['nonce'][:2], 16), int(answer['number']))
+
     def test_refused(self):
         message = bytes.fromhex(self.sections['answer']['message'])
         for at, value in ((0, b'X'), (4, b'\2'), (5, b'\0'), (5, b'\1'), (6, b'\2'), (8, b'\0\0'),
                           (10, b'\0\1'), (12, b'\0\0\5\0'), (16, b'\0\0\0\1'), (20, b'\x80'),
-                          (24, b'\xff'), (40, bytes(8)), (48, bytes(8))):
+                          (24, b'\xff'), (40, bytes(8)), (48, bytes(8)), (56, b'\1'),
+                          (57, b'\1'), (56, b'\4\4')):
             bad = message[:at] + value + message[at + len(value):]
             with self.assertRaises(Malformed):
                 decode(bad)
