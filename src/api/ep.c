@@ -212,6 +212,7 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ec.rx_window = ep->dev->ops->rx_capacity(ep->dev);
     ec.bursts = (ep->dev->ops->caps & SMT_DEV_CAP_BURST) != 0;
     ec.carriages = carriages_of(ep->dev->ops->caps);
+    ec.slices = ec.carriages == SMT_CARRIAGE_UDP && !ec.bursts;
     ec.sealer = smt_aead_is_fips() ? NULL : ep->dev->ops->sealer(ep->dev);
     ec.tune.link_mbps = ep->dev->ops->link_mbps(ep->dev);
     ec.max_open_rpcs = c->max_open_rpcs;

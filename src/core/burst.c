@@ -65,7 +65,7 @@ static struct smt_burst *burst_begin(struct smt_bursts *b, uint32_t conn, struct
     burst->conn = conn;
     burst->hdr = *hdr;
     burst->got = 0;
-    burst->n_slices = ((uint32_t)hdr->record_len + hdr->slice_len - 1) / hdr->slice_len;
+    burst->n_slices = smt_slices_of(hdr);
     burst->n_got = burst->n_ce = 0;
     return burst;
 }
@@ -96,8 +96,6 @@ enum smt_slice smt_bursts_take(struct smt_bursts *b, uint32_t conn, const struct
         return SMT_SLICE_DUPLICATE;
     burst->got |= 1ull << index;
     memcpy(burst->record + (size_t)index * hdr->slice_len, bytes, slice);
-    if (++burst->n_got < burst->n_slices)
-        return SMT_SLICE_TAKEN;
     *out = burst;
-    return SMT_SLICE_WHOLE;
+    return ++burst->n_got < burst->n_slices ? SMT_SLICE_TAKEN : SMT_SLICE_WHOLE;
 }

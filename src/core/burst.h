@@ -38,8 +38,8 @@ SMT_MUST_CHECK int smt_bursts_init(struct smt_bursts *b, const uint64_t seed[2])
 void smt_bursts_fini(struct smt_bursts *b);
 
 enum smt_slice {
-    SMT_SLICE_TAKEN,
-    SMT_SLICE_WHOLE,     /* *out has the record: give it back by put */
+    SMT_SLICE_TAKEN,     /* *out has what is there of the record */
+    SMT_SLICE_WHOLE,     /* and that is all of it: give it back by put */
     SMT_SLICE_DUPLICATE,
     SMT_SLICE_BAD,       /* does not fit its record, or the others */
     SMT_SLICE_NO_MEMORY,
@@ -54,6 +54,12 @@ void smt_bursts_put(struct smt_bursts *b, struct smt_burst *burst);
 
 /* Forgets what a conn has under way. */
 void smt_bursts_forget(struct smt_bursts *b, uint32_t conn);
+
+/* In how many slices a record comes. */
+static inline uint32_t smt_slices_of(const struct smt_hdr *hdr)
+{
+    return ((uint32_t)hdr->record_len + hdr->slice_len - 1) / hdr->slice_len;
+}
 
 /* Bytes of slice `index` as hdr says; 0 when there is no such slice. */
 static inline uint32_t smt_slice_len(const struct smt_hdr *hdr, uint32_t index)

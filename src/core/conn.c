@@ -609,6 +609,8 @@ void smt_conn_params(const struct smt_conn *c, struct smt_params *out)
     out->carriages = g->carriages;
     if (g->bursts)
         out->record_forms |= SMT_FORM_BURST;
+    if (g->slices)
+        out->record_forms |= SMT_FORM_SLICES;
 }
 
 int smt_conn_hs_send(struct smt_conn *c, const uint8_t *bytes, size_t len)
@@ -681,6 +683,7 @@ int smt_conn_install(struct smt_conn *c, uint64_t now, const struct smt_aead *ae
     c->unsched_limit = peer->unsched;
     c->peer_mtu = peer->mtu > SMT_BASE_PACKET ? peer->mtu : SMT_BASE_PACKET;
     c->may_burst = (peer->record_forms & SMT_FORM_BURST) != 0 && smt_addr_is_ipv4(&c->addr);
+    c->may_slice = (peer->record_forms & SMT_FORM_SLICES) != 0;
     smt_pacer_start(&c->pacer, peer->rx_window);
     c->heard = now;
     c->contest_at = SMT_NEVER;

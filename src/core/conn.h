@@ -44,7 +44,9 @@ struct smt_conn {
     bool down_taken;          /* DOWN was handed out: the user has let go */
     bool in_hs_map;
     bool may_burst;           /* the peer takes records in slices, by IPv4 */
+    bool may_slice;           /* it does, by the index in their headers */
     uint8_t n_bad_bursts;     /* of the peer's, in a row, that could not be opened */
+    uint16_t singles_left;    /* packets to send before a record leaves in slices again */
     uint8_t n_farewells;      /* packets with CLOSE to send after the first */
     uint8_t n_quiet;          /* handshake or credit timer rounds without answer */
     uint8_t n_doubts;         /* questions without answer since doubt_since */

@@ -218,7 +218,7 @@ void smt_early_replay(struct smt_conn *c, uint64_t now)
     c->hs->early.first = NULL;
     /* The conn may end with any of them. */
     for (const struct smt_early_packet *p = first; p != NULL; p = p->next)
-        e->config.profile->receive(e, now, &p->pkt);
+        e->config.profile->receive(e, now, &p->pkt, 1);
     packets_free(first);
 }
 

@@ -70,7 +70,7 @@ static int maps_init(struct smt_engine *e)
         rc = smt_chains_init(&e->rpc_index, seed, RPC_CHAINS_BITS);
     if (rc == 0)
         rc = smt_memory_init(&e->memory, seed, e->config.max_bytes);
-    if (rc == 0 && e->config.bursts)
+    if (rc == 0 && (e->config.bursts || e->config.slices))
         rc = smt_bursts_init(&e->bursts, seed);
     return rc;
 }
@@ -261,12 +261,11 @@ void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt
     enter(e, now);
     posted_take(e, now);
     uint64_t before = e->stats.bytes_rcvd;
-    void (*receive)(struct smt_engine *, uint64_t, const struct smt_pkt *) =
+    unsigned (*receive)(struct smt_engine *, uint64_t, const struct smt_pkt *, unsigned) =
         e->config.profile->receive;
-    for (unsigned i = 0; i < n; i++) {
-        const struct smt_pkt *pkt = &pkts[i];
-        e->stats.bytes_rcvd += pkt->len;
-        receive(e, now, pkt);
+    for (unsigned i = 0; i < n;) {
+        e->stats.bytes_rcvd += pkts[i].len;
+        i += receive(e, now, &pkts[i], n - i);
     }
     traffic_look(e, e->stats.bytes_rcvd - before, n);
     smt_grants_run(e);

@@ -51,7 +51,8 @@ struct smt_engine_config {
     uint64_t seed;            /* jitter and tables */
     struct smt_tune tune;     /* of the congestion layer; clamped to their ranges */
     uint32_t cached_keys;     /* expanded key contexts kept per cipher; 0 = default */
-    bool bursts;              /* the device tells IPv4 ids: records in slices are taken */
+    bool bursts;              /* the device tells IPv4 ids: records in slices are taken by them */
+    bool slices;              /* or by the index in their headers */
     uint8_t carriages;        /* enum smt_carriage, what the peer is told of the device */
     const struct smt_sealer *sealer; /* who may seal in place of the CPU; NULL = nobody. Lent */
     /* Unpredictable bytes: session ids, tokens. In tests a fixed generator. */
@@ -84,7 +85,10 @@ void smt_engine_free(struct smt_engine *e);
  * call on the sink, or NULL when full; unreserve takes the last one back; mtu is the local link's
  * largest packet. burst, NULL where there is none: the same for one record that leaves in packets
  * of slice_len bytes of it, each behind its header of hdr_len bytes (docs/wire.md 5); the place is
- * for hdr_len + record_len bytes. */
+ * for hdr_len + record_len bytes. run, NULL where there is none: places for n packets that leave
+ * one behind the other, all of `len` bytes but the last, which has last_len <= len; the first is
+ * returned, each other stands *stride behind the one before; unreserve takes back all n. run_max:
+ * the most bytes of all packets of a run to that peer now, 0: there are none. */
 struct smt_tx_sink {
     void *arg;
     uint8_t *(*reserve)(void *arg, const struct smt_addr *to, size_t len, uint8_t prio);
@@ -92,6 +96,9 @@ struct smt_tx_sink {
     uint32_t (*mtu)(void *arg, const struct smt_addr *to);
     uint8_t *(*burst)(void *arg, const struct smt_addr *to, size_t hdr_len, size_t record_len,
                       size_t slice_len, uint8_t prio);
+    uint8_t *(*run)(void *arg, const struct smt_addr *to, unsigned n, size_t len, size_t last_len,
+                    uint8_t prio, size_t *stride);
+    uint32_t (*run_max)(void *arg, const struct smt_addr *to);
 };
 
 /* Takes n received packets, borrowed (opened in place where possible). */

@@ -6,6 +6,7 @@
  * there. */
 #include "core/frames.h"
 
+#include "core/slices.h"
 #include "core/state.h"
 
 struct heard {
@@ -199,6 +200,7 @@ static void on_resend(const struct heard *h)
         return;
     }
     smt_nic_doubt(r);
+    smt_slices_lost(r);
     t->again_prio = h->f->prio & 7;
     r->is_involved = true;
     smt_msg_tx_lost(t, h->f->offset, (uint32_t)end);

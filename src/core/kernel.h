@@ -63,7 +63,8 @@ static inline uint64_t smt_kernel_id(const struct smt_conn *c, uint64_t sender_i
 
 /* kernel_rx.c */
 
-void smt_kernel_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt);
+unsigned smt_kernel_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                            unsigned n);
 
 /* An acknowledgement of one of our responses. */
 void smt_kernel_ack_hear(struct smt_conn *c, uint64_t now, const struct smt_homa_ack *ack);

@@ -204,7 +204,7 @@ static void control_receive(struct smt_engine *e, uint64_t now, const struct smt
         smt_kernel_ack_hear(c, now, &p->acks[i]);
 }
 
-void smt_kernel_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
+static void packet_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
 {
     struct smt_homa_pkt p;
     if (smt_homa_decode(e->kernel->format, pkt->data, pkt->len, &p) < 0) {
@@ -221,4 +221,12 @@ void smt_kernel_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt
         data_receive(e, now, pkt, &p, &from);
     else
         control_receive(e, now, &p, &from);
+}
+
+unsigned smt_kernel_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                            unsigned n)
+{
+    (void)n;
+    packet_receive(e, now, pkts);
+    return 1;
 }

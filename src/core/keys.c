@@ -200,6 +200,28 @@ int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint32_t seal, uint8
     return record_seal(k, SMT_TX_DATA, record_no, record, in, n_in, plain_len);
 }
 
+int smt_keys_seal_pieces(struct smt_keys *k, uint64_t rpc_id, uint32_t seal,
+                         const struct smt_aead_in *in, unsigned n_in, size_t plain_len,
+                         uint8_t *head, const struct smt_aead_out *out, unsigned n_out,
+                         uint8_t *tag)
+{
+    int rc = smt_keys_check_data(k, rpc_id);
+    if (SMT_UNLIKELY(rc < 0))
+        return rc;
+    struct smt_epoch *e = &k->now;
+    void *ctx = ctx_of(k, e, SMT_TX_DATA);
+    if (ctx == NULL)
+        return SMT_ECRYPTO;
+    uint64_t record_no = smt_data_record_no(rpc_id, seal);
+    smt_keys_note_data(k, plain_len);
+    uint8_t nonce[SMT_AEAD_NONCE_LEN];
+    uint8_t aad[SMT_AAD_LEN];
+    smt_record_nonce(nonce, e->block->salt[SMT_TX_DATA], record_no);
+    smt_record_aad(aad, record_no, plain_len);
+    smt_record_head_encode(head, record_no, plain_len);
+    return k->env->aead->seal_to(ctx, nonce, aad, sizeof(aad), in, n_in, out, n_out, tag);
+}
+
 /* None of the limits is reached in a run of so many records, whatever their lengths. */
 enum { RUN_RECORDS = 1024, RUN_BLOCKS = RUN_RECORDS * (SMT_RECORD_MAX_PLAIN / 16 + 3) };
 
@@ -305,6 +327,16 @@ static int next_open(struct smt_keys *k, uint64_t now, enum smt_key_use use, uin
     return rc;
 }
 
+/* What came of a data record for the epoch it was tried with. */
+static int opened_note(struct smt_keys *k, struct smt_epoch *e, enum smt_epoch_ref ref, int rc)
+{
+    if (SMT_LIKELY(rc == 0))
+        k->confirmed = ref == SMT_EPOCH_PREV ? k->confirmed : true;
+    else
+        e->n_failed++;
+    return rc;
+}
+
 int smt_keys_open_data(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
                        uint64_t record_no, const uint8_t *record, size_t plain_len,
                        const struct smt_aead_out *out, unsigned n_out)
@@ -317,11 +349,37 @@ int smt_keys_open_data(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
         rc = next_open(k, now, SMT_RX_DATA, record_no, record, plain_len, out, n_out);
     else
         rc = record_open(k, e, SMT_RX_DATA, record_no, record, plain_len, out, n_out);
-    if (SMT_LIKELY(rc == 0))
-        k->confirmed = ref == SMT_EPOCH_PREV ? k->confirmed : true;
-    else
-        e->n_failed++;
-    return rc;
+    return opened_note(k, e, ref, rc);
+}
+
+static int pieces_open(struct smt_keys *k, struct smt_epoch *e, uint64_t record_no,
+                       const struct smt_record_pieces *record, const struct smt_aead_out *out,
+                       unsigned n_out)
+{
+    void *ctx = ctx_of(k, e, SMT_RX_DATA);
+    if (ctx == NULL)
+        return SMT_ECRYPTO;
+    uint8_t nonce[SMT_AEAD_NONCE_LEN];
+    uint8_t aad[SMT_AAD_LEN];
+    smt_record_nonce(nonce, e->block->salt[SMT_RX_DATA], record_no);
+    smt_record_aad(aad, record_no, record->plain_len);
+    return k->env->aead->open_from(ctx, nonce, aad, sizeof(aad), record->in, record->n_in, out,
+                                   n_out, record->tag);
+}
+
+int smt_keys_open_pieces(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
+                         uint64_t record_no, const struct smt_record_pieces *record,
+                         const struct smt_aead_out *out, unsigned n_out)
+{
+    struct smt_epoch *e = ref == SMT_EPOCH_PREV ? k->prev : &k->now;
+    if (SMT_UNLIKELY(e->n_failed >= max_failed))
+        return SMT_EAUTH;
+    int rc = ref == SMT_EPOCH_NEXT ? next_make(k) : 0;
+    if (rc == 0)
+        rc = pieces_open(k, ref == SMT_EPOCH_NEXT ? k->next : e, record_no, record, out, n_out);
+    if (rc == 0 && ref == SMT_EPOCH_NEXT)
+        next_enter(k, now);
+    return opened_note(k, e, ref, rc);
 }
 
 int smt_keys_open_now(struct smt_keys *k, uint64_t record_no, const uint8_t *record,

@@ -112,6 +112,22 @@ SMT_MUST_CHECK SMT_INLINE int smt_keys_run_seal(struct smt_seal_run *run, uint64
                            cipher + plain_len);
 }
 
+/* A record in pieces: its ciphertext, plain_len bytes together, and its tag. */
+struct smt_record_pieces {
+    const struct smt_aead_in *in;
+    unsigned n_in;
+    size_t plain_len;
+    const uint8_t *tag;
+};
+
+/* The same into pieces: 13 bytes of head, ciphertext into `out`, the tag, each where the caller
+ * wants it. */
+SMT_MUST_CHECK int smt_keys_seal_pieces(struct smt_keys *k, uint64_t rpc_id, uint32_t seal,
+                                        const struct smt_aead_in *in, unsigned n_in,
+                                        size_t plain_len, uint8_t *head,
+                                        const struct smt_aead_out *out, unsigned n_out,
+                                        uint8_t *tag);
+
 /* For records of the current epoch that somebody else seals: may one of this id be sealed under its
  * key? As seal_data answers. Then one was; and the key itself, borrowed as long as the epoch. */
 SMT_MUST_CHECK int smt_keys_check_data(struct smt_keys *k, uint64_t rpc_id);
@@ -135,6 +151,11 @@ enum smt_epoch_ref smt_keys_find_epoch(const struct smt_keys *k, uint8_t epoch);
 SMT_MUST_CHECK int smt_keys_open_data(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
                                       uint64_t record_no, const uint8_t *record, size_t plain_len,
                                       const struct smt_aead_out *out, unsigned n_out);
+
+/* The same for a record that lies in pieces. */
+SMT_MUST_CHECK int smt_keys_open_pieces(struct smt_keys *k, uint64_t now, enum smt_epoch_ref ref,
+                                        uint64_t record_no, const struct smt_record_pieces *record,
+                                        const struct smt_aead_out *out, unsigned n_out);
 
 /* The same for one of the current epoch, into one piece. */
 SMT_MUST_CHECK int smt_keys_open_now(struct smt_keys *k, uint64_t record_no, const uint8_t *record,

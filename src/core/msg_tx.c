@@ -137,3 +137,22 @@ void smt_msg_tx_copy(const struct smt_msg_tx *t, uint32_t offset, uint32_t len, 
         v++;
     }
 }
+
+unsigned smt_msg_tx_pieces(const struct smt_msg_tx *t, uint32_t offset, uint32_t len,
+                           struct smt_aead_in out[SMT_MAX_POST_IOV])
+{
+    const struct smt_post_iov *v = t->n_iov == 1 ? &t->one : t->block->iov;
+    size_t skip = offset;
+    unsigned n = 0;
+    for (; len > 0; v++) {
+        if (skip >= v->len) {
+            skip -= v->len;
+            continue;
+        }
+        size_t piece = v->len - skip < len ? v->len - skip : len;
+        out[n++] = (struct smt_aead_in){(const uint8_t *)v->base + skip, piece};
+        len -= (uint32_t)piece;
+        skip = 0;
+    }
+    return n;
+}

@@ -31,6 +31,7 @@ struct smt_msg_tx {
     uint8_t run_prio;            /* of what leaves at one go, at most */
     bool active;                 /* there is something to send this way */
     bool by_nic;                 /* a NIC sealed some of it, and nothing was asked for again */
+    bool in_slices;              /* some of it left in slices */
     bool empty_due;              /* length 0: its one record waits to be sent */
     uint32_t cut;                /* kernel.h: bytes in each packet but the last; 0: not set yet */
     uint8_t *sealed;             /* kernel.h: its records as they were sealed, or NULL */
@@ -97,6 +98,10 @@ void smt_msg_tx_grant(struct smt_msg_tx *t, uint32_t offset, uint8_t prio);
 
 /* The receiver has never seen it: everything from the start, with the next attempt. */
 void smt_msg_tx_restart(struct smt_msg_tx *t);
+
+/* The user's pieces of [offset, offset + len), at most SMT_MAX_POST_IOV; how many. */
+unsigned smt_msg_tx_pieces(const struct smt_msg_tx *t, uint32_t offset, uint32_t len,
+                           struct smt_aead_in out[SMT_MAX_POST_IOV]);
 
 /* Copies bytes [offset, offset + len) of the user's pieces. */
 void smt_msg_tx_copy(const struct smt_msg_tx *t, uint32_t offset, uint32_t len, uint8_t *out);

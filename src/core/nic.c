@@ -134,7 +134,7 @@ void smt_nic_lost(struct smt_conn *c, uint64_t now)
 
 void smt_nic_refused(struct smt_conn *c)
 {
-    c->may_burst = false;
+    c->may_burst = c->may_slice = false;
     if (c->e->config.sealer == NULL || c->nic.state == SMT_NIC_DENIED)
         return;
     c->e->stats.nic_refused++;

@@ -37,8 +37,10 @@ struct smt_profile {
     int (*may_post)(struct smt_conn *c, uint64_t len, bool one_way);
     int (*may_reply)(struct smt_conn *c, uint64_t len);
 
-    /* Takes one packet, borrowed. */
-    void (*receive)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt);
+    /* Takes the first of n packets, borrowed, whose bytes have been counted as received, and those
+     * behind it that belong to it; returns how many. */
+    unsigned (*receive)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                        unsigned n);
 
     /* Sends the next packet of an rpc's outgoing message (record.h). */
     enum smt_sent (*send)(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);

@@ -34,8 +34,9 @@ enum smt_sent smt_record_failed(struct smt_rpc *r, int error);
  * looked at yet. False: it is none, or something does, and nothing has changed. */
 bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt);
 
-/* Takes a DATA packet whose header has been decoded. */
-void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
-                        const struct smt_hdr *hdr);
+/* Takes the first of n packets, a DATA packet whose header has been decoded, and those behind it
+ * that hold the rest of its record; returns how many. */
+unsigned smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                            unsigned n, const struct smt_hdr *hdr);
 
 #endif

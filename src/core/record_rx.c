@@ -10,33 +10,19 @@
  * The first way, when it begins with one packet, is the usual one: smt_record_receive_single takes
  * what is in order there without decoding the packet, and leaves all else to the others before
  * anything has changed. */
-#include "core/record.h"
+#include "core/arriving.h"
 
 #include "core/frames.h"
 #include "core/incoming.h"
+#include "core/record.h"
+#include "core/slices.h"
 #include "core/state.h"
 #include "wire/single.h"
-
-/* One record on its way through the checks: a packet's, or that of a burst which is whole. */
-struct arriving {
-    struct smt_conn *c;
-    const struct smt_hdr *hdr;
-    const uint8_t *record;
-    enum smt_epoch_ref ref;
-    uint64_t now;
-    uint64_t record_no;
-    size_t plain_len;
-    uint64_t id;          /* as this side knows it, role included */
-    struct smt_rpc *r;    /* NULL: not known yet */
-    const struct smt_addr *from;
-    uint32_t packet_len;
-    uint32_t n_packets, n_ce, wire_len; /* what it came in */
-};
 
 enum { BAD_BURSTS = 8 };
 
 /* Not the peer's, or no longer what he sent: to him it did not arrive. */
-static void arrived_not(const struct arriving *in)
+void smt_arriving_not(const struct smt_arriving *in)
 {
     struct smt_pacer *p = &in->c->pacer;
     p->got_packets -= in->n_packets;
@@ -46,7 +32,7 @@ static void arrived_not(const struct arriving *in)
 
 /* A burst whose tag is wrong may be damaged or forged in one of its slices; but when so many fail
  * in a row, whoever seals them does it wrongly: they are wanted in single packets. */
-static void burst_failed(const struct arriving *in)
+static void burst_failed(const struct smt_arriving *in)
 {
     struct smt_conn *c = in->c;
     const struct smt_hdr *h = in->hdr;
@@ -59,20 +45,24 @@ static void burst_failed(const struct arriving *in)
     smt_ctl_add_resend_single(c, h->rpc_id, h->offset, len);
 }
 
-static __attribute__((noinline)) void open_failed(const struct arriving *in)
+static __attribute__((noinline)) void open_failed(const struct smt_arriving *in)
 {
-    arrived_not(in);
+    smt_arriving_not(in);
     in->c->e->stats.drop_auth++;
     if (SMT_UNLIKELY(in->n_packets > 1))
         burst_failed(in);
 }
 
-SMT_INLINE int open_into(const struct arriving *in, const struct smt_aead_out *out, unsigned n_out)
+SMT_INLINE int open_into(const struct smt_arriving *in, const struct smt_aead_out *out,
+                         unsigned n_out)
 {
     struct smt_engine *e = in->c->e;
     uint32_t epoch = in->c->keys.now.number;
-    int rc = smt_keys_open_data(&in->c->keys, in->now, in->ref, in->record_no, in->record,
-                                in->plain_len, out, n_out);
+    int rc = SMT_LIKELY(in->pieces == NULL)
+                 ? smt_keys_open_data(&in->c->keys, in->now, in->ref, in->record_no, in->record,
+                                      in->plain_len, out, n_out)
+                 : smt_keys_open_pieces(&in->c->keys, in->now, in->ref, in->record_no, in->pieces,
+                                        out, n_out);
     if (SMT_UNLIKELY(rc < 0)) {
         open_failed(in);
         return rc;
@@ -88,7 +78,8 @@ SMT_INLINE int open_into(const struct arriving *in, const struct smt_aead_out *o
 }
 
 /* Does the sealed head say what the clear one said? */
-static bool head_agrees(const struct arriving *in, const struct smt_inner *inner, size_t head_len)
+static bool head_agrees(const struct smt_arriving *in, const struct smt_inner *inner,
+                        size_t head_len)
 {
     const struct smt_hdr *h = in->hdr;
     if (inner->offset != h->offset || inner->message_len != h->message_len ||
@@ -108,7 +99,7 @@ static bool head_agrees(const struct arriving *in, const struct smt_inner *inner
 /* A record whose head agrees: the peer lives. One whose head does not may be an old one under an
  * id that shares its number, sent again by anybody. Its mark only ever rises, so it may be heard
  * before it is known whether the record counts, and makes the room that the record may need. */
-static void head_hear(const struct arriving *in, const struct smt_inner *inner)
+static void head_hear(const struct smt_arriving *in, const struct smt_inner *inner)
 {
     smt_conn_heard(in->c, in->now);
     smt_conn_heard_from(in->c, in->now, in->from, in->packet_len);
@@ -120,7 +111,7 @@ static void head_hear(const struct arriving *in, const struct smt_inner *inner)
 }
 
 /* Frames of a record that counted, behind everything else: they may end the rpc and the conn. */
-static void frames_hear(const struct arriving *in, const struct smt_inner *inner,
+static void frames_hear(const struct smt_arriving *in, const struct smt_inner *inner,
                         const uint8_t *frames)
 {
     if (inner->frames_len > 0)
@@ -135,7 +126,7 @@ static uint32_t unsched_of(const struct smt_inner *inner)
 
 /* A server rpc for a request or message whose first record has been opened. NULL: not to be had,
  * for its own extension may just have finished it. */
-static struct smt_rpc *server_rpc_new(const struct arriving *in, const struct smt_inner *inner)
+static struct smt_rpc *server_rpc_new(const struct smt_arriving *in, const struct smt_inner *inner)
 {
     struct smt_rpc *r = smt_incoming_new(in->c, in->id);
     if (r == NULL)
@@ -146,7 +137,7 @@ static struct smt_rpc *server_rpc_new(const struct arriving *in, const struct sm
 }
 
 /* A test record: acknowledged, never delivered. */
-static bool test_record(const struct arriving *in)
+static bool test_record(const struct smt_arriving *in)
 {
     struct smt_conn *c = in->c;
     uint64_t id = in->id & SMT_ID_MASK;
@@ -158,7 +149,7 @@ static bool test_record(const struct arriving *in)
 }
 
 /* By the scratch buffer. */
-static void receive_detour(struct arriving *in)
+static void receive_detour(struct smt_arriving *in)
 {
     struct smt_conn *c = in->c;
     struct smt_engine *e = c->e;
@@ -215,7 +206,7 @@ static void receive_detour(struct arriving *in)
 }
 
 /* A record that is its whole message, into a buffer of its own. */
-static void receive_whole(struct arriving *in)
+static void receive_whole(struct smt_arriving *in)
 {
     struct smt_conn *c = in->c;
     struct smt_engine *e = c->e;
@@ -268,7 +259,7 @@ err_put:
 }
 
 /* Straight into a message that has memory. True when dealt with; false: take the detour. */
-static bool receive_direct(const struct arriving *in)
+static bool receive_direct(const struct smt_arriving *in)
 {
     struct smt_rpc *r = in->r;
     struct smt_msg_rx *m = &r->rx;
@@ -311,7 +302,7 @@ static bool receive_direct(const struct arriving *in)
 }
 
 /* What can be said of a packet without looking at its record. False: dropped, and counted. */
-static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct arriving *in)
+static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct smt_arriving *in)
 {
     struct smt_conn *c = in->c;
     if (SMT_UNLIKELY(!smt_keys_ready(&c->keys))) {
@@ -329,8 +320,9 @@ static bool packet_check(struct smt_engine *e, const struct smt_pkt *pkt, struct
 
 /* What can be said of a whole record without its keys. Duplicates are not opened, but they have not
  * been lost either: they count as arrived. */
-static bool record_check(struct smt_engine *e, struct arriving *in)
+bool smt_arriving_check(struct smt_arriving *in)
 {
+    struct smt_engine *e = in->c->e;
     const struct smt_hdr *hdr = in->hdr;
     if (smt_record_head_decode(in->record, hdr->record_len, &in->record_no, &in->plain_len) < 0) {
         e->stats.drop_malformed++;
@@ -344,8 +336,9 @@ static bool record_check(struct smt_engine *e, struct arriving *in)
 }
 
 /* Finds the rpc of a record, known or not. False, and counted: nobody waits for it. */
-static bool rpc_look(struct smt_engine *e, struct arriving *in)
+bool smt_arriving_look(struct smt_arriving *in)
 {
+    struct smt_engine *e = in->c->e;
     in->id = in->hdr->rpc_id ^ SMT_ID_ROLE;
     in->r = smt_rpc_find(in->c, in->id);
     if (in->r != NULL)
@@ -358,8 +351,9 @@ static bool rpc_look(struct smt_engine *e, struct arriving *in)
 }
 
 /* Chooses the way to open a record that somebody waits for. */
-static void record_open(struct smt_engine *e, struct arriving *in)
+void smt_arriving_open(struct smt_arriving *in)
 {
+    struct smt_engine *e = in->c->e;
     const struct smt_hdr *hdr = in->hdr;
     bool has_memory = in->r != NULL && in->r->rx.data != NULL;
     bool user_memory = in->r != NULL && in->r->resp_buf != NULL;
@@ -380,50 +374,6 @@ static void record_open(struct smt_engine *e, struct arriving *in)
             return;
     }
     receive_detour(in);
-}
-
-/* One slice of a burst. Slices that nobody waits for are not collected. */
-static void slice_receive(struct smt_engine *e, const struct smt_pkt *pkt, struct arriving *in)
-{
-    struct smt_conn *c = in->c;
-    if (!e->bursts.is_on || !smt_addr_is_ipv4(pkt->from)) {
-        e->stats.drop_burst++;
-        return;
-    }
-    uint32_t slice_len = smt_slice_len(in->hdr, pkt->ip_id);
-    struct smt_burst *b = NULL;
-    enum smt_slice got = SMT_SLICE_BAD;
-    bool wanted = rpc_look(e, in);
-    if (wanted)
-        got = smt_bursts_take(&e->bursts, c->slot, in->hdr, pkt->ip_id,
-                              pkt->data + SMT_DATA_HDR_LEN, pkt->len - SMT_DATA_HDR_LEN, &b,
-                              &e->stats.bursts_lost);
-    if (wanted && (got == SMT_SLICE_BAD || got == SMT_SLICE_NO_MEMORY)) {
-        e->stats.drop_burst += got == SMT_SLICE_BAD;
-        e->stats.drop_no_memory += got == SMT_SLICE_NO_MEMORY;
-        return;
-    }
-    if (slice_len == 0 || pkt->len - SMT_DATA_HDR_LEN < slice_len)
-        return;
-    bool ce = pkt->ecn == 3;
-    c->pacer.got_packets++;
-    c->pacer.got_bytes += SMT_DATA_HDR_LEN + slice_len;
-    c->pacer.got_ce += ce;
-    e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - slice_len;
-    if (!wanted || got != SMT_SLICE_WHOLE) {
-        e->stats.drop_duplicate += got == SMT_SLICE_DUPLICATE;
-        return;
-    }
-    e->stats.bursts_rcvd++;
-    in->record = b->record;
-    in->n_packets = b->n_slices;
-    in->n_ce = 0;
-    in->wire_len = b->n_slices * SMT_DATA_HDR_LEN + in->hdr->record_len;
-    if (record_check(e, in))
-        record_open(e, in);
-    else
-        arrived_not(in);
-    smt_bursts_put(&e->bursts, b);
 }
 
 /* The head of a packet with its whole message, opened: the peer lives, and may tell that some of
@@ -463,8 +413,8 @@ SMT_INLINE struct smt_rpc *single_rpc(struct smt_conn *c, uint64_t id, struct sm
 
 /* Such a packet whose head is not the usual one: frames ride in it, it is a test, or its head does
  * not say what the packet did. False: the buffer is not needed. */
-static __attribute__((noinline)) bool single_take(struct arriving *in, const struct smt_pkt *pkt,
-                                                  uint8_t *buf)
+static __attribute__((noinline)) bool single_take(struct smt_arriving *in,
+                                                  const struct smt_pkt *pkt, uint8_t *buf)
 {
     struct smt_conn *c = in->c;
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
@@ -505,7 +455,7 @@ SMT_INLINE bool single_deliver(struct smt_conn *c, uint64_t now, const struct sm
     const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
     uint8_t usual = (id & SMT_ID_ROLE) == 0 ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST;
     if (SMT_UNLIKELY(!smt_single_is_usual(s, inner, plain_len, usual))) {
-        struct arriving in = {.c = c, .now = now, .plain_len = plain_len, .id = id, .r = r};
+        struct smt_arriving in = {.c = c, .now = now, .plain_len = plain_len, .id = id, .r = r};
         return single_take(&in, pkt, buf);
     }
     bool may_be_over = single_hear(c, now, pkt, inner);
@@ -559,37 +509,37 @@ bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct 
     return true;
 }
 
-void smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt,
-                        const struct smt_hdr *hdr)
+unsigned smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                            unsigned n, const struct smt_hdr *hdr)
 {
+    const struct smt_pkt *pkt = &pkts[0];
     struct smt_conn *c = smt_conn_find(e, hdr->session_id);
     if (SMT_UNLIKELY(c == NULL)) {
         e->stats.drop_no_session++;
         smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_NO_SESSION, hdr->session_id,
                           NULL);
-        return;
+        return 1;
     }
-    struct arriving in = {.c = c,
-                          .hdr = hdr,
-                          .now = now,
-                          .from = pkt->from,
-                          .packet_len = pkt->len,
-                          .n_packets = 1,
-                          .n_ce = pkt->ecn == 3,
-                          .wire_len = SMT_DATA_HDR_LEN + hdr->record_len};
+    struct smt_arriving in = {.c = c,
+                              .hdr = hdr,
+                              .now = now,
+                              .from = pkt->from,
+                              .packet_len = pkt->len,
+                              .n_packets = 1,
+                              .n_ce = pkt->ecn == 3,
+                              .wire_len = SMT_DATA_HDR_LEN + hdr->record_len};
     if (!packet_check(e, pkt, &in))
-        return;
-    if (SMT_UNLIKELY(hdr->slice_len != hdr->record_len)) {
-        slice_receive(e, pkt, &in);
-        return;
-    }
+        return 1;
+    if (SMT_UNLIKELY(hdr->slice_len != hdr->record_len))
+        return smt_slices_receive(pkts, n, &in);
     in.record = pkt->data + SMT_DATA_HDR_LEN;
-    if (!record_check(e, &in))
-        return;
+    if (!smt_arriving_check(&in))
+        return 1;
     e->stats.pad_bytes_rcvd += pkt->len - SMT_DATA_HDR_LEN - hdr->record_len;
     c->pacer.got_packets++;
     c->pacer.got_bytes += in.wire_len;
     c->pacer.got_ce += in.n_ce;
-    if (rpc_look(e, &in))
-        record_open(e, &in);
+    if (smt_arriving_look(&in))
+        smt_arriving_open(&in);
+    return 1;
 }

@@ -5,7 +5,10 @@
  *
  * Where the peer takes bursts, a record may be as long as records get and leave in slices: sealed
  * by the NIC when it has shown that it can (nic.c), or here when the sink cuts bursts by itself.
- * What was lost comes again in single packets, sealed here.
+ * What was lost comes again in single packets, sealed here. Over UDP, where the index of a slice
+ * stands in its header, the sink gives places for a run of packets, and a record is sealed into
+ * them: ours and the cipher's work of beginning and ending is done once for a dozen packets. One
+ * packet lost costs the whole record, so a conn that loses some sends single ones for a while.
  *
  * All packets of a message are of one size but the last: the cut spreads head and data evenly, so
  * that packets of many messages fit one super-frame of equal segments with little padding. */
@@ -13,6 +16,7 @@
 
 #include "core/nic.h"
 #include "core/single.h"
+#include "core/slices.h"
 #include "core/state.h"
 
 enum { FIRST_EXTRA = SMT_INNER_EXT_LEN };
@@ -96,7 +100,7 @@ static void inner_fill(const struct smt_rpc *r, const struct smt_tx_piece *piece
 }
 
 /* Who seals a record, and how it leaves. */
-enum way { BY_PACKET, BY_BURST, BY_NIC };
+enum way { BY_PACKET, BY_RUN, BY_BURST, BY_NIC };
 
 struct plan {
     enum way way;
@@ -178,13 +182,17 @@ static enum way way_choose(const struct smt_rpc *r, uint64_t now, uint32_t mtu,
 {
     struct smt_conn *c = r->conn;
     const struct smt_msg_tx *t = &r->tx;
-    if (SMT_LIKELY(!c->may_burst))
+    if (SMT_LIKELY(!c->may_burst && !c->may_slice))
         return BY_PACKET;
     if (SMT_UNLIKELY(r->is_test))
         return BY_NIC;
     /* What a burst has lost, or what began with one that nobody has seen. */
     if (t->lost.n > 0 || t->seal >> SMT_SEAL_INDEX_BITS > 0)
         return BY_PACKET;
+    if (SMT_LIKELY(c->may_slice)) {
+        bool fits_one = t->granted - t->sent <= cut_room(mtu) - FIRST_EXTRA;
+        return fits_one || c->singles_left > 0 || sink->run == NULL ? BY_PACKET : BY_RUN;
+    }
     const struct smt_sealer *s = c->e->config.sealer;
     if (s != NULL && t->len >= s->min_len && smt_nic_is_ready(c, now))
         return BY_NIC;
@@ -203,7 +211,12 @@ static void plan_make(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink 
     out->way = way_choose(r, now, mtu, sink);
     if (SMT_UNLIKELY(t->unsched < t->len && t->seal == 0))
         smt_msg_tx_align(t, cut_of(t, room), FIRST_EXTRA, c->unsched_limit);
-    uint32_t cut = cut_of(t, out->way == BY_PACKET ? room : burst_room(c, mtu));
+    struct smt_slicing slicing = {0, 0};
+    if (out->way == BY_RUN && !smt_slicing_make(c, t->len + FIRST_EXTRA, mtu, sink, &slicing))
+        out->way = BY_PACKET;
+    uint32_t cut = slicing.cut;
+    if (SMT_LIKELY(out->way != BY_RUN))
+        cut = cut_of(t, out->way == BY_PACKET ? room : burst_room(c, mtu));
     smt_msg_tx_next(t, cut, piece);
     uint32_t head_len = SMT_INNER_LEN;
     if (piece->offset == 0) {
@@ -222,7 +235,14 @@ static void plan_make(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink 
     out->record_len = SMT_RECORD_OVERHEAD + head_len + out->frames_len + piece->len;
     out->slice_len = out->record_len;
     out->n_packets = 1;
-    if (SMT_UNLIKELY(out->way != BY_PACKET)) {
+    if (out->way == BY_RUN) {
+        out->slice_len = slicing.slice_len;
+        out->n_packets = (out->record_len + slicing.slice_len - 1) / slicing.slice_len;
+        if (SMT_UNLIKELY(out->n_packets == 1)) {
+            out->slice_len = out->record_len;
+            out->way = BY_PACKET;
+        }
+    } else if (SMT_UNLIKELY(out->way != BY_PACKET)) {
         uint32_t most = r->is_test ? out->record_len / 2 + 1 : mtu - SMT_DATA_HDR_LEN;
         out->n_packets = (out->record_len + most - 1) / most;
         out->slice_len = (out->record_len + out->n_packets - 1) / out->n_packets;
@@ -256,6 +276,27 @@ static enum smt_sent cpu_send(struct smt_rpc *r, const struct plan *p,
     if (pkt == NULL)
         return SMT_SENT_FULL;
     int rc = packet_make(r, p, pkt);
+    if (SMT_LIKELY(rc == 0))
+        return SMT_SENT_ONE;
+    sink->unreserve(sink->arg);
+    return smt_record_failed(r, rc);
+}
+
+/* One record over n_packets packets, sealed from the user's memory straight into them. */
+static enum smt_sent run_send(struct smt_rpc *r, const struct plan *p,
+                              const struct smt_tx_sink *sink)
+{
+    struct smt_slices to = {
+        .n = p->n_packets, .record_len = p->record_len, .slice_len = p->slice_len};
+    size_t last_len = p->record_len - (size_t)(p->n_packets - 1) * p->slice_len;
+    to.pkt = sink->run(sink->arg, &r->conn->addr, to.n, SMT_DATA_HDR_LEN + to.slice_len,
+                       SMT_DATA_HDR_LEN + last_len, p->prio, &to.stride);
+    if (to.pkt == NULL)
+        return SMT_SENT_FULL;
+    hdr_put(r, p, to.pkt);
+    uint8_t head[SMT_INNER_LEN + SMT_INNER_EXT_LEN];
+    size_t head_len = head_put(r, p, head);
+    int rc = smt_slices_seal(r, &to, &p->piece, head, head_len);
     if (SMT_LIKELY(rc == 0))
         return SMT_SENT_ONE;
     sink->unreserve(sink->arg);
@@ -309,6 +350,8 @@ static void sent_note(struct smt_rpc *r, uint64_t now, const struct plan *p)
         t->low_prio = p->prio;
     if (SMT_LIKELY(p->n_packets == 1)) {
         smt_pacer_sent(c, now, p->wire_len, p->prio);
+        if (SMT_UNLIKELY(c->singles_left > 0))
+            c->singles_left--;
     } else {
         st->bursts_sent++;
         uint32_t left = p->record_len;
@@ -351,7 +394,9 @@ enum smt_sent smt_record_send(struct smt_rpc *r, uint64_t now, const struct smt_
         return SMT_SENT_FAILED;
     }
     enum smt_sent sent;
-    if (SMT_LIKELY(p.way != BY_NIC)) {
+    if (p.way == BY_RUN) {
+        sent = run_send(r, &p, sink);
+    } else if (SMT_LIKELY(p.way != BY_NIC)) {
         sent = cpu_send(r, &p, sink);
     } else {
         bool is_test = r->is_test;

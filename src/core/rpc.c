@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "core/profile.h"
+#include "core/slices.h"
 #include "core/state.h"
 
 enum {
@@ -471,6 +472,7 @@ void smt_rpc_unknown(struct smt_rpc *r, bool over)
     if (SMT_UNLIKELY(r->is_test) && !smt_nic_test_again(r))
         return;
     smt_nic_doubt(r);
+    smt_slices_lost(r);
     smt_msg_tx_restart(&r->tx);
     r->conn->e->stats.resent_records++;
     r->heard = r->conn->e->now;

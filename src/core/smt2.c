@@ -41,31 +41,32 @@ static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct
         smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_VERSION, hdr->source_id, NULL);
 }
 
-static __attribute__((noinline)) void receive_any(struct smt_engine *e, uint64_t now,
-                                                  const struct smt_pkt *pkt)
+static __attribute__((noinline)) unsigned receive_any(struct smt_engine *e, uint64_t now,
+                                                      const struct smt_pkt *pkts, unsigned n)
 {
+    const struct smt_pkt *pkt = &pkts[0];
     struct smt_hdr hdr;
     int rc = smt_hdr_decode(pkt->data, pkt->len, &hdr);
     if (SMT_UNLIKELY(rc < 0)) {
         receive_undecodable(e, now, pkt, &hdr, rc);
-        return;
+        return 1;
     }
     if (SMT_UNLIKELY(hdr.dport != e->config.port)) {
         e->stats.drop_port++;
-        return;
+        return 1;
     }
     if (SMT_LIKELY(hdr.kind == SMT_KIND_DATA)) {
         e->stats.packets_rcvd_data++;
-        smt_record_receive(e, now, pkt, &hdr);
-    } else {
-        receive_other(e, now, pkt, &hdr);
+        return smt_record_receive(e, now, pkts, n, &hdr);
     }
+    receive_other(e, now, pkt, &hdr);
+    return 1;
 }
 
-static void smt2_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
+static unsigned smt2_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                             unsigned n)
 {
-    if (SMT_UNLIKELY(!smt_record_receive_single(e, now, pkt)))
-        receive_any(e, now, pkt);
+    return SMT_LIKELY(smt_record_receive_single(e, now, pkts)) ? 1 : receive_any(e, now, pkts, n);
 }
 
 static int smt2_begin(struct smt_engine *e)

@@ -87,6 +87,7 @@ static int data_decode(const uint8_t *pkt, size_t len, struct smt_hdr *out)
     out->seal = smt_get_be32(pkt + OFF_SEAL);
     out->record_len = smt_get_be16(pkt + OFF_RECORD_LEN);
     out->slice_len = smt_get_be16(pkt + OFF_SLICE_LEN);
+    out->index = pkt[SMT_HDR_INDEX_AT];
     bool whole = out->slice_len == out->record_len;
     bool bad = (out->message_len > SMT_MAX_MESSAGE) | (out->offset > out->message_len) |
                ((out->rpc_id & ~(SMT_ID_ROLE | SMT_ID_MASK)) != 0) | (out->seal >= SMT_SEAL_LIMIT) |
@@ -151,6 +152,7 @@ static void data_encode(const struct smt_hdr *hdr, uint8_t *out)
     smt_put_be32(out + OFF_SEAL, hdr->seal);
     smt_put_be16(out + OFF_RECORD_LEN, hdr->record_len);
     smt_put_be16(out + OFF_SLICE_LEN, hdr->slice_len);
+    out[SMT_HDR_INDEX_AT] = hdr->index;
 }
 
 static void handshake_encode(const struct smt_hdr *hdr, uint8_t *out)

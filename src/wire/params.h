@@ -5,7 +5,8 @@
 #include "base/defs.h"
 
 enum smt_carriage { SMT_CARRIAGE_UDP = 1, SMT_CARRIAGE_RAW = 2, SMT_CARRIAGE_UD = 4 };
-enum smt_form { SMT_FORM_SINGLE = 1, SMT_FORM_BURST = 2 };
+/* How a record may leave: in one packet, in slices by the IPv4 id, in slices by the header. */
+enum smt_form { SMT_FORM_SINGLE = 1, SMT_FORM_BURST = 2, SMT_FORM_SLICES = 4 };
 
 enum { SMT_PARAMS_MAX_LEN = 256, SMT_PARAMS_MAX_VERSIONS = 8, SMT_PARAMS_MAX_CIPHERS = 8 };
 

@@ -11,6 +11,7 @@ enum {
     SMT_WIRE_VERSION = 2,
     SMT_WIRE_IP_PROTOCOL = 254,
     SMT_DATA_HDR_LEN = 44,
+    SMT_HDR_INDEX_AT = 19,      /* of the slice, in a DATA header */
     SMT_CTRL_HDR_LEN = 28,
     SMT_HS_HDR_LEN = 44,
     SMT_PLAIN_HDR_LEN = 28,     /* RETRY, NO_SESSION, VERSION */
@@ -65,6 +66,7 @@ struct smt_hdr {
     uint32_t offset, message_len; /* HANDSHAKE: offset and ack */
     uint32_t seal;
     uint16_t record_len, slice_len;
+    uint8_t index;                /* of the slice, where the carriage does not tell it */
     /* HANDSHAKE */
     uint64_t source_id;
     uint16_t tls_len;

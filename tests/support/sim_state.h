@@ -9,6 +9,8 @@ struct sim_conn;
 struct sim_burst {
     unsigned to;
     uint8_t prio;
+    unsigned n; /* of a run: packets of slice_len bytes, the last of last_len, each stride apart */
+    size_t stride, last_len;
     size_t hdr_len, record_len, slice_len;
     uint64_t ctx; /* the NIC's, which seals it; 0: it is sealed */
     uint64_t record_no;

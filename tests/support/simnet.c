@@ -337,9 +337,33 @@ static void burst_commit(struct sim_host *h)
     b->record_len = 0;
 }
 
+/* The packets of a run, of which core knows that they are one record. */
+static void run_commit(struct sim_host *h)
+{
+    struct sim_host_state *s = h->state;
+    struct sim_burst *b = &s->burst;
+    for (unsigned i = 0; i < b->n; i++) {
+        s->n_committed++;
+        if (b->to >= h->net->n_hosts)
+            continue;
+        struct sim_packet *p = packet_new(h->net);
+        p->from = h->number;
+        p->to = b->to;
+        p->source = h->addr;
+        p->len = (uint32_t)(i < b->n - 1 ? b->slice_len : b->last_len);
+        p->prio = b->prio;
+        memcpy(p->data, b->bytes + i * b->stride, p->len);
+        occupy(h, p->len);
+        launch(h->net, p, s->tx_free > h->net->now ? s->tx_free : h->net->now);
+    }
+    b->n = 0;
+}
+
 static void commit(struct sim_host *h)
 {
     struct sim_host_state *s = h->state;
+    if (s->burst.n > 0)
+        run_commit(h);
     if (s->burst.record_len > 0)
         burst_commit(h);
     if (s->pending == NULL)
@@ -412,6 +436,37 @@ static uint8_t *sink_burst(void *arg, const struct smt_addr *to, size_t hdr_len,
     return b->bytes;
 }
 
+static uint8_t *sink_run(void *arg, const struct smt_addr *to, unsigned n, size_t len,
+                         size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct sim_host *h = arg;
+    struct sim_host_state *s = h->state;
+    struct sim_burst *b = &s->burst;
+    commit(h);
+    SIM_CHECK(h->net, n > 1 && last_len > 0 && last_len <= len && len <= s->mtu_said,
+              "run of %u packets of %zu bytes, the last %zu", n, len, last_len);
+    SIM_CHECK(h->net, (n - 1) * len + last_len <= h->run_max, "run of %u packets of %zu bytes", n,
+              len);
+    if (h->queue_len > 0 && h->rate > 0 && backlog(h) + n * len > h->queue_len) {
+        s->tx_full = true;
+        return NULL;
+    }
+    b->to = find_host(h->net, to);
+    b->prio = prio;
+    b->n = n;
+    b->slice_len = len;
+    b->last_len = last_len;
+    *stride = b->stride = len + 3; /* not what the packets themselves would make it */
+    SIM_CHECK(h->net, n * b->stride <= sizeof(b->bytes), "run of %zu bytes", n * b->stride);
+    memset(b->bytes, 0xcc, sizeof(b->bytes));
+    return b->bytes;
+}
+
+static uint32_t sink_run_max(void *arg, const struct smt_addr *to)
+{
+    return ((const struct sim_host *)arg)->run_max;
+}
+
 int sim_nic_reserve(struct sim_host *h, uint64_t ctx, const struct smt_seal_record *r,
                     uint8_t **out)
 {
@@ -427,8 +482,8 @@ static void sink_unreserve(void *arg)
 {
     struct sim_host *h = arg;
     struct sim_host_state *s = h->state;
-    if (s->burst.record_len > 0) {
-        s->burst.record_len = 0;
+    if (s->burst.record_len > 0 || s->burst.n > 0) {
+        s->burst.record_len = s->burst.n = 0;
         return;
     }
     SIM_CHECK(h->net, s->pending != NULL, "unreserve without reserve");
@@ -454,7 +509,9 @@ static bool host_tx(struct sim_host *h)
                                .reserve = sink_reserve,
                                .unreserve = sink_unreserve,
                                .mtu = sink_mtu,
-                               .burst = h->cuts_bursts ? sink_burst : NULL};
+                               .burst = h->cuts_bursts ? sink_burst : NULL,
+                               .run = h->run_max > 0 ? sink_run : NULL,
+                               .run_max = sink_run_max};
     s->n_committed = 0;
     s->tx_full = false;
     unsigned n = smt_engine_tx(h->engine, h->net->now, &sink);

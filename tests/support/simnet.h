@@ -18,7 +18,7 @@
 #include "checking_aead.h"
 #include "core/engine.h"
 
-enum { SIM_MAX_PACKET = 9216, SIM_MAX_HOSTS = 64, SIM_MAX_BURST = 16512 };
+enum { SIM_MAX_PACKET = 9216, SIM_MAX_HOSTS = 64, SIM_MAX_BURST = 24576 };
 enum { SIM_ALWAYS = 10000 }; /* fault rates are parts of 10,000 */
 
 struct simnet;
@@ -73,6 +73,7 @@ struct sim_host {
     uint64_t poll_ns;    /* packets are taken at multiples of this, 0 = at once */
     uint64_t down_rate;  /* bytes a second into it, 0 = no bottleneck */
     bool cuts_bursts;    /* the send queue cuts records into slices */
+    uint32_t run_max;    /* it takes runs of packets, of so many bytes; 0 = none */
     struct sim_nic *nic; /* it seals, too (sim_nic.h); lent */
     uint64_t down_queue; /* bytes that wait there before it drops, 0 = endless */
     uint64_t packet_ns;  /* what each packet takes its processor; the two above do not count then */
