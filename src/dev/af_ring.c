@@ -71,17 +71,19 @@ static void buffer_set(int fd, int force, int plain)
 #define AD(what) ((uint32_t)SKF_AD_OFF + (what))
 
 /* Our protocol to our port (which stands at the same place in UDP's header and in those of all
- * profiles) and to this host, not a fragment, without VLAN tag, IPv6 without extensions. */
-static int ring_filter(int fd, uint8_t protocol, uint16_t port)
+ * profiles) and to this host, not a fragment, without VLAN tag, IPv6 without extensions; of both
+ * families or one. */
+static int ring_filter(int fd, int family, uint8_t protocol, uint16_t port)
 {
+    uint8_t ipv6 = family == AF_INET ? 13 : 7, ipv4 = family == AF_INET6 ? 12 : 0;
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AD(SKF_AD_PKTTYPE)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_HOST, 0, 17),
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AD(SKF_AD_VLAN_TAG_PRESENT)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 15),
         BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 7, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, ipv6, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, ipv4, 12),
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, protocol, 0, 10),
         BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 20),
@@ -116,7 +118,7 @@ static int ring_make(struct smt_af *d)
         option_set(d->fd, SOL_PACKET, PACKET_QDISC_BYPASS, 1) < 0 ||
         option_set(d->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1) < 0 ||
         option_set(d->fd, SOL_PACKET, PACKET_COPY_THRESH, 1) < 0 ||
-        ring_filter(d->fd, d->protocol, d->port) < 0 ||
+        ring_filter(d->fd, d->family, d->protocol, d->port) < 0 ||
         setsockopt(d->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0)
         return -1;
     buffer_set(d->fd, SO_SNDBUFFORCE, SO_SNDBUF);
@@ -135,12 +137,12 @@ int smt_af_ring_open(struct smt_af *d)
     const char *obstacle = smt_af_obstacle(by->needs_super_frames);
     if (obstacle != NULL)
         return smt_af_unusable(d, "%s", obstacle);
-    uint16_t protocol = d->family == AF_INET    ? ETH_P_IP
-                        : d->family == AF_INET6 ? ETH_P_IPV6
-                                                : ETH_P_ALL;
+    /* Who asks for all protocols gets a frame before IP does, who asks for IP's own when IP is done
+     * with it: 0.4 us of 3.5 for the round trip of a small packet over veth. The filter lets in the
+     * same either way. */
     struct sockaddr_ll sll = {
         .sll_family = AF_PACKET,
-        .sll_protocol = htons(protocol),
+        .sll_protocol = htons(ETH_P_ALL),
         .sll_ifindex = (int)d->link.ifindex,
     };
     d->fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -295,12 +295,58 @@ static void noise_harms_nothing(void **state)
     is_served();
 }
 
+/* The good frame by IPv6, from and to fd00::b, which is the victim's link's, at a port. */
+static size_t frame6_make(uint8_t f[FRAME_LEN + IP_LEN], uint16_t port)
+{
+    enum { IP6_LEN = 2 * IP_LEN, AT_UDP6 = ETH_LEN + IP6_LEN, LEN = UDP_LEN + DATA_LEN };
+    frame_make(f);
+    smt_put_be16(f + 12, ETH_P_IPV6);
+    uint8_t *ip = f + ETH_LEN, *udp = f + AT_UDP6;
+    memset(ip, 0, IP6_LEN + LEN);
+    ip[0] = 0x60;
+    smt_put_be16(ip + 4, LEN);
+    ip[6] = 17;
+    ip[7] = 64;
+    ip[8] = ip[24] = 0xfd;
+    ip[23] = ip[39] = 0xb;
+    smt_put_be16(udp, to_good.port);
+    smt_put_be16(udp + 2, port);
+    smt_put_be16(udp + 4, LEN);
+    memset(udp + UDP_LEN, MARK, DATA_LEN);
+    uint32_t sum = sum_add(17 + LEN, ip + 8, 32);
+    smt_put_be16(udp + 6, sum_end(sum_add(sum, udp, LEN)));
+    return AT_UDP6 + LEN;
+}
+
+/* All addresses of one family are not those of the other: the same port may be somebody else's. */
+static void the_other_family_does_not(void **state)
+{
+    static const struct {
+        const char *host;
+        unsigned n_taken;
+    } rows[] = {{"::", 1}, {"0.0.0.0", 0}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint8_t f[FRAME_LEN + IP_LEN];
+        struct smt_addr any;
+        struct smt_dev *dev = dev_open(setting("SMT_TEST_DEVICE"), rows[i].host, &any);
+        size_t len = frame6_make(f, any.port);
+        n_marked = 0;
+        throw_it(f, len);
+        is_served();
+        (void)take(dev, MARK);
+        unsigned n_taken = n_marked;
+        dev->ops->close(dev);
+        assert_int_equal(n_taken, rows[i].n_taken);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_frame_arrives),
         cmocka_unit_test(bad_frames_do_not),
         cmocka_unit_test(cut_frames_do_not),
+        cmocka_unit_test(the_other_family_does_not),
         cmocka_unit_test(noise_harms_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
