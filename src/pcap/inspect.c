@@ -289,6 +289,19 @@ static void smt2_say(const struct smt_hdr *h, const struct smt_cap_packet *packe
             h->message_len, h->tls_len, h->cookie_len);
 }
 
+/* A slice of a record, whose bytes behind the header are `len`: does it lie inside? */
+static void slice_check(const struct smt_hdr *h, uint32_t index, size_t len,
+                        struct smt_inspect_line *out)
+{
+    uint64_t at = (uint64_t)index * h->slice_len;
+    SAY(" index %u", index);
+    if (at >= h->record_len)
+        BREAKS("slice %u of a record of %u bytes in slices of %u", index, h->record_len,
+               h->slice_len);
+    else if (len < h->slice_len && len < h->record_len - at)
+        BREAKS("slice %u has %zu bytes", index, len);
+}
+
 /* The 28 bytes of its header are lent from UDP's where that carries it. */
 static void smt2_packet(const struct smt_inspect *in, const struct smt_cap_packet *packet,
                         struct smt_inspect_line *out)
@@ -313,6 +326,8 @@ static void smt2_packet(const struct smt_inspect *in, const struct smt_cap_packe
         return;
     }
     smt2_say(&h, packet, out);
+    if (r == 0 && h.kind == SMT_KIND_DATA && h.slice_len != h.record_len)
+        slice_check(&h, is_udp ? h.index : packet->ip_id, len - SMT_DATA_HDR_LEN, out);
     if (r == SMT_EVERSION)
         BREAKS("version %u", h.version);
     else if (r < 0)

@@ -377,6 +377,50 @@ static void vectors_opened(void **state)
     }
 }
 
+/* Of smt2, packets are named: a slice by the index in its header over UDP, by the IPv4 id over raw
+ * IP, and one that lies in no record is a fault. */
+static void slices_named(void **state)
+{
+    static const struct {
+        uint8_t protocol, index;
+        uint16_t ip_id;
+        uint32_t len;
+        const char *text, *fault;
+    } rows[] = {
+        {17, 2, 9, 500, "slice 500 index 2", ""},
+        {17, 3, 9, 100, "slice 500 index 3", ""},
+        {17, 3, 9, 99, "slice 500 index 3", "slice 3 has 99 bytes"},
+        {17, 4, 9, 500, "slice 500 index 4", "slice 4 of a record of 1600 bytes in slices of 500"},
+        {254, 0, 1, 500, "slice 500 index 1", ""},
+        {254, 0, 4, 500, "slice 500 index 4", "slice 4 of a record of 1600 bytes in slices of 500"},
+    };
+    struct smt_inspect *in;
+    assert_int_equal(smt_inspect_new(&(struct smt_inspect_config){0}, &in), 0);
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(rows); i++) {
+        uint8_t bytes[1024] = {0};
+        uint8_t *pkt = bytes + (rows[i].protocol == 17 ? 8 : 0);
+        const struct smt_hdr hdr = {.kind = SMT_KIND_DATA,
+                                    .session_id = 1,
+                                    .rpc_id = 2,
+                                    .message_len = 4000,
+                                    .record_len = 1600,
+                                    .slice_len = 500,
+                                    .index = rows[i].index};
+        size_t at = smt_hdr_encode(&hdr, pkt);
+        struct smt_cap_packet p = {.kind = SMT_CAP_IP,
+                                   .protocol = rows[i].protocol,
+                                   .ip_id = rows[i].ip_id,
+                                   .data = bytes,
+                                   .len = (uint32_t)(pkt - bytes + at + rows[i].len)};
+        struct smt_inspect_line line;
+        assert_int_equal(smt_inspect_packet(in, &p, &line), 0);
+        assert_true(line.is_ours);
+        assert_non_null(strstr(line.text, rows[i].text));
+        assert_string_equal(line.fault, rows[i].fault);
+    }
+    smt_inspect_free(in);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -388,6 +432,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(packets_again),        cmocka_unit_test(messages_open),
         cmocka_unit_test(responses_echo),       cmocka_unit_test(vectors_built),
         cmocka_unit_test(retransmission_built), cmocka_unit_test(vectors_opened),
+        cmocka_unit_test(slices_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

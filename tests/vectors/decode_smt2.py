@@ -54,7 +54,7 @@ class Vectors:
               'context': ['version', 'initiator_id', 'responder_id', 'initiator_params',
                           'responder_params', 'cipher'],
               'early-context': ['version', 'initiator_id', 'initiator_params', 'cipher'],
-              'packet': ['keys', 'from', 'packet'], 'burst': ['keys', 'from'],
+              'packet': ['keys', 'from', 'packet'], 'burst': ['keys', 'from', 'carriage'],
               'message': ['packets']}
 
     def __init__(self, text):
@@ -150,7 +150,11 @@ class Vectors:
     def burst(self, name, s):
         packets = [bytes.fromhex(s['packet.%d' % i]) for i in range(int(s['slices']))]
         f, n = decode_header(packets[0])
-        need(all(p[:44] == packets[0][:44] for p in packets), 'headers differ in a burst')
+        need(s['carriage'] in ('udp', 'ip'), 'carriage')
+        for i, p in enumerate(packets):
+            index = i if s['carriage'] == 'udp' else 0
+            need(p[:19] + p[20:44] == packets[0][:19] + packets[0][20:44] and p[19] == index,
+                 'headers differ in a burst')
         count = -(-n['record'] // n['slice'])
         need(count == len(packets), '%d packets for %d slices', len(packets), count)
         for p in packets[:-1]:
@@ -261,9 +265,12 @@ class Capture:
 
     def slice(self, dg, pkt, n):
         """The whole record once its last slice is there."""
-        need(dg.carriage == 'ip' and dg.ip_id is not None, 'a slice outside raw IPv4')
-        at = dg.ip_id * n['slice']
-        need(at < n['record'], 'slice %d of a record of %d', dg.ip_id, n['record'])
+        index = n['slice_index']
+        if dg.carriage == 'ip':
+            need(index == 0 and dg.ip_id is not None, 'over raw IP the index is the IPv4 id')
+            index = n['slice_index'] = dg.ip_id
+        at = index * n['slice']
+        need(at < n['record'], 'slice %d of a record of %d', index, n['record'])
         size = min(n['slice'], n['record'] - at)
         need(len(pkt) - 44 >= size, 'slice of %d bytes', len(pkt) - 44)
         name = (n['session_id'], n['role'], n['id'], n['seal'])
@@ -282,7 +289,7 @@ class Capture:
         if n['kind'] == 0x10 and n['slice'] < n['record']:
             record = self.slice(dg, pkt, n)
             if record is None:
-                return 'slice %d' % dg.ip_id
+                return 'slice %d' % n['slice_index']
         elif n['kind'] == 0x10:
             record = record[:n['record']]
         else:

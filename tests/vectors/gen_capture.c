@@ -55,6 +55,8 @@ static void capture(void **state)
     p.a = &p.net->hosts[0];
     p.b = &p.net->hosts[1];
     p.a->config.rekey_records = p.b->config.rekey_records = 400;
+    p.a->config.slices = p.b->config.slices = true;
+    p.a->run_max = p.b->run_max = 20000;
     p.net->hook = watch;
     p.app = sim_app_new(p.net);
     pair_start(&p);

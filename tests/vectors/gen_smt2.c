@@ -284,6 +284,27 @@ static void burst_section(void)
     vec_message("message-burst-1200", "burst-1200", data, sizeof(data));
 }
 
+static void slices_section(void)
+{
+    uint8_t data[1500];
+    fill(data, sizeof(data), 34);
+    vec_packet(&(struct packet){
+        .name = "slices-1500",
+        .note = "A request in one record over four packets of UDP; the tag lies in the last two.",
+        .keys = &k128,
+        .hdr = {.kind = SMT_KIND_DATA, .rpc_id = 9, .message_len = sizeof(data)},
+        .inner = {.what = SMT_WHAT_REQUEST,
+                  .flags = SMT_INNER_EXT,
+                  .low_water = 1,
+                  .unsched = sizeof(data)},
+        .data = data,
+        .data_len = sizeof(data),
+        .slice_len = 521,
+        .by_header = true,
+    });
+    vec_message("message-slices-1500", "slices-1500", data, sizeof(data));
+}
+
 static void ctrl_section(void)
 {
     static const struct smt_frame frames[] = {
@@ -415,6 +436,7 @@ int main(void)
     rpc_section();
     long_message_section();
     burst_section();
+    slices_section();
     ctrl_section();
     handshake_section();
     vec_check(fflush(stdout) == 0 && !ferror(stdout), "cannot write");

@@ -199,10 +199,11 @@ def decode_header(pkt):
     name, head, shortest = KINDS[kind]
     need(doff == head // 4 << 4, 'doff byte %02x in a %s', doff, name)
     need(len(pkt) >= shortest, '%s of %d bytes', name, len(pkt))
-    need(pkt[16:20] == bytes(4), 'bytes 16-19 not zero')
+    need(pkt[16:19] == bytes(3), 'bytes 16-18 not zero')
     f = {'sport': str(be(pkt[0:2])), 'dport': str(be(pkt[2:4])), 'kind': name,
          'version': str(version), 'session_id': pkt[20:28].hex()}
     n = {'kind': kind, 'head': head, 'session_id': be(pkt[20:28]), 'byte15': byte15}
+    need(pkt[19] == 0 or kind == 0x10, 'slice index of a %s', name)
     if kind in (0x10, 0x11):
         f['epoch'] = str(byte15)
         need(kind == 0x10 or byte15 == 0, 'epoch byte of EARLY')
@@ -237,8 +238,9 @@ def decode_data_header(pkt, f, n):
     need(45 <= record <= RECORD_HEAD + MAX_PLAIN + TAG, 'record length %d', record)
     need(1 <= cut <= record, 'slice length %d', cut)
     need(cut < record or record <= len(pkt) - 44, 'record cut short')
+    need(cut < record or pkt[19] == 0, 'slice index of a whole record')
     n.update(offset=offset, length=length, id=ident & ~(1 << 63), role=ident >> 63, seal=seal,
-             record=record, slice=cut)
+             record=record, slice=cut, slice_index=pkt[19])
     f.update(offset=str(offset), message_length=str(length), rpc_id='%016x' % n['id'],
              role=str(n['role']), attempt=str(seal >> 24), index=str(seal & 0xffffff),
              record_length=str(record), slice_length=str(cut))

@@ -70,7 +70,7 @@ class VectorFile(unittest.TestCase):
     def test_decoder_accepts_it(self):
         done = run_decoder(VECTORS)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertIn('39 sections agree', done.stdout)
+        self.assertIn('41 sections agree', done.stdout)
 
     def test_corrupted_copy_fails_the_program(self):
         text = read_vectors()
@@ -174,9 +174,30 @@ class Captures(unittest.TestCase):
             self.assert_message(text, 7, 'r>i', 'response', 'message-burst-1200')
         capture, text = self.decode(pcap(101, frames[:2] + [ipv4(254, parts[2], ident=3)]))
         self.assertIn('slice 3', text)
-        over_udp = [ipv4(17, self.udp_of(None, p)) for p in parts]
-        capture, text = self.decode(pcap(101, over_udp))
-        self.assertIn('outside raw IPv4', text)
+        capture, text = self.decode(pcap(101, [ipv6(254, p) for p in parts]))
+        self.assertIn('the index is the IPv4 id', text)
+
+    def test_slices_over_udp(self):
+        parts = [self.bytes_of('slices-1500', 'packet.%d' % i) for i in range(4)]
+        for ip in (ipv4, ipv6):
+            for order in ((0, 1, 2, 3), (3, 1, 0, 2), (0, 1, 1, 2, 3)):
+                frames = [ip(17, self.udp_of(None, parts[i])) for i in order]
+                capture, text = self.decode(pcap(101, frames))
+                self.assertEqual(capture.violations, [], text)
+                self.assert_message(text, 9, 'i>r', 'request', 'message-slices-1500')
+        joined = b''.join(parts)
+        capture, text = self.decode(pcap(101, [ipv4(17, self.udp_of(None, joined))]))
+        self.assertEqual(capture.violations, [], text)
+        self.assert_message(text, 9, 'i>r', 'request', 'message-slices-1500')
+        beyond = parts[3][:19] + b'\4' + parts[3][20:]
+        capture, text = self.decode(pcap(101, [ipv4(17, self.udp_of(None, p))
+                                               for p in parts[:3] + [beyond]]))
+        self.assertIn('slice 4', text)
+        whole = self.bytes_of('request-64')
+        capture, text = self.decode(pcap(101, [
+            ipv4(17, self.udp_of(None, whole)),
+            ipv4(17, self.udp_of(None, whole[:19] + b'\1' + whole[20:]))]))
+        self.assertIn('slice index of a whole record', text)
 
     def test_segmented_super_frame(self):
         both = self.bytes_of('oneway-1000-a') + self.bytes_of('oneway-1000-b')

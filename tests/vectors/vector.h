@@ -39,6 +39,7 @@ struct packet {
     size_t data_len;
     size_t pad_len;
     size_t slice_len; /* 0: one packet */
+    bool by_header;   /* the index of a slice stands in its header, as over UDP */
 };
 
 /* The program ends with `what` on standard error unless ok. */

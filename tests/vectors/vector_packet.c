@@ -131,7 +131,8 @@ static void header_check(const uint8_t *pkt, size_t len, const struct smt_hdr *h
     vec_check(n == back.header_len && memcmp(pkt, again, n) == 0, "header does not come back");
 }
 
-/* The packets of a burst: the record cut into slices behind copies of one header. */
+/* The packets of a burst: the record cut into slices behind copies of one header, but for what it
+ * says of the slice. */
 static void slices_put(const struct packet *p, const uint8_t *record, size_t record_len)
 {
     unsigned n = (unsigned)((record_len + p->slice_len - 1) / p->slice_len);
@@ -140,9 +141,11 @@ static void slices_put(const struct packet *p, const uint8_t *record, size_t rec
         uint8_t pkt[VEC_MAX_PACKET];
         size_t at = i * p->slice_len;
         size_t len = record_len - at < p->slice_len ? record_len - at : p->slice_len;
-        size_t head = smt_hdr_encode(&p->hdr, pkt);
+        struct smt_hdr hdr = p->hdr;
+        hdr.index = p->by_header ? (uint8_t)i : 0;
+        size_t head = smt_hdr_encode(&hdr, pkt);
         memcpy(pkt + head, record + at, len);
-        header_check(pkt, head + len, &p->hdr);
+        header_check(pkt, head + len, &hdr);
         char key[32];
         snprintf(key, sizeof(key), "packet.%u", i);
         vec_hex(key, pkt, head + len);
@@ -170,6 +173,7 @@ void vec_packet(const struct packet *in)
     vec_check(record_seal(&p, plain, plain_len, record) == record_len, "record length");
     record_fields(&p);
     if (p.slice_len) {
+        printf("carriage=%s\n", p.by_header ? "udp" : "ip");
         slices_put(&p, record, record_len);
         return;
     }
