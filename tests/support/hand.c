@@ -437,6 +437,21 @@ void hand_data(struct hand *h, struct hand_data d)
     hand_rx(h, pkt, hand_data_encode(h, d, pkt));
 }
 
+unsigned hand_slices(const uint8_t *pkt, uint32_t slice_len, struct hand_bytes *out, unsigned max)
+{
+    uint32_t record_len = smt_get_be16(pkt + 40), n = 0;
+    for (uint32_t at = 0; at < record_len; at += slice_len, n++) {
+        uint32_t len = record_len - at < slice_len ? record_len - at : slice_len;
+        assert_true(n < max);
+        memcpy(out[n].bytes, pkt, SMT_DATA_HDR_LEN);
+        smt_put_be16(out[n].bytes + 42, (uint16_t)slice_len);
+        out[n].bytes[SMT_HDR_INDEX_AT] = (uint8_t)n;
+        memcpy(out[n].bytes + SMT_DATA_HDR_LEN, pkt + SMT_DATA_HDR_LEN + at, len);
+        out[n].len = SMT_DATA_HDR_LEN + len;
+    }
+    return n;
+}
+
 /* ---- the handshake ---- */
 
 static void send_hs(struct hand *h, uint64_t to, uint32_t offset, uint32_t ack, const char *tls,

@@ -108,6 +108,9 @@ void hand_data(struct hand *h, struct hand_data d);
 /* The same into `out` without sending; its length. */
 size_t hand_data_encode(struct hand *h, struct hand_data d, uint8_t *out);
 
+/* Cuts such a packet into slices of slice_len record bytes; how many. */
+unsigned hand_slices(const uint8_t *pkt, uint32_t slice_len, struct hand_bytes *out, unsigned max);
+
 /* Byte i of the message with that id, either direction. */
 uint8_t hand_byte(uint64_t id, uint32_t i);
 void hand_fill(uint8_t *p, uint64_t id, uint32_t len);
