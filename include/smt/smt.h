@@ -127,7 +127,7 @@ struct smt_ep_config {
     /* Above 1: so many endpoints of this context share the port, each for a thread of its own, with
      * `number` 0 to share - 1: packets go to them by session, new sessions are spread. Opened in
      * the order of their numbers (the first may take any port, the others take its), closed in the
-     * reverse one. Devices udp, af and ud. */
+     * reverse one. Devices udp, af, shm and ud. */
     uint8_t share;
 };
 #define SMT_EP_CONFIG_INIT {.size = sizeof(struct smt_ep_config)}

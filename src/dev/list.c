@@ -40,14 +40,13 @@ static int fail_unknown(const struct smt_dev_config *config)
                         "no device \"%.60s\" in this build; there is: %s", config->spec, names);
 }
 
-/* Where it cannot be, everything goes as the device itself does it. Of several that share a port,
- * none has its name: a peer would give all its packets to one. */
+/* Where it cannot be, everything goes as the device itself does it. */
 static struct smt_dev *memory_around(const struct smt_dev_config *config, struct smt_dev *dev)
 {
     struct smt_dev_config c = *config;
     c.error_text = NULL;
     struct smt_dev *around;
-    bool may = c.by_memory && c.share <= 1 && (dev->ops->caps & SMT_DEV_CAP_LOCAL) != 0;
+    bool may = c.by_memory && (dev->ops->caps & SMT_DEV_CAP_LOCAL) != 0;
     return may && smt_shm_wrap(&c, dev, &around) == 0 ? around : dev;
 }
 

@@ -71,10 +71,12 @@ int smt_shm_wrap(const struct smt_dev_config *config, struct smt_dev *inner, str
         return smt_dev_fail(config->error_text, config->error_text_len, SMT_ENOMEM,
                             "no memory for a shared-memory device");
     smt_dev_init(&d->base, &smt_shm_ops);
-    d->base.own.caps |= inner->ops->caps & SMT_DEV_CAP_EVENT;
+    d->base.own.caps |= inner->ops->caps & (SMT_DEV_CAP_EVENT | SMT_DEV_CAP_SHARE);
     d->epoll_fd = d->listener = d->nl = -1;
     d->inner = inner;
     d->any_user = config->any_user;
+    d->share = config->share > 1 ? config->share : 0;
+    d->number = d->share > 0 ? config->number : 0;
     d->locals.is_stale = true;
     d->now = smt_coarse_now();
     int r = bound_find(d, config);

@@ -23,7 +23,9 @@ enum {
 
 /* First message of either end, with the descriptor of its half. */
 struct smt_shm_hello {
-    uint32_t magic, kind, half_len, zero;
+    uint32_t magic, kind, half_len;
+    uint8_t number, share; /* of *_ONE_OF: which the sender is of how many on its port; else 0 */
+    uint16_t zero;
     struct smt_addr from; /* the sender, as packets of it would say */
     struct smt_addr to;
 };
@@ -31,6 +33,9 @@ enum {
     SMT_SHM_MAGIC = 0x73686d31, /* with the layout of shm_ring.h */
     SMT_SHM_HELLO = 1,
     SMT_SHM_WELCOME = 2,
+    /* Kinds of their own, so that who knows of no numbers does not take one of several for all. */
+    SMT_SHM_HELLO_ONE_OF = 3,
+    SMT_SHM_WELCOME_ONE_OF = 4,
 };
 
 /* FREE → AWAIT_HELLO (they came) → UP → DRAIN → DONE → FREE
@@ -50,6 +55,9 @@ struct smt_shm_peer {
     bool is_touched; /* something was published since the last flush */
     bool is_asked;   /* we went to them */
     bool is_entered; /* in by_addr: sent to under its address */
+    bool is_one_of;  /* of several on its port: packets tell which of them they are for */
+    uint8_t number;  /* then */
+    uint8_t share;   /* how many; 0: it has yet to say, and nothing is sent to it before */
     uint32_t rung;   /* value of their `sleeps` that we rang for */
     struct smt_addr addr;
     uint64_t until;      /* AWAIT_*: when it is given up; DRAIN: how far their ring is read */
@@ -71,6 +79,7 @@ struct smt_shm_locals {
 /* An endpoint that could not be reached by memory: not tried again for a while. */
 struct smt_shm_miss {
     struct smt_addr addr;
+    uint8_t number;
     uint64_t until;
     const char *why;
 };
@@ -82,6 +91,7 @@ struct smt_shm {
     bool any_user; /* peers of other users are taken too */
     bool is_armed;
     bool is_bound;
+    uint8_t number, share; /* ours; 0 of 0 when alone */
     struct smt_addr bound; /* to this address, and the port in any case */
     uint64_t now; /* coarse, as of the last look at the sockets */
     struct smt_shm_peer *live[SMT_SHM_PEERS]; /* not FREE */
@@ -95,6 +105,8 @@ struct smt_shm {
     /* the reservation that is being filled */
     struct smt_shm_peer *pending; /* NULL: none of ours */
     const uint8_t *pending_from;
+    uint32_t pending_len; /* where `pending` is one of several */
+    uint8_t pending_prio;
     bool is_by_inner;
     struct smt_shm_peer *touched[SMT_SHM_PEERS];
     unsigned n_touched;
@@ -121,8 +133,10 @@ void smt_shm_half_free(uint8_t *half);
 /* Makes the device findable. Failure is not one of the device: it is reached the inner way. */
 void smt_shm_listen(struct smt_shm *d);
 
-/* Goes to the endpoint at `to`, which is on this host: a peer to send to, or NULL and *why. */
-struct smt_shm_peer *smt_shm_ask(struct smt_shm *d, const struct smt_addr *to, const char **why);
+/* Goes to the endpoint at `to`, which is on this host, or to this number of `share` there; `share`
+ * 0: whether there are several is not known. A peer to send to, or NULL and *why. */
+struct smt_shm_peer *smt_shm_ask(struct smt_shm *d, const struct smt_addr *to, uint8_t number,
+                                 uint8_t share, const char **why);
 
 /* Looks at all sockets without waiting. */
 void smt_shm_look(struct smt_shm *d);
@@ -140,14 +154,23 @@ void smt_shm_peers_free(struct smt_shm *d);
 /* A free entry, or NULL. */
 struct smt_shm_peer *smt_shm_peer_new(struct smt_shm *d, int fd, enum smt_shm_state state);
 
-/* Enters `p` under its address, before others of the same: from now on it is sent to. */
+/* Enters `p` under its address and number, before others of the same: from now on it is sent to. */
 void smt_shm_peer_enter(struct smt_shm *d, struct smt_shm_peer *p);
 
-/* Who is sent to under this address now, or NULL. */
+/* Who is sent to under this address now, or NULL; of several on that port any. */
 struct smt_shm_peer *smt_shm_peer_at(const struct smt_shm *d, const struct smt_addr *addr);
+
+/* The one with this number there, or NULL. */
+struct smt_shm_peer *smt_shm_member_at(const struct smt_shm *d, const struct smt_addr *addr,
+                                       uint8_t number);
 
 /* The same, going there if it can be reached; NULL: by the inner device. */
 struct smt_shm_peer *smt_shm_peer_find(struct smt_shm *d, const struct smt_addr *to);
+
+/* The one with this number beside `p`, going there if it can be reached; NULL: by the inner
+ * device. */
+struct smt_shm_peer *smt_shm_member_find(struct smt_shm *d, const struct smt_shm_peer *p,
+                                         uint8_t number);
 
 /* Why packets to `to` do not go by memory, one phrase; NULL: they do, or it is on another host. */
 const char *smt_shm_why_not(struct smt_shm *d, const struct smt_addr *to);

@@ -7,6 +7,10 @@
  * by a WELCOME with its own half. Afterwards the connection carries single bytes that wake who
  * sleeps, and its end says that the other is dead.
  *
+ * Where several endpoints share a port each has a name with its number. Who does not know of them
+ * finds the plain name free, goes to number 0 and is told by its WELCOME how many there are; what
+ * there is to send goes the inner way meanwhile. Then he goes to each as packets for it come up.
+ *
  * (An eventfd would wake for less, and was not taken: its writer can be made to block for ever by
  * who has the other end. A send that is told not to wait never waits.) */
 #include "dev/shm.h"
@@ -30,20 +34,25 @@ enum {
     EVENTS = 16,
     UID_OVERFLOW = 65534, /* how users appear that our user namespace does not know */
     NAME_LEN = 96,
+    ALONE = -1,
 };
 #define PATIENCE (1 * SMT_SEC)
 
-/* The name of the endpoint with this port, bound to its address or to all of them. */
-static socklen_t name_make(const struct smt_addr *addr, bool is_bound, struct sockaddr_un *out)
+/* The name of the endpoint with this port, bound to its address or to all of them; of several on
+ * the port that with this number, or ALONE. */
+static socklen_t name_make(const struct smt_addr *addr, bool is_bound, int number,
+                           struct sockaddr_un *out)
 {
-    char text[INET6_ADDRSTRLEN + 12] = "any";
+    char text[INET6_ADDRSTRLEN + 12] = "any", suffix[12] = "";
     if (is_bound) {
         char ip[INET6_ADDRSTRLEN];
         inet_ntop(AF_INET6, addr->ip, ip, sizeof(ip));
         snprintf(text, sizeof(text), "%s%%%" PRIu32, ip, addr->scope);
     }
+    if (number != ALONE)
+        snprintf(suffix, sizeof(suffix), "#%d", number);
     *out = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int len = snprintf(out->sun_path + 1, NAME_LEN, "smt-shm/1/%u/%s", addr->port, text);
+    int len = snprintf(out->sun_path + 1, NAME_LEN, "smt-shm/1/%u/%s%s", addr->port, text, suffix);
     assert(len > 0 && len < NAME_LEN);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
 }
@@ -57,7 +66,8 @@ static int watch(const struct smt_shm *d, int fd, uint32_t tag)
 void smt_shm_listen(struct smt_shm *d)
 {
     struct sockaddr_un sa;
-    socklen_t len = name_make(&d->bound, d->is_bound, &sa);
+    int number = d->share > 0 ? d->number : ALONE;
+    socklen_t len = name_make(&d->bound, d->is_bound, number, &sa);
     int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (s < 0)
         return;
@@ -98,12 +108,19 @@ static bool hello_send(int fd, const struct smt_shm_hello *h, int half_fd)
 }
 
 /* Our half, to the peer, with what we say of ourselves. */
-static int half_give(struct smt_shm_peer *p, uint32_t kind, const struct smt_addr *from)
+static int half_give(const struct smt_shm *d, struct smt_shm_peer *p, bool is_hello,
+                     const struct smt_addr *from)
 {
+    static const uint32_t kinds[2][2] = {
+        {SMT_SHM_WELCOME, SMT_SHM_WELCOME_ONE_OF},
+        {SMT_SHM_HELLO, SMT_SHM_HELLO_ONE_OF},
+    };
     const struct smt_shm_hello h = {
         .magic = SMT_SHM_MAGIC,
-        .kind = kind,
+        .kind = kinds[is_hello][d->share > 0],
         .half_len = SMT_SHM_HALF,
+        .number = d->number,
+        .share = d->share,
         .from = *from,
         .to = p->addr,
     };
@@ -119,10 +136,10 @@ static int half_give(struct smt_shm_peer *p, uint32_t kind, const struct smt_add
 }
 
 /* A connection to the name of an address, or -1. */
-static int name_connect(const struct smt_addr *to, bool is_bound)
+static int name_connect(const struct smt_addr *to, bool is_bound, int number)
 {
     struct sockaddr_un sa;
-    socklen_t len = name_make(to, is_bound, &sa);
+    socklen_t len = name_make(to, is_bound, number, &sa);
     int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (s < 0)
         return -1;
@@ -133,11 +150,19 @@ static int name_connect(const struct smt_addr *to, bool is_bound)
     return s;
 }
 
-struct smt_shm_peer *smt_shm_ask(struct smt_shm *d, const struct smt_addr *to, const char **why)
+static int any_name_connect(const struct smt_addr *to, int number)
 {
-    int s = name_connect(to, true);
+    int s = name_connect(to, true, number);
+    return s < 0 ? name_connect(to, false, number) : s;
+}
+
+struct smt_shm_peer *smt_shm_ask(struct smt_shm *d, const struct smt_addr *to, uint8_t number,
+                                 uint8_t share, const char **why)
+{
+    int s = share == 0 ? any_name_connect(to, ALONE) : -1;
+    bool is_one_of = s < 0;
     if (s < 0)
-        s = name_connect(to, false);
+        s = any_name_connect(to, number);
     if (s < 0) {
         *why = "it does not offer shared memory, or is in another namespace";
         return NULL;
@@ -155,10 +180,13 @@ struct smt_shm_peer *smt_shm_ask(struct smt_shm *d, const struct smt_addr *to, c
     }
     p->addr = *to;
     p->is_asked = true;
+    p->is_one_of = is_one_of;
+    p->number = number;
+    p->share = share;
     struct smt_addr from = d->bound;
     bool is_known = d->is_bound || smt_path_local(to, NULL, &from);
     from.port = d->bound.port;
-    if (!is_known || half_give(p, SMT_SHM_HELLO, &from) < 0 ||
+    if (!is_known || half_give(d, p, true, &from) < 0 ||
         watch(d, s, (uint32_t)(p - d->peers)) < 0) {
         *why = "no shared memory is to be had";
         smt_shm_peer_end(d, p);
@@ -218,13 +246,27 @@ static bool from_is_good(struct smt_shm *d, const struct smt_addr *from)
     return smt_shm_is_local(d, from);
 }
 
+/* Is it the first message that is awaited, and does it say who it is? */
+static bool hello_is_good(const struct smt_shm_peer *p, const struct smt_shm_hello *h)
+{
+    if (h->magic != SMT_SHM_MAGIC || h->half_len != SMT_SHM_HALF)
+        return false;
+    bool is_one_of = h->kind == SMT_SHM_HELLO_ONE_OF || h->kind == SMT_SHM_WELCOME_ONE_OF;
+    if (is_one_of && (h->share < 2 || h->number >= h->share))
+        return false;
+    if (p->state != SMT_SHM_AWAIT_WELCOME)
+        return h->kind == SMT_SHM_HELLO || h->kind == SMT_SHM_HELLO_ONE_OF;
+    if (h->kind != SMT_SHM_WELCOME && h->kind != SMT_SHM_WELCOME_ONE_OF)
+        return false;
+    return is_one_of == p->is_one_of && (!is_one_of || h->number == p->number);
+}
+
 /* Their half has come. False: not as it must be. */
 static bool half_take(struct smt_shm *d, struct smt_shm_peer *p, const struct smt_shm_hello *h,
                       int fd)
 {
     bool is_asked = p->state == SMT_SHM_AWAIT_WELCOME;
-    if (h->magic != SMT_SHM_MAGIC || h->kind != (is_asked ? SMT_SHM_WELCOME : SMT_SHM_HELLO) ||
-        h->half_len != SMT_SHM_HALF || fd < 0)
+    if (fd < 0 || !hello_is_good(p, h))
         return false;
     if (!is_asked && (!from_is_good(d, &h->from) || h->to.port != d->bound.port))
         return false;
@@ -232,17 +274,20 @@ static bool half_take(struct smt_shm *d, struct smt_shm_peer *p, const struct sm
         return false;
     if (!is_asked) {
         p->addr = h->from;
-        if (half_give(p, SMT_SHM_WELCOME, &h->to) < 0)
+        p->is_one_of = h->kind == SMT_SHM_HELLO_ONE_OF;
+        p->number = p->is_one_of ? h->number : 0;
+        if (half_give(d, p, false, &h->to) < 0)
             return false;
     }
     smt_shm_in_init(&p->in, p->theirs, p->ours);
     p->out.peer = (const struct smt_shm_page *)(const void *)p->theirs;
+    p->share = p->is_one_of ? h->share : 0;
     p->state = SMT_SHM_UP;
     d->n_waiting--;
     if (is_asked)
         return true;
     /* Whoever asks again has forgotten the last time; if both asked, each keeps his own. */
-    const struct smt_shm_peer *other = smt_shm_peer_at(d, &p->addr);
+    const struct smt_shm_peer *other = smt_shm_member_at(d, &p->addr, p->number);
     if (other == NULL || !other->is_asked)
         smt_shm_peer_enter(d, p);
     return true;

@@ -133,6 +133,18 @@ struct smt_shm_peer *smt_shm_peer_at(const struct smt_shm *d, const struct smt_a
     return NULL;
 }
 
+struct smt_shm_peer *smt_shm_member_at(const struct smt_shm *d, const struct smt_addr *addr,
+                                       uint8_t number)
+{
+    for (uint32_t i = addr_hash(addr) % SMT_SHM_SLOTS; d->by_addr[i] != 0;
+         i = (i + 1) % SMT_SHM_SLOTS) {
+        const struct smt_shm_peer *p = &d->peers[d->by_addr[i] - 1];
+        if (p->number == number && smt_addr_equal(&p->addr, addr))
+            return (struct smt_shm_peer *)(uintptr_t)p;
+    }
+    return NULL;
+}
+
 struct smt_shm_peer *smt_shm_peer_new(struct smt_shm *d, int fd, enum smt_shm_state state)
 {
     for (unsigned i = 0; i < SMT_SHM_PEERS; i++) {
@@ -149,22 +161,27 @@ struct smt_shm_peer *smt_shm_peer_new(struct smt_shm *d, int fd, enum smt_shm_st
 
 void smt_shm_peer_enter(struct smt_shm *d, struct smt_shm_peer *p)
 {
-    struct smt_shm_peer *other = smt_shm_peer_at(d, &p->addr);
+    struct smt_shm_peer *other = smt_shm_member_at(d, &p->addr, p->number);
     if (other != NULL)
         other->is_entered = false;
     p->is_entered = true;
     table_build(d);
 }
 
-static struct smt_shm_miss *miss_slot(struct smt_shm *d, const struct smt_addr *to)
+static struct smt_shm_miss *miss_slot(struct smt_shm *d, const struct smt_addr *to, uint8_t number)
 {
-    return &d->misses[addr_hash(to) % SMT_SHM_SLOTS];
+    return &d->misses[(addr_hash(to) + number) % SMT_SHM_SLOTS];
 }
 
-static void miss_note(struct smt_shm *d, const struct smt_addr *to, const char *why)
+static void miss_note(struct smt_shm *d, const struct smt_addr *to, uint8_t number,
+                      const char *why)
 {
-    *miss_slot(d, to) =
-        (struct smt_shm_miss){.addr = *to, .until = d->now + MISS_TIME, .why = why};
+    *miss_slot(d, to, number) = (struct smt_shm_miss){
+        .addr = *to,
+        .number = number,
+        .until = d->now + MISS_TIME,
+        .why = why,
+    };
 }
 
 void smt_shm_peer_end(struct smt_shm *d, struct smt_shm_peer *p)
@@ -179,7 +196,7 @@ void smt_shm_peer_end(struct smt_shm *d, struct smt_shm_peer *p)
         p->until = p->in.at + SMT_SHM_RING;
     } else {
         if (p->state == SMT_SHM_AWAIT_WELCOME)
-            miss_note(d, &p->addr, "it did not answer when asked for shared memory");
+            miss_note(d, &p->addr, p->number, "it did not answer when asked for shared memory");
         p->state = SMT_SHM_DONE;
         d->has_done = true;
         d->n_waiting--;
@@ -189,7 +206,8 @@ void smt_shm_peer_end(struct smt_shm *d, struct smt_shm_peer *p)
     p->is_entered = false;
     for (unsigned i = 0; i < d->n_peers; i++) {
         struct smt_shm_peer *other = d->live[i];
-        if (other->state == SMT_SHM_UP && smt_addr_equal(&other->addr, &p->addr)) {
+        if (other->state == SMT_SHM_UP && other->number == p->number &&
+            smt_addr_equal(&other->addr, &p->addr)) {
             other->is_entered = true;
             break;
         }
@@ -234,24 +252,37 @@ void smt_shm_peers_free(struct smt_shm *d)
         peer_free(d->live[--d->n_peers]);
 }
 
+/* Goes there, unless that was in vain a moment ago. */
+static struct smt_shm_peer *ask(struct smt_shm *d, const struct smt_addr *to, uint8_t number,
+                                uint8_t share)
+{
+    const struct smt_shm_miss *m = miss_slot(d, to, number);
+    if (d->now < m->until && m->number == number && smt_addr_equal(&m->addr, to))
+        return NULL;
+    const struct smt_addr addr = *to; /* of an entry that may go */
+    const char *why;
+    struct smt_shm_peer *p = smt_shm_ask(d, &addr, number, share, &why);
+    if (p == NULL)
+        miss_note(d, &addr, number, why);
+    return p;
+}
+
 struct smt_shm_peer *smt_shm_peer_find(struct smt_shm *d, const struct smt_addr *to)
 {
     struct smt_shm_peer *p = smt_shm_peer_at(d, to);
-    if (p != NULL || !smt_shm_is_local(d, to))
-        return p;
-    const struct smt_shm_miss *m = miss_slot(d, to);
-    if (d->now < m->until && smt_addr_equal(&m->addr, to))
-        return NULL;
-    const char *why;
-    p = smt_shm_ask(d, to, &why);
-    if (p == NULL)
-        miss_note(d, to, why);
-    return p;
+    return p != NULL || !smt_shm_is_local(d, to) ? p : ask(d, to, 0, 0);
+}
+
+struct smt_shm_peer *smt_shm_member_find(struct smt_shm *d, const struct smt_shm_peer *p,
+                                         uint8_t number)
+{
+    struct smt_shm_peer *member = smt_shm_member_at(d, &p->addr, number);
+    return member != NULL ? member : ask(d, &p->addr, number, p->share);
 }
 
 const char *smt_shm_why_not(struct smt_shm *d, const struct smt_addr *to)
 {
     if (smt_shm_peer_find(d, to) != NULL || !smt_shm_is_local(d, to))
         return NULL;
-    return miss_slot(d, to)->why;
+    return miss_slot(d, to, 0)->why;
 }

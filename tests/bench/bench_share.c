@@ -115,6 +115,7 @@ int main(int argc, char **argv)
     }
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
     config.plaintext = 1;
+    config.shm = -1;
     if (smt_ctx_open(&config, &ctx) < 0)
         die("context");
     struct smt_ep *eps[MAX_THREADS];

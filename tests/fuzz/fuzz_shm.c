@@ -257,6 +257,11 @@ static void say_hello(const struct conn *c, struct reader *r)
         .from = others[(how >> 1) % N_FROM],
         .to = self,
     };
+    if ((how & 0x80) != 0) { /* one of five */
+        h.kind += SMT_SHM_HELLO_ONE_OF - SMT_SHM_HELLO;
+        h.number = how >> 4 & 3;
+        h.share = 5;
+    }
     if (at < sizeof(h))
         ((uint8_t *)&h)[at] ^= what;
     say(c, &h, sizeof(h), &c->half_fd, 1);
