@@ -97,6 +97,19 @@ static void sink_unreserve(void *arg)
     dev->ops->tx_unreserve(dev);
 }
 
+static uint8_t *sink_run(void *arg, const struct smt_addr *to, unsigned n, size_t len,
+                         size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct smt_dev *dev = arg;
+    return dev->ops->tx_run(dev, to, n, len, last_len, prio, stride);
+}
+
+static uint32_t sink_run_max(void *arg, const struct smt_addr *to)
+{
+    struct smt_dev *dev = arg;
+    return dev->ops->tx_run_max(dev, to);
+}
+
 static uint32_t sink_mtu(void *arg, const struct smt_addr *to)
 {
     struct smt_dev *dev = arg;
@@ -301,7 +314,8 @@ static struct smt_ep *ep_alloc(struct smt_ctx *ctx, struct smt_dev *dev,
     ep->retire_look = SMT_NEVER;
     ep->wait_fd = ep->timer_fd = ep->wake_fd = -1;
     ep->sink = (struct smt_tx_sink){dev, sink_reserve, sink_unreserve, sink_mtu,
-                                    dev->ops->tx_burst != NULL ? sink_burst : NULL};
+                                    dev->ops->tx_burst != NULL ? sink_burst : NULL,
+                                    sink_run, sink_run_max};
     smt_list_init(&ep->reap);
     smt_list_init(&ep->failing);
     smt_list_init(&ep->notices);

@@ -285,6 +285,21 @@ static uint8_t *af_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, si
                        : d->holder->ops->tx_reserve(d->holder, to, len, prio);
 }
 
+static uint8_t *af_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                          size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    if (d->has_ring)
+        return smt_af_tx_run(dev, to, n, len, last_len, prio, stride);
+    return d->holder->ops->tx_run(d->holder, to, n, len, last_len, prio, stride);
+}
+
+static uint32_t af_tx_run_max(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    return d->has_ring ? smt_af_tx_run_max(dev, to) : d->holder->ops->tx_run_max(d->holder, to);
+}
+
 static void af_tx_unreserve(struct smt_dev *dev)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
@@ -318,6 +333,8 @@ const struct smt_dev_ops smt_af_ops = {
     .open = af_open,
     .close = af_close,
     .tx_reserve = af_tx_reserve,
+    .tx_run = af_tx_run,
+    .tx_run_max = af_tx_run_max,
     .tx_unreserve = af_tx_unreserve,
     .tx_flush = af_tx_flush,
     .rx = af_rx,

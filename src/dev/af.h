@@ -18,7 +18,8 @@ enum {
     SMT_AF_HEADROOM = 128,
     SMT_AF_SLOT = SMT_AF_HEADROOM + 65536, /* not a multiple of 4,096: slots differ in the L1 */
     SMT_AF_PATHS = 256,
-    SMT_AF_SUPER_LEN = 16000, /* of the frames we send: they fit a slot of the peer's ring */
+    /* Of the frames we send: they fit a slot of the peer's ring. */
+    SMT_AF_SUPER_LEN = SMT_SUPER_RUN_LEN,
     SMT_AF_BIG = SMT_AF_VNET_LEN + SMT_AF_ETH_LEN + SMT_AF_IPV6_LEN + 65536,
     SMT_AF_RING_BLOCK = 1 << 20,
     SMT_AF_RING_LEN = 4 * SMT_AF_RING_BLOCK,
@@ -164,6 +165,9 @@ uint8_t *smt_af_headers_write(const struct smt_af *d, const struct smt_af_path *
 void smt_af_tx_init(struct smt_af *d);
 uint8_t *smt_af_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
                            uint8_t prio);
+uint8_t *smt_af_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                       size_t last_len, uint8_t prio, size_t *stride);
+uint32_t smt_af_tx_run_max(struct smt_dev *dev, const struct smt_addr *to);
 void smt_af_tx_unreserve(struct smt_dev *dev);
 int smt_af_tx_flush(struct smt_dev *dev);
 int smt_af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);

@@ -51,13 +51,20 @@ static inline bool path_is_for(const struct smt_af_path *p, const struct smt_add
     return memcmp(p->to.ip, to->ip, sizeof(to->ip)) == 0 && p->to.scope == to->scope;
 }
 
+static inline struct smt_af_path *path_of(struct smt_af *d, const struct smt_addr *to)
+{
+    struct smt_af_tx *tx = &d->tx;
+    if (tx->last == NULL || !path_is_for(tx->last, to))
+        tx->last = smt_af_path_find(d, to);
+    return tx->last;
+}
+
 uint8_t *smt_af_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
                            uint8_t prio)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
     struct smt_af_tx *tx = &d->tx;
-    if (tx->last == NULL || !path_is_for(tx->last, to))
-        tx->last = smt_af_path_find(d, to);
+    (void)path_of(d, to);
     /* What is too long the socket refuses better than a super-frame would. */
     tx->last_by_socket =
         !tx->last->by_ring || tx->last->by_socket_next || len > tx->last->max_len;
@@ -71,6 +78,33 @@ uint8_t *smt_af_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_
     if (SMT_UNLIKELY(p == NULL))
         d->stats.tx_full++;
     return p;
+}
+
+/* Asking the kernel for the hop is left to single packets: some always go along. */
+uint8_t *smt_af_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                       size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    const struct smt_af_path *path = path_of(d, to);
+    d->tx.last_by_socket = !path->by_ring || len > path->max_len;
+    if (d->tx.last_by_socket) {
+        d->tx.has_by_socket = true;
+        return d->holder->ops->tx_run(d->holder, to, n, len, last_len, prio, stride);
+    }
+    assert(prio < 8);
+    uint8_t *p = smt_super_run(&d->tx.super, to, n, len, last_len, prio);
+    if (SMT_UNLIKELY(p == NULL))
+        d->stats.tx_full++;
+    *stride = len;
+    return p;
+}
+
+uint32_t smt_af_tx_run_max(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    if (!path_of(d, to)->by_ring)
+        return d->holder->ops->tx_run_max(d->holder, to);
+    return d->tx.super.max_segs > 1 ? SMT_SUPER_RUN_LEN : 0;
 }
 
 void smt_af_tx_unreserve(struct smt_dev *dev)

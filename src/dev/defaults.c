@@ -1,8 +1,8 @@
 /* What a device does that says nothing about it.
  *
  * Owns the default of every entry a row may leave out, and the joining of both into the table of
- * one device object. open, close, the three calls of sending and rx have no default: a row without
- * them is not a device. */
+ * one device object. open, close, the three calls of sending packets and rx have no default: a row
+ * without them is not a device. */
 #include "dev/dev_impl.h"
 
 #include <stdarg.h>
@@ -12,6 +12,18 @@
 static uint32_t default_mtu(struct smt_dev *dev, const struct smt_addr *to)
 {
     return SMT_DEV_MAX_PACKET;
+}
+
+/* Nobody has to ask. */
+static uint8_t *default_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n,
+                               size_t len, size_t last_len, uint8_t prio, size_t *stride)
+{
+    return NULL;
+}
+
+static uint32_t default_tx_run_max(struct smt_dev *dev, const struct smt_addr *to)
+{
+    return 0;
 }
 
 static int default_fd(struct smt_dev *dev)
@@ -87,6 +99,8 @@ static int default_report(struct smt_dev_report *out, unsigned n)
 }
 
 static const struct smt_dev_ops defaults = {
+    .tx_run = default_tx_run,
+    .tx_run_max = default_tx_run_max,
     .mtu = default_mtu,
     .fd = default_fd,
     .arm = default_arm,
@@ -113,6 +127,8 @@ void smt_dev_init(struct smt_dev *dev, const struct smt_dev_ops *row)
 #define DEFAULT(entry)                                                                             \
     if (dev->own.entry == NULL)                                                                    \
     dev->own.entry = defaults.entry
+    DEFAULT(tx_run);
+    DEFAULT(tx_run_max);
     DEFAULT(mtu);
     DEFAULT(fd);
     DEFAULT(arm);

@@ -49,7 +49,7 @@ static inline void smt_dev_news_add(uint8_t *to, uint8_t news)
     *to |= news;
 }
 
-enum { SMT_DEV_RX_BATCH = 256, SMT_DEV_MAX_PACKET = 65507 };
+enum { SMT_DEV_RX_BATCH = 256, SMT_DEV_MAX_PACKET = 65507, SMT_DEV_MAX_RUN = 64 };
 
 struct smt_dev_config {
     const char *spec;       /* "udp", "udp:eth0": the row's name and what follows the colon */
@@ -103,12 +103,24 @@ struct smt_dev_ops {
     uint8_t *(*tx_burst)(struct smt_dev *dev, const struct smt_addr *to, size_t hdr_len,
                          size_t record_len, size_t slice_len, uint8_t prio);
 
+    /* Places for a run: n packets to one destination, all of `len` bytes but the last one, which
+     * has last_len <= len. They leave one behind the other and, if nothing goes wrong on the way,
+     * are handed out by one rx behind each other. The first place is returned, each other one
+     * stands *stride behind the one before; all are filled at once. NULL: the batch is full, as of
+     * tx_reserve. 2 … SMT_DEV_MAX_RUN packets of together at most what tx_run_max said last; a
+     * device that said 0 is not asked. */
+    uint8_t *(*tx_run)(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                       size_t last_len, uint8_t prio, size_t *stride);
+
+    /* Most bytes of a run towards a peer now; 0: single packets do as well. */
+    uint32_t (*tx_run_max)(struct smt_dev *dev, const struct smt_addr *to);
+
     /* Who seals in place of the CPU (base/seal.h), lent as long as the device; NULL: nobody, and
      * why_no_seal says why in one phrase. */
     const struct smt_sealer *(*sealer)(struct smt_dev *dev);
     const char *(*why_no_seal)(struct smt_dev *dev);
 
-    /* Takes back the last reservation of tx_reserve or tx_burst, which was not filled. */
+    /* Takes back the last reservation of tx_reserve, tx_burst or tx_run, which was not filled. */
     void (*tx_unreserve)(struct smt_dev *dev);
 
     /* Hands all reserved packets to the network. 0, or SMT_EAGAIN when the network is full: the

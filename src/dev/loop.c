@@ -2,23 +2,24 @@
  *
  * Each direction is a ring of slots of one size. tx_reserve hands out the very slot that the other
  * side's rx will show, so a packet costs a few dozen instructions and what is counted on top of it
- * is the code under test. Both ends belong to one thread. */
+ * is the code under test. A run does not go over the end of the ring: the slots there are skipped.
+ * Both ends belong to one thread. */
 #include "dev/dev_impl.h"
 
 #include "base/mem.h"
 
 /* Slots start on different lines of the sets of a cache. */
-enum { SLOT_ALIGN = 64, SLOT_SKEW = 64 };
+enum { SLOT_ALIGN = 64, SLOT_SKEW = 64, RUN_LEN = 16000 };
 
 /* One direction. Counters only grow: freed <= taken <= sent <= reserved <= freed + capacity. */
 struct lane {
     uint8_t *mem;
-    uint32_t *lens;
+    uint32_t *lens; /* 0: the slot was skipped */
     size_t mem_len, stride;
     uint32_t mask, capacity;
     uint64_t reserved, sent; /* by the sender */
     uint64_t taken, freed;   /* by the receiver: shown by rx, given back by the rx after */
-    bool is_refused;         /* a reservation failed since the last flush that had room */
+    uint32_t wanted;         /* slots that were not there since the last flush that had them */
 };
 
 struct loop_dev {
@@ -29,7 +30,8 @@ struct loop_dev {
     struct smt_addr peer;
     uint32_t mtu;
     bool is_open;
-    bool is_last_too_big; /* the last reservation lies in `nowhere` */
+    /* the last reservation: its slots, those it skipped among them; packets in `nowhere` */
+    uint32_t last_slots, last_too_big;
     struct smt_dev_stats stats;
 };
 
@@ -90,36 +92,82 @@ static bool other_is_open(const struct loop_dev *d)
     return p->ends[0].is_open && p->ends[1].is_open;
 }
 
+/* Are there n free slots? If not the next flush tells. */
+static bool has_room(struct loop_dev *d, uint32_t n)
+{
+    struct lane *l = d->tx;
+    if (SMT_LIKELY(l->reserved - l->freed + n <= l->capacity))
+        return true;
+    l->wanted = n;
+    d->stats.tx_full++;
+    return false;
+}
+
+/* For packets above the MTU. */
+static uint8_t *lead_nowhere(struct loop_dev *d, uint32_t n)
+{
+    d->last_slots = 0;
+    d->last_too_big = n;
+    d->stats.tx_too_big += n;
+    return d->pair->nowhere;
+}
+
 static uint8_t *loop_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
                                 uint8_t prio)
 {
     struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
     struct lane *l = d->tx;
     assert(len > 0 && len <= SMT_DEV_MAX_PACKET);
-    if (SMT_UNLIKELY(l->reserved - l->freed >= l->capacity)) {
-        l->is_refused = true;
-        d->stats.tx_full++;
+    if (SMT_UNLIKELY(!has_room(d, 1)))
         return NULL;
-    }
-    d->is_last_too_big = len > d->mtu;
-    if (SMT_UNLIKELY(d->is_last_too_big)) {
-        d->stats.tx_too_big++;
-        return d->pair->nowhere;
-    }
+    if (SMT_UNLIKELY(len > d->mtu))
+        return lead_nowhere(d, 1);
+    d->last_slots = 1;
     uint64_t i = l->reserved++;
     l->lens[i & l->mask] = (uint32_t)len;
     return lane_slot(l, i);
 }
 
+static uint8_t *loop_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                            size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
+    struct lane *l = d->tx;
+    assert(n > 1 && last_len > 0 && last_len <= len);
+    assert((n - 1) * len + last_len <= SMT_DEV_MAX_PACKET);
+    uint32_t to_end = l->mask + 1 - (uint32_t)(l->reserved & l->mask);
+    uint32_t n_skipped = n > to_end ? to_end : 0;
+    if (SMT_UNLIKELY(!has_room(d, n_skipped + n)))
+        return NULL;
+    *stride = len;
+    if (SMT_UNLIKELY(len > d->mtu))
+        return lead_nowhere(d, n);
+    *stride = l->stride;
+    d->last_slots = n_skipped + n;
+    for (; n_skipped > 0; n_skipped--)
+        l->lens[l->reserved++ & l->mask] = 0;
+    uint64_t first = l->reserved;
+    for (; n > 0; n--)
+        l->lens[l->reserved++ & l->mask] = (uint32_t)(n > 1 ? len : last_len);
+    return lane_slot(l, first);
+}
+
+/* Runs of half a ring always fit once it is empty. */
+static uint32_t loop_tx_run_max(struct smt_dev *dev, const struct smt_addr *to)
+{
+    const struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
+    return d->tx->capacity >= 2 * SMT_DEV_MAX_RUN ? RUN_LEN : 0;
+}
+
 static void loop_tx_unreserve(struct smt_dev *dev)
 {
     struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
-    if (d->is_last_too_big) {
-        d->stats.tx_too_big--;
+    if (d->last_slots == 0) {
+        d->stats.tx_too_big -= d->last_too_big;
         return;
     }
-    assert(d->tx->reserved > d->tx->sent);
-    d->tx->reserved--;
+    assert(d->tx->reserved >= d->tx->sent + d->last_slots);
+    d->tx->reserved -= d->last_slots;
 }
 
 static int loop_tx_flush(struct smt_dev *dev)
@@ -127,14 +175,14 @@ static int loop_tx_flush(struct smt_dev *dev)
     struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
     struct lane *l = d->tx;
     for (; l->sent < l->reserved; l->sent++) {
-        d->stats.tx_packets++;
+        d->stats.tx_packets += l->lens[l->sent & l->mask] > 0;
         d->stats.tx_bytes += l->lens[l->sent & l->mask];
     }
     if (SMT_UNLIKELY(!other_is_open(d)))
         l->freed = l->taken = l->sent;
-    if (l->is_refused && l->reserved - l->freed >= l->capacity)
+    if (l->wanted > 0 && l->reserved - l->freed + l->wanted > l->capacity)
         return SMT_EAGAIN;
-    l->is_refused = false;
+    l->wanted = 0;
     return 0;
 }
 
@@ -144,14 +192,17 @@ static int loop_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     struct lane *l = d->rx;
     l->freed = l->taken;
     unsigned got = 0;
-    for (; got < n && l->taken < l->sent; got++, l->taken++) {
-        pkts[got] = (struct smt_pkt){
+    for (; got < n && l->taken < l->sent; l->taken++) {
+        uint32_t len = l->lens[l->taken & l->mask];
+        if (SMT_UNLIKELY(len == 0))
+            continue;
+        pkts[got++] = (struct smt_pkt){
             .data = lane_slot(l, l->taken),
-            .len = l->lens[l->taken & l->mask],
+            .len = len,
             .ecn = 2,
             .from = &d->peer,
         };
-        d->stats.rx_bytes += pkts[got].len;
+        d->stats.rx_bytes += len;
     }
     d->stats.rx_packets += got;
     return (int)got;
@@ -190,6 +241,8 @@ static const struct smt_dev_ops loop_ops = {
     .caps = SMT_DEV_CAP_EXACT,
     .close = loop_close,
     .tx_reserve = loop_tx_reserve,
+    .tx_run = loop_tx_run,
+    .tx_run_max = loop_tx_run_max,
     .tx_unreserve = loop_tx_unreserve,
     .tx_flush = loop_tx_flush,
     .rx = loop_rx,

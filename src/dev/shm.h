@@ -184,6 +184,9 @@ void smt_shm_addresses_changed(struct smt_shm *d);
 
 uint8_t *smt_shm_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
                             uint8_t prio);
+uint8_t *smt_shm_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                        size_t last_len, uint8_t prio, size_t *stride);
+uint32_t smt_shm_tx_run_max(struct smt_dev *dev, const struct smt_addr *to);
 void smt_shm_tx_unreserve(struct smt_dev *dev);
 int smt_shm_tx_flush(struct smt_dev *dev);
 int smt_shm_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);

@@ -136,6 +136,23 @@ uint8_t *smt_shm_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size
     return len <= SMT_SHM_STAGED ? d->staged : place;
 }
 
+/* By memory a record is one packet: runs are for peers elsewhere. */
+uint8_t *smt_shm_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                        size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct smt_shm *d = SMT_CONTAINER_OF(dev, struct smt_shm, base);
+    pending_commit(d);
+    d->is_by_inner = true;
+    d->has_by_inner = true;
+    return d->inner->ops->tx_run(d->inner, to, n, len, last_len, prio, stride);
+}
+
+uint32_t smt_shm_tx_run_max(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct smt_shm *d = SMT_CONTAINER_OF(dev, struct smt_shm, base);
+    return peer_of(d, to) != NULL ? 0 : d->inner->ops->tx_run_max(d->inner, to);
+}
+
 void smt_shm_tx_unreserve(struct smt_dev *dev)
 {
     struct smt_shm *d = SMT_CONTAINER_OF(dev, struct smt_shm, base);

@@ -3,7 +3,8 @@
  * Every destination (and priority) collects its packets in a frame of its own; a frame that takes
  * no more stays in the queue and a new one is begun, so the order within a destination is the order
  * of reservation. Segments of a frame have one length: a shorter one may be the last, and is padded
- * when another follows and the waste is small.
+ * when another follows and the waste is small. A run of packets goes into one frame whole: where a
+ * frame leaves and arrives in one piece, its packets arrive behind each other.
  *
  * Full segments with a short last one, tried first, end the batch at every message. */
 #include "dev/super.h"
@@ -41,9 +42,9 @@ static inline uint8_t *frame_append(struct smt_super *s, struct smt_super_frame 
     if (at + len > s->max_len || !pad_is_worth(pad, seg_len))
         return NULL;
     s->undo.frame = f;
+    s->undo.n_segs = f->n_segs;
     s->undo.last_len = f->last_len;
     s->undo.seg_len = f->seg_len;
-    s->undo.pad = pad;
     if (pad > 0) {
         memset(f->data + at - pad, 0, pad);
         s->pad_bytes += pad;
@@ -83,7 +84,7 @@ static uint8_t *frame_begin(struct smt_super *s, uint32_t i, const struct smt_ad
     s->open[i] = f;
     s->last = f;
     s->undo.frame = f;
-    s->undo.last_len = 0;
+    s->undo.n_segs = 0;
     return f->data;
 }
 
@@ -119,21 +120,75 @@ full:
     return NULL;
 }
 
+/* The packets of a run behind the last segment; NULL when they do not fit this frame. */
+static uint8_t *run_append(struct smt_super *s, struct smt_super_frame *f, uint32_t n,
+                           uint32_t len, uint32_t last_len)
+{
+    if (len < f->seg_len || f->n_segs + n > s->max_segs)
+        return NULL;
+    if ((size_t)(f->n_segs + n - 1) * len + last_len > s->max_len)
+        return NULL;
+    uint8_t *p = frame_append(s, f, len);
+    if (p == NULL)
+        return NULL;
+    s->batch_len += (size_t)(n - 2) * len + last_len;
+    f->n_segs += n - 1;
+    f->last_len = last_len;
+    return p;
+}
+
+static uint8_t *run_begin(struct smt_super *s, uint32_t i, const struct smt_addr *to, uint8_t tos,
+                          uint32_t n, uint32_t len, uint32_t last_len)
+{
+    if (s->n == SMT_SUPER_FRAMES)
+        return NULL;
+    uint8_t *p = frame_begin(s, i, to, tos, len);
+    if (p == NULL)
+        return NULL;
+    s->batch_len += (size_t)(n - 2) * len + last_len;
+    s->last->n_segs = n;
+    s->last->last_len = last_len;
+    /* Segmentation was found to be missing after the run was planned. */
+    s->last->is_fixed = n > s->max_segs;
+    return p;
+}
+
+uint8_t *smt_super_run(struct smt_super *s, const struct smt_addr *to, unsigned n, size_t len,
+                       size_t last_len, uint8_t prio)
+{
+    assert(n > 1 && n <= SMT_SUPER_SEGMENTS && last_len > 0 && last_len <= len);
+    assert((n - 1) * len + last_len <= SMT_SUPER_RUN_LEN);
+    uint8_t tos = smt_super_tos(prio);
+    uint8_t *p = NULL;
+    if (s->batch_len + n * len <= SMT_SUPER_BATCH) {
+        uint32_t i = 0;
+        while (i < s->n_open && !frame_is_for(s->open[i], to, tos))
+            i++;
+        if (i < s->n_open)
+            p = run_append(s, s->open[i], n, (uint32_t)len, (uint32_t)last_len);
+        if (p == NULL)
+            p = run_begin(s, i, to, tos, n, (uint32_t)len, (uint32_t)last_len);
+    }
+    if (p == NULL)
+        s->undo.frame = NULL;
+    return p;
+}
+
 void smt_super_unreserve(struct smt_super *s)
 {
     struct smt_super_frame *f = s->undo.frame;
     assert(f != NULL);
     s->undo.frame = NULL;
-    if (f->n_segs > 1) {
-        s->batch_len -= s->undo.pad + f->last_len;
-        s->pad_bytes -= s->undo.pad;
-        f->n_segs--;
+    s->batch_len -= smt_super_len(f);
+    if (s->undo.n_segs > 0) {
+        s->pad_bytes -= f->seg_len - s->undo.last_len;
+        f->n_segs = s->undo.n_segs;
         f->seg_len = s->undo.seg_len;
         f->last_len = s->undo.last_len;
+        s->batch_len += smt_super_len(f);
         return;
     }
     /* It began the frame, which is the last of the queue. */
-    s->batch_len -= f->last_len;
     s->n--;
     s->give(s, f);
     s->last = NULL;

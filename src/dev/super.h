@@ -11,6 +11,7 @@ enum {
     SMT_SUPER_OPEN = 8,
     SMT_SUPER_SEGMENTS = 64,
     SMT_SUPER_LEN = 65000,       /* most bytes of all segments of a frame */
+    SMT_SUPER_RUN_LEN = 16000,   /* of a run: four are a frame */
     SMT_SUPER_BATCH = 768 << 10, /* together with what is received inside an L2 cache of 2 MB */
 };
 
@@ -44,7 +45,7 @@ struct smt_super {
     size_t batch_len;  /* bytes queued */
     struct {
         struct smt_super_frame *frame; /* NULL: nothing to take back */
-        uint32_t last_len, seg_len, pad;
+        uint32_t n_segs, last_len, seg_len; /* of the frame before; no segments: it was begun */
     } undo;
     uint64_t pad_bytes;
     /* A frame to begin and where it goes back; NULL: none now. Called with `n` frames queued. */
@@ -55,6 +56,12 @@ struct smt_super {
 /* Place for one packet, as tx_reserve of struct smt_dev_ops; NULL when the batch is full. */
 uint8_t *smt_super_reserve(struct smt_super *s, const struct smt_addr *to, size_t len,
                            uint8_t prio);
+
+/* Places for a run of packets, as tx_run of struct smt_dev_ops; they stand len bytes apart. */
+uint8_t *smt_super_run(struct smt_super *s, const struct smt_addr *to, unsigned n, size_t len,
+                       size_t last_len, uint8_t prio);
+
+/* Takes back what the last call of either gave. */
 void smt_super_unreserve(struct smt_super *s);
 
 /* Takes the first frame out of the queue and gives it back. */

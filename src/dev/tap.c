@@ -27,6 +27,15 @@ struct tap_local {
     bool is_set;
 };
 
+/* A run being filled: its packets lie one behind the other in `mem` until each gets memory of its
+ * own, and then fares as any other. */
+struct tap_run {
+    uint8_t *mem; /* SMT_DEV_MAX_PACKET bytes; NULL until the first one */
+    struct smt_addr to;
+    uint32_t n, len, last_len;
+    uint8_t prio;
+};
+
 struct tap {
     struct smt_dev base;
     struct smt_dev *inner;
@@ -34,6 +43,7 @@ struct tap {
     struct smt_tap_store store;
     struct smt_tap_lane tx, rx;
     struct smt_tap_pkt *open; /* reserved, being filled by the caller */
+    struct tap_run run;       /* the same; n = 0: none */
     struct smt_list lent;     /* shown by the last rx */
     struct smt_pcap *pcap;
     struct tap_local locals[N_LOCALS];
@@ -83,9 +93,28 @@ static void trace_rx(struct tap *t, const struct smt_pkt *p)
     smt_pcap_write(t->pcap, clock_now(CLOCK_REALTIME), p->from, &local, p->ecn, p->data, p->len);
 }
 
+static void run_commit(struct tap *t)
+{
+    const struct tap_run *run = &t->run;
+    uint64_t now = tap_now(t);
+    for (uint32_t i = 0; i < run->n; i++) {
+        uint32_t len = i + 1 < run->n ? run->len : run->last_len;
+        struct smt_tap_pkt *p = smt_tap_pkt_new(&t->store, &run->to, len);
+        if (p == NULL) {
+            t->n_no_memory++;
+            continue;
+        }
+        p->prio = run->prio;
+        memcpy(p->data, run->mem + (size_t)i * run->len, len);
+        smt_tap_lane_accept(&t->tx, &t->store, &t->spec, p, now);
+    }
+    t->run.n = 0;
+}
+
 /* The caller has filled what it reserved. */
 static void open_commit(struct tap *t)
 {
+    run_commit(t);
     struct smt_tap_pkt *p = t->open;
     if (p == NULL)
         return;
@@ -138,9 +167,43 @@ static uint8_t *tap_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, s
     return p->data;
 }
 
+static uint8_t *tap_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                           size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
+    assert(n > 1 && n <= SMT_DEV_MAX_RUN && last_len > 0 && last_len <= len);
+    assert((n - 1) * len + last_len <= SMT_DEV_MAX_PACKET);
+    open_commit(t);
+    if (t->tx.n >= SMT_TAP_LANE_MAX / 2)
+        return NULL;
+    if (t->run.mem == NULL)
+        t->run.mem = smt_mem_alloc(SMT_DEV_MAX_PACKET);
+    if (t->run.mem == NULL) {
+        t->n_no_memory += n;
+        return NULL;
+    }
+    t->run.to = *to;
+    t->run.n = n;
+    t->run.len = (uint32_t)len;
+    t->run.last_len = (uint32_t)last_len;
+    t->run.prio = prio;
+    *stride = len;
+    return t->run.mem;
+}
+
+static uint32_t tap_tx_run_max(struct smt_dev *dev, const struct smt_addr *to)
+{
+    struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
+    return t->inner->ops->tx_run_max(t->inner, to);
+}
+
 static void tap_tx_unreserve(struct smt_dev *dev)
 {
     struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
+    if (t->run.n > 0) {
+        t->run.n = 0;
+        return;
+    }
     assert(t->open != NULL);
     smt_tap_pkt_free(&t->store, t->open);
     t->open = NULL;
@@ -230,7 +293,7 @@ static int tap_fd(struct smt_dev *dev)
 static int tap_arm(struct smt_dev *dev)
 {
     struct tap *t = SMT_CONTAINER_OF(dev, struct tap, base);
-    if (t->open != NULL || t->tx.n > 0 || t->rx.n > 0)
+    if (t->open != NULL || t->run.n > 0 || t->tx.n > 0 || t->rx.n > 0)
         return SMT_EBUSY;
     /* A file that cannot be written must not stop the traffic it is about. */
     if (t->pcap != NULL)
@@ -306,6 +369,7 @@ static void tap_free(struct tap *t)
     smt_tap_list_free(&t->store, &t->rx.late);
     smt_pcap_close(t->pcap);
     smt_tap_store_fini(&t->store);
+    smt_mem_free(t->run.mem);
     smt_mem_free(t);
 }
 
@@ -328,6 +392,8 @@ static const struct smt_dev_ops tap_ops = {
     .name = "tap",
     .close = tap_close,
     .tx_reserve = tap_tx_reserve,
+    .tx_run = tap_tx_run,
+    .tx_run_max = tap_tx_run_max,
     .tx_unreserve = tap_tx_unreserve,
     .tx_flush = tap_tx_flush,
     .rx = tap_rx,

@@ -76,6 +76,9 @@ void smt_udp_rx_init(struct smt_udp *d, uint8_t *slots);
 
 uint8_t *smt_udp_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
                             uint8_t prio);
+uint8_t *smt_udp_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                        size_t last_len, uint8_t prio, size_t *stride);
+uint32_t smt_udp_tx_run_max(struct smt_dev *dev, const struct smt_addr *to);
 void smt_udp_tx_unreserve(struct smt_dev *dev);
 int smt_udp_tx_flush(struct smt_dev *dev);
 int smt_udp_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);

@@ -63,6 +63,24 @@ uint8_t *smt_udp_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size
     return p;
 }
 
+uint8_t *smt_udp_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsigned n, size_t len,
+                        size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
+    assert(prio < 8);
+    uint8_t *p = smt_super_run(&d->tx.super, to, n, len, last_len, prio);
+    if (SMT_UNLIKELY(p == NULL))
+        d->stats.tx_full++;
+    *stride = len;
+    return p;
+}
+
+uint32_t smt_udp_tx_run_max(struct smt_dev *dev, const struct smt_addr *to)
+{
+    const struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
+    return d->tx.super.max_segs > 1 ? SMT_SUPER_RUN_LEN : 0;
+}
+
 void smt_udp_tx_unreserve(struct smt_dev *dev)
 {
     smt_super_unreserve(&SMT_CONTAINER_OF(dev, struct smt_udp, base)->tx.super);

@@ -86,12 +86,41 @@ static bool put(struct fixture *f, unsigned rx, uint8_t prio, uint32_t len)
     return true;
 }
 
-static void unput(struct fixture *f, unsigned rx, uint8_t prio)
+/* The same for a run. */
+static bool put_run(struct fixture *f, unsigned rx, uint8_t prio, unsigned n, uint32_t len,
+                    uint32_t last_len)
+{
+    struct smt_dev *tx = tx_of(f);
+    size_t stride = 0;
+    uint8_t *p = tx->ops->tx_run(tx, &f->set.to[rx], n, len, last_len, prio, &stride);
+    if (p == NULL)
+        return false;
+    assert_true(stride >= len);
+    unsigned id = stream_of(rx, prio);
+    struct stream *s = &f->streams[id];
+    for (unsigned k = 0; k < n; k++, p += stride) {
+        uint32_t this_len = k + 1 < n ? len : last_len;
+        assert_true(s->sent - s->received < MAX_PENDING);
+        for (uint32_t i = 0; i < this_len; i++)
+            p[i] = pattern(id, s->sent, i);
+        s->lens[s->sent++ % MAX_PENDING] = this_len;
+    }
+    f->n_in_flight += n;
+    return true;
+}
+
+/* Takes back what one call has put. */
+static void unput_all(struct fixture *f, unsigned rx, uint8_t prio, unsigned n)
 {
     struct smt_dev *tx = tx_of(f);
     tx->ops->tx_unreserve(tx);
-    f->streams[stream_of(rx, prio)].sent--;
-    f->n_in_flight--;
+    f->streams[stream_of(rx, prio)].sent -= n;
+    f->n_in_flight -= n;
+}
+
+static void unput(struct fixture *f, unsigned rx, uint8_t prio)
+{
+    unput_all(f, rx, prio, 1);
 }
 
 static bool is_packet(const struct stream *s, unsigned id, const struct smt_pkt *p)
@@ -416,6 +445,113 @@ static void test_unreserve(void **state)
     assert_true(stats_of(tx_of(f)).pad_bytes == f->pad_bytes);
 }
 
+static void put_run_surely(struct fixture *f, unsigned rx, uint8_t prio, unsigned n, uint32_t len,
+                           uint32_t last_len)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+    while (!put_run(f, rx, prio, n, len, last_len)) {
+        flush(f);
+        take(f, SMT_DEV_RX_BATCH);
+        assert_true(now_ms() < end);
+    }
+}
+
+static uint32_t run_max(struct fixture *f)
+{
+    uint32_t max = tx_of(f)->ops->tx_run_max(tx_of(f), &f->set.to[0]);
+    assert_true(max <= SMT_DEV_MAX_PACKET);
+    return max;
+}
+
+/* How many packets of `len` bytes are a run, with the last one whole. */
+static unsigned longest_run(struct fixture *f, uint32_t len)
+{
+    unsigned n = run_max(f) / len;
+    return n < SMT_DEV_MAX_RUN ? n : SMT_DEV_MAX_RUN;
+}
+
+/* A run alone arrives whole by one call of rx. */
+static void test_run_stays_together(void **state)
+{
+    struct fixture *f = *state;
+    if (run_max(f) == 0)
+        skip();
+    const uint32_t lens[] = {300, 1000, 1400, 1448};
+    struct smt_dev *rx = f->set.rx[0];
+    for (unsigned i = 0; i < SMT_ARRAY_LEN(lens); i++) {
+        for (unsigned n = 2; n <= longest_run(f, lens[i]); n++) {
+            put_run_surely(f, 0, 0, n, lens[i], n % 2 == 0 ? lens[i] : 40 + n);
+            flush(f);
+            struct smt_pkt pkts[SMT_DEV_RX_BATCH];
+            uint64_t end = now_ms() + PATIENCE_MS;
+            int got;
+            while ((got = rx->ops->rx(rx, pkts, SMT_DEV_RX_BATCH)) == 0) {
+                assert_int_equal(tx_of(f)->ops->rx(tx_of(f), pkts, 1), 0);
+                assert_true(now_ms() < end);
+            }
+            assert_int_equal(got, n);
+            for (int k = 0; k < got; k++)
+                check(f, 0, &pkts[k]);
+        }
+    }
+    assert_true(f->pad_bytes == 0);
+}
+
+/* Four that are as long as they may be leave by one super-frame, where the device has long ones. */
+static void test_runs_share_frames(void **state)
+{
+    struct fixture *f = *state;
+    if (run_max(f) == 0 || !f->set.row->is_socket)
+        skip();
+    unsigned n = longest_run(f, 1400);
+    struct smt_dev_stats before = stats_of(tx_of(f));
+    for (unsigned i = 0; i < 4; i++)
+        put_run_surely(f, 0, 0, n, 1400, 1300);
+    flush(f);
+    take_all(f, SMT_DEV_RX_BATCH);
+    struct smt_dev_stats after = stats_of(tx_of(f));
+    assert_int_equal(after.tx_packets - before.tx_packets, 4 * n);
+    assert_in_range(after.tx_frames - before.tx_frames, 1, 4);
+    assert_int_equal(after.tx_calls - before.tx_calls, 1);
+}
+
+/* Runs between packets, of many shapes, some of them taken back. */
+static void test_runs_and_packets(void **state)
+{
+    struct fixture *f = *state;
+    if (run_max(f) == 0)
+        skip();
+    struct smt_prng g;
+    smt_prng_seed(&g, 17);
+    uint64_t sent = stats_of(tx_of(f)).tx_bytes;
+    for (unsigned i = 0; i < 3000; i++) {
+        uint32_t len = i % 3 > 0 ? 1400 : 100 + (uint32_t)smt_prng_below(&g, 1300);
+        unsigned n = 2 + (unsigned)smt_prng_below(&g, longest_run(f, len) - 1);
+        uint32_t last = i % 5 > 0 ? len : 1 + (uint32_t)smt_prng_below(&g, len);
+        unsigned rx = (unsigned)smt_prng_below(&g, f->set.n_rx);
+        uint8_t prio = i % 4 == 0 ? 5 : 2;
+        put_run_surely(f, rx, prio, n, len, last);
+        if (smt_prng_below(&g, 4) == 0)
+            unput_all(f, rx, prio, n);
+        else
+            sent += (n - 1) * len + last;
+        for (uint64_t k = smt_prng_below(&g, 4); k > 0; k--) {
+            uint32_t alone = 1 + (uint32_t)smt_prng_below(&g, k == 1 ? len : 100);
+            put_surely(f, rx, prio, alone);
+            sent += alone;
+        }
+        if (smt_prng_below(&g, 8) == 0) {
+            flush(f);
+            take_all(f, 1 + (unsigned)smt_prng_below(&g, SMT_DEV_RX_BATCH));
+        }
+    }
+    flush(f);
+    take_all(f, SMT_DEV_RX_BATCH);
+    struct smt_dev_stats s = stats_of(tx_of(f));
+    assert_true(s.tx_bytes == sent + s.pad_bytes);
+    assert_true(s.pad_bytes == f->pad_bytes);
+}
+
 static void test_rx_with_small_n(void **state)
 {
     struct fixture *f = *state;
@@ -621,6 +757,18 @@ static void test_mtu_refusal(void **state)
         struct smt_dev_stats after = stats_of(tx);
         assert_int_equal(after.tx_too_big - before.tx_too_big, n);
         assert_int_equal(after.tx_errors, before.tx_errors);
+    }
+    if (run_max(f) >= 2 * (mtu + 1)) {
+        struct smt_dev_stats before = stats_of(tx);
+        size_t stride;
+        uint8_t *p = tx->ops->tx_run(tx, &f->set.to[0], 2, mtu + 1, mtu + 1, 0, &stride);
+        assert_non_null(p);
+        memset(p, 0, mtu + 1);
+        memset(p + stride, 0, mtu + 1);
+        put_surely(f, 0, 1, 600);
+        flush(f);
+        take_all(f, 16);
+        assert_int_equal(stats_of(tx).tx_too_big - before.tx_too_big, 2);
     }
     /* Super-frames still work afterwards. */
     struct smt_dev_stats before = stats_of(tx);
@@ -1050,6 +1198,9 @@ int main(int argc, char **argv)
         CASE(test_batches_are_batches),
         CASE(test_back_pressure),
         CASE(test_unreserve),
+        CASE(test_run_stays_together),
+        CASE(test_runs_share_frames),
+        CASE(test_runs_and_packets),
         CASE(test_rx_with_small_n),
         CASE(test_stream),
         CASE(test_sleep),

@@ -120,7 +120,7 @@ static void tapped_open(struct net_end *end, enum net_security security, bool ac
     struct smt_ep_config config = SMT_EP_CONFIG_INIT;
     config.accept_len = 256 << 10;
     config.mtu = 1472;
-    config.rekey_records = 2000;
+    config.rekey_records = 100; /* of up to 16 KB each */
     snprintf(tap, sizeof(tap), "pcap=%s", net_file(file));
     setenv("SMT_TEST_TAP", tap, 1);
     net_end_open(end, security, accept, &config);

@@ -14,6 +14,20 @@ static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, u
     return s->dev->ops->tx_reserve(s->dev, to, len, prio);
 }
 
+static uint8_t *sink_run(void *arg, const struct smt_addr *to, unsigned n, size_t len,
+                         size_t last_len, uint8_t prio, size_t *stride)
+{
+    struct engine_side *s = arg;
+    s->n_reserved++;
+    return s->dev->ops->tx_run(s->dev, to, n, len, last_len, prio, stride);
+}
+
+static uint32_t sink_run_max(void *arg, const struct smt_addr *to)
+{
+    struct engine_side *s = arg;
+    return s->dev->ops->tx_run_max(s->dev, to);
+}
+
 static void sink_unreserve(void *arg)
 {
     struct engine_side *s = arg;
@@ -65,7 +79,8 @@ void engine_side_open(struct engine_side *s, struct smt_dev *dev, bool accept)
     c.cookie_make = cookie_make;
     c.cookie_check = cookie_check;
     s->dev = dev;
-    s->sink = (struct smt_tx_sink){s, sink_reserve, sink_unreserve, sink_mtu};
+    s->sink = (struct smt_tx_sink){s,    sink_reserve, sink_unreserve, sink_mtu,
+                                   NULL, sink_run,     sink_run_max};
     engine_check(smt_engine_new(&c, 0, &s->e), "engine");
 }
 

@@ -348,6 +348,58 @@ static void test_unreserve(void **state)
     close_pair();
 }
 
+/* Each packet of a run has a fate of its own, the same as if it had been sent alone. */
+static void test_run(void **state)
+{
+    enum { N = 10, ROUNDS = 50 };
+    static uint32_t alone[MAX_GOT];
+    unsigned n_alone = 0;
+    for (unsigned by_run = 0; by_run < 2; by_run++) {
+        open_pair("drop=0.1,dup=0.1,reorder=0.1,seed=3", 256);
+        assert_true(tapped->ops->tx_run_max(tapped, &anyone) >= N * LEN);
+        for (uint32_t i = 0; i < ROUNDS; i++) {
+            size_t stride = 0;
+            uint8_t *p = NULL;
+            if (by_run) {
+                p = tapped->ops->tx_run(tapped, &anyone, N, LEN, LEN, 0, &stride);
+                assert_non_null(p);
+                tapped->ops->tx_unreserve(tapped);
+                p = tapped->ops->tx_run(tapped, &anyone, N, LEN, LEN, 0, &stride);
+                assert_non_null(p);
+            }
+            for (uint32_t k = 0; k < N; k++) {
+                uint32_t number = i * N + k;
+                if (!by_run) {
+                    send_one(tapped, number);
+                    continue;
+                }
+                memset(p + k * stride, 0x77, LEN);
+                memcpy(p + k * stride, &number, sizeof(number));
+            }
+            assert_int_equal(tapped->ops->tx_flush(tapped), 0);
+            receive(plain);
+        }
+        if (!by_run) {
+            n_alone = n_got;
+            memcpy(alone, got_number, n_got * sizeof(alone[0]));
+        }
+        close_pair();
+    }
+    assert_in_range(n_got, N * ROUNDS / 2, N * ROUNDS * 2);
+    assert_int_equal(n_got, n_alone);
+    assert_memory_equal(got_number, alone, n_got * sizeof(alone[0]));
+}
+
+/* What a run is not given the time to become goes with the tap. */
+static void test_run_open_at_close(void **state)
+{
+    size_t stride;
+    open_pair("seed=1", 64);
+    assert_non_null(tapped->ops->tx_run(tapped, &anyone, 2, LEN, LEN, 0, &stride));
+    assert_int_equal(tapped->ops->arm(tapped), SMT_EBUSY);
+    close_pair();
+}
+
 static void test_pcap_file(void **state)
 {
     char dir[] = "/tmp/smt_test_tap_XXXXXX";
@@ -464,6 +516,8 @@ int main(void)
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_close_sends),
         cmocka_unit_test(test_unreserve),
+        cmocka_unit_test(test_run),
+        cmocka_unit_test(test_run_open_at_close),
         cmocka_unit_test(test_pcap_file),
         cmocka_unit_test(test_spec),
         cmocka_unit_test(test_failed_open_leaves_the_device),

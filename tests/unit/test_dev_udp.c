@@ -350,6 +350,31 @@ static void test_no_segmentation(void **state)
     }
 }
 
+/* A run that was planned before segmentation was found to be missing still leaves, as packets. */
+static void test_run_without_super_frames(void **state)
+{
+    enum { N = 5, RUN_LEN = 1000, LAST = 40 };
+    assert_true(tx->ops->tx_run_max(tx, &to) >= N * RUN_LEN);
+    kernel.gso_error = EIO;
+    put(&to, 0, 100);
+    put(&to, 1, 100);
+    assert_int_equal(flush(), 0);
+    assert_int_equal(tx->ops->tx_run_max(tx, &to), 0);
+    size_t stride;
+    uint8_t *p = tx->ops->tx_run(tx, &to, N, RUN_LEN, LAST, 0, &stride);
+    assert_non_null(p);
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t number = 2 + i;
+        memset(p + i * stride, 0, i + 1 < N ? RUN_LEN : LAST);
+        memcpy(p + i * stride, &number, sizeof(number));
+    }
+    put(&to, 2 + N, 100);
+    assert_int_equal(flush(), 0);
+    expect(rx, 0, 3 + N);
+    assert_int_equal(stats().tx_errors, 0);
+    assert_int_equal(stats().tx_bytes, 3 * 100 + (N - 1) * RUN_LEN + LAST);
+}
+
 /* The network fills up in the middle of a frame that goes packet by packet. */
 static void test_full_while_splitting(void **state)
 {
@@ -609,6 +634,7 @@ int main(void)
         CASE(test_priority_becomes_the_sockets),
         CASE(test_queue_fills),
         CASE(test_no_segmentation),
+        CASE(test_run_without_super_frames),
         CASE(test_full_while_splitting),
         CASE(test_bad_destination),
         CASE(test_partial_batches),
