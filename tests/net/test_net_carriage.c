@@ -29,11 +29,11 @@ static void test_told(void **state)
 {
     static const struct {
         const char *device;
-        uint8_t carriages;
+        uint8_t carriages, forms;
     } rows[] = {
-        {"udp", SMT_CARRIAGE_UDP},
-        {"ip", SMT_CARRIAGE_RAW},
-        {"ud", SMT_CARRIAGE_UD},
+        {"udp", SMT_CARRIAGE_UDP, SMT_FORM_SINGLE | SMT_FORM_SLICES},
+        {"ip", SMT_CARRIAGE_RAW, SMT_FORM_SINGLE},
+        {"ud", SMT_CARRIAGE_UD, SMT_FORM_SINGLE},
     };
     static struct net_pair pair;
     const char *device = getenv("SMT_TEST_DEVICE");
@@ -44,7 +44,7 @@ static void test_told(void **state)
     assert_int_equal(n_seen, 2);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(seen[i].carriages, rows[row].carriages);
-        assert_int_equal(seen[i].record_forms, SMT_FORM_SINGLE);
+        assert_int_equal(seen[i].record_forms, rows[row].forms);
     }
     net_pair_close(&pair);
 }
