@@ -326,6 +326,16 @@ bool smt_conn_may_hold(const struct smt_conn *c, uint32_t len)
     return !over_conn && smt_memory_fits(&e->memory, c->host, len);
 }
 
+uint64_t smt_conn_hold_room(const struct smt_conn *c)
+{
+    uint64_t most = c->e->config.max_conn_bytes;
+    if (most > c->told_high)
+        most = c->told_high;
+    uint64_t own = c->held_bytes < most ? most - c->held_bytes : 0;
+    uint64_t all = smt_memory_room(&c->e->memory, c->host);
+    return own < all ? own : all;
+}
+
 void smt_conn_hold(struct smt_conn *c, uint32_t len)
 {
     c->held_bytes += len;

@@ -198,6 +198,17 @@ void smt_conn_room_made(struct smt_conn *c);
  * message always may. */
 bool smt_conn_may_hold(const struct smt_conn *c, uint32_t len);
 
+/* Bytes that may be held more before anybody has to be asked or told. */
+uint64_t smt_conn_hold_room(const struct smt_conn *c);
+
+/* Takes so many, within that. */
+SMT_INLINE void smt_conn_hold_within(struct smt_conn *c, struct smt_memory *m, uint32_t len)
+{
+    c->held_bytes += len;
+    m->held += len;
+    c->host->held += len;
+}
+
 /* Received memory was taken or given back: counted, and the peer is told its credit when it moved
  * enough. */
 void smt_conn_hold(struct smt_conn *c, uint32_t len);

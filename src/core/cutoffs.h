@@ -30,11 +30,17 @@ void smt_cutoffs_init(struct smt_cutoffs *c, unsigned n_prios, uint32_t limit);
 
 unsigned smt_cutoffs_class(uint32_t len);
 
-/* A message of that length is coming in. */
+/* A message of a length of that class is coming in. */
+static inline void smt_cutoffs_note_class(struct smt_cutoffs *c, unsigned class)
+{
+    c->count[class] += SMT_CUTOFFS_ONE;
+    c->n_seen++;
+}
+
+/* One of that length is. */
 static inline void smt_cutoffs_note(struct smt_cutoffs *c, uint32_t len)
 {
-    c->count[smt_cutoffs_class(len)] += SMT_CUTOFFS_ONE;
-    c->n_seen++;
+    smt_cutoffs_note_class(c, smt_cutoffs_class(len));
 }
 
 static inline bool smt_cutoffs_is_due(const struct smt_cutoffs *c)

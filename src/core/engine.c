@@ -261,11 +261,14 @@ void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt
     enter(e, now);
     posted_take(e, now);
     uint64_t before = e->stats.bytes_rcvd;
-    unsigned (*receive)(struct smt_engine *, uint64_t, const struct smt_pkt *, unsigned) =
-        e->config.profile->receive;
+    const struct smt_profile *p = e->config.profile;
     for (unsigned i = 0; i < n;) {
+        if (p->receive_usual != NULL)
+            i += p->receive_usual(e, now, &pkts[i], n - i);
+        if (i == n)
+            break;
         e->stats.bytes_rcvd += pkts[i].len;
-        i += receive(e, now, &pkts[i], n - i);
+        i += p->receive(e, now, &pkts[i], n - i);
     }
     traffic_look(e, e->stats.bytes_rcvd - before, n);
     smt_grants_run(e);

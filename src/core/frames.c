@@ -24,12 +24,6 @@ enum { MOST_TOLD = 256 };
 
 typedef void (*frame_fn)(const struct heard *h);
 
-bool smt_frames_id_is_new(const struct smt_conn *c, uint64_t id)
-{
-    return id > 0 && !smt_finished_seen_has(&c->peer_finished, id) &&
-           (smt_ranges_is_behind(&c->accepted, id) || !smt_ranges_contains(&c->accepted, id));
-}
-
 static void peer_finished_one(void *arg, uint64_t id)
 {
     struct smt_conn *c = arg;

@@ -2,12 +2,9 @@
 #ifndef SMT_CORE_FRAMES_H
 #define SMT_CORE_FRAMES_H
 
-#include "base/defs.h"
+#include "core/conn.h"
 
-struct smt_conn;
-struct smt_engine;
 struct smt_frame;
-struct smt_rpc;
 
 /* Hears a run of authentic frames that came in a packet of packet_len bytes. The conn may be closed
  * afterwards. */
@@ -21,7 +18,11 @@ void smt_frames_act(struct smt_conn *c, uint64_t now, const struct smt_frame *f,
 void smt_frames_peer_finished(struct smt_conn *c, uint64_t low_water, uint64_t done);
 
 /* May the peer start an rpc with this id (without role)? docs/wire.md 8. */
-bool smt_frames_id_is_new(const struct smt_conn *c, uint64_t id);
+static inline bool smt_frames_id_is_new(const struct smt_conn *c, uint64_t id)
+{
+    return id > 0 && !smt_finished_seen_has(&c->peer_finished, id) &&
+           (smt_ranges_is_behind(&c->accepted, id) || !smt_ranges_contains(&c->accepted, id));
+}
 
 /* Our cutoffs, to a peer that works with older ones: not more often than he can answer. */
 void smt_frames_cutoffs_tell(struct smt_conn *c, uint64_t now);

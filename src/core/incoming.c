@@ -44,16 +44,6 @@ void smt_incoming_drop(struct smt_rpc *r)
     smt_rpc_retire(r);
 }
 
-bool smt_incoming_id_accept(struct smt_rpc *r)
-{
-    struct smt_conn *c = r->conn;
-    uint64_t id = r->id & ~SMT_ID_ROLE;
-    if (smt_ranges_add(&c->accepted, id, id + 1) == 0)
-        return true;
-    c->e->stats.drop_no_memory++;
-    return false;
-}
-
 static void too_long(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
@@ -139,24 +129,14 @@ bool smt_incoming_whole(struct smt_rpc *r, uint8_t *store, uint32_t store_len, u
 {
     struct smt_conn *c = r->conn;
     struct smt_engine *e = c->e;
-    struct smt_msg_rx *m = &r->rx;
-    assert(!m->known && r->resp_buf == NULL && len <= e->config.accept_len);
+    assert(!r->rx.known && r->resp_buf == NULL && len <= e->config.accept_len);
     if (SMT_UNLIKELY(len > e->config.max_msg_len))
         return smt_incoming_begin(r, len, len, false);
-    m->len = m->granted = m->piece = len;
-    m->known = m->whole = true;
-    m->store = store;
-    m->store_len = store_len;
-    m->data = data;
     smt_cutoffs_note(&e->cutoffs, len);
     if (SMT_UNLIKELY(smt_list_is_empty(&c->sender_link)))
         smt_list_push_tail(&e->senders, &c->sender_link);
     smt_conn_hold(c, store_len);
-    r->heard = now;
-    r->n_quiet = 0;
-    if (SMT_UNLIKELY(r->ask_round != 0))
-        smt_asks_answered(r);
-    smt_compete_came(r, now, 0);
+    smt_incoming_put(r, store, store_len, data, len, now);
     smt_rpc_got_all(r);
     return true;
 }

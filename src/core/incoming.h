@@ -47,7 +47,15 @@ void smt_incoming_drop(struct smt_rpc *r);
 
 /* The id of a server rpc counts as used up from now on. Without memory for that (false) it must not
  * start. */
-bool smt_incoming_id_accept(struct smt_rpc *r);
+static inline bool smt_incoming_id_accept(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    uint64_t id = r->id & ~SMT_ID_ROLE;
+    if (SMT_LIKELY(smt_ranges_add(&c->accepted, id, id + 1) == 0))
+        return true;
+    c->e->stats.drop_no_memory++;
+    return false;
+}
 
 /* The first piece of a message that counts: state, limits, and memory if need_buffer. `sent`: bytes
  * that come without a grant or have come, to be asked for again when the message has to wait for
@@ -58,6 +66,23 @@ bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t sent, 
  * piece does not count after all. The rpc may be over afterwards. */
 bool smt_incoming_data(struct smt_rpc *r, uint32_t offset, uint32_t len, uint32_t unsched,
                        uint64_t now);
+
+/* What an rpc knows of a message that is here whole, at once; smt_rpc_got_all has to follow. */
+SMT_INLINE void smt_incoming_put(struct smt_rpc *r, uint8_t *store, uint32_t store_len,
+                                 uint8_t *data, uint32_t len, uint64_t now)
+{
+    struct smt_msg_rx *m = &r->rx;
+    m->len = m->granted = m->piece = len;
+    m->known = m->whole = true;
+    m->store = store;
+    m->store_len = store_len;
+    m->data = data;
+    r->heard = now;
+    r->n_quiet = 0;
+    if (SMT_UNLIKELY(r->ask_round != 0))
+        smt_asks_answered(r);
+    smt_compete_came(r, now, 0);
+}
 
 /* A message that is here whole, at once, and of which nothing was known: it begins and ends. Its
  * `len` bytes at `data` lie in `store`, which is the rpc's from then on. False: refused, and the

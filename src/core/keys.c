@@ -382,20 +382,16 @@ int smt_keys_open_pieces(struct smt_keys *k, uint64_t now, enum smt_epoch_ref re
     return opened_note(k, e, ref, rc);
 }
 
-int smt_keys_open_now(struct smt_keys *k, uint64_t record_no, const uint8_t *record,
-                      size_t plain_len, uint8_t *out)
+int smt_keys_open_begin(struct smt_keys *k, size_t plain_len, struct smt_open_run *out)
 {
     struct smt_epoch *e = &k->now;
     if (SMT_UNLIKELY(e->n_failed >= max_failed))
         return SMT_EAUTH;
-    const struct smt_aead_out piece = {out, plain_len};
-    int rc = record_open(k, e, SMT_RX_DATA, record_no, record, plain_len, &piece, 1);
-    if (SMT_UNLIKELY(rc < 0)) {
-        e->n_failed++;
-        return rc;
-    }
-    k->confirmed = true;
-    return 0;
+    out->aead = k->env->aead;
+    out->ctx = ctx_of(k, e, SMT_RX_DATA);
+    smt_record_nonce(out->nonce, e->block->salt[SMT_RX_DATA], 0);
+    smt_record_aad(out->aad, 0, plain_len);
+    return SMT_LIKELY(out->ctx != NULL) ? 0 : SMT_ECRYPTO;
 }
 
 static bool replay_seen(const struct smt_epoch *e, uint64_t n)

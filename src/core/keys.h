@@ -157,9 +157,36 @@ SMT_MUST_CHECK int smt_keys_open_pieces(struct smt_keys *k, uint64_t now, enum s
                                         uint64_t record_no, const struct smt_record_pieces *record,
                                         const struct smt_aead_out *out, unsigned n_out);
 
-/* The same for one of the current epoch, into one piece. */
-SMT_MUST_CHECK int smt_keys_open_now(struct smt_keys *k, uint64_t record_no, const uint8_t *record,
-                                     size_t plain_len, uint8_t *out);
+/* The same for records of the current epoch and of one length, one after the other with no other
+ * use of these keys between them but by a call that ends the run: what they share. */
+struct smt_open_run {
+    const struct smt_aead *aead;
+    void *ctx;
+    uint8_t nonce[SMT_AEAD_NONCE_LEN], aad[SMT_AAD_LEN]; /* but for the record number */
+};
+
+/* SMT_EAUTH, SMT_ECRYPTO: none may be opened. */
+SMT_MUST_CHECK int smt_keys_open_begin(struct smt_keys *k, size_t plain_len,
+                                       struct smt_open_run *out);
+
+/* Opens one into one piece; `no_be`: its number in network order. After a failure, which counts,
+ * the run is over. */
+SMT_MUST_CHECK SMT_INLINE int smt_keys_run_open(struct smt_keys *k, struct smt_open_run *run,
+                                                uint64_t no_be, const uint8_t *record,
+                                                size_t plain_len, uint8_t *out)
+{
+    const struct smt_aead_out piece = {out, plain_len};
+    const uint8_t *cipher = record + SMT_RECORD_HEAD_LEN;
+    memcpy(run->nonce + SMT_SALT_LEN, &no_be, sizeof(no_be));
+    memcpy(run->aad, &no_be, sizeof(no_be));
+    int rc = run->aead->open(run->ctx, run->nonce, run->aad, sizeof(run->aad), cipher, plain_len,
+                             &piece, 1, cipher + plain_len);
+    if (SMT_LIKELY(rc == 0))
+        k->confirmed = true;
+    else
+        k->now.n_failed++;
+    return rc;
+}
 
 /* The same for CTRL, in place, with the replay check before and its mark after. SMT_EAGAIN: seen
  * before or too old. */

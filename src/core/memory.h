@@ -54,6 +54,14 @@ static inline bool smt_memory_fits(const struct smt_memory *m, const struct smt_
     return m->held == 0 || m->held + h->held + len <= m->max;
 }
 
+/* How much more fits, however it is divided, without a change of any line. */
+static inline uint64_t smt_memory_room(const struct smt_memory *m,
+                                       const struct smt_memory_host *h)
+{
+    uint64_t used = m->held + h->held;
+    return smt_heap_has(&h->node) || used > m->max ? 0 : (m->max - used) / 2;
+}
+
 static inline void smt_memory_take(struct smt_memory *m, struct smt_memory_host *h, uint64_t len)
 {
     m->held += len;

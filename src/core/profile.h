@@ -42,6 +42,11 @@ struct smt_profile {
     unsigned (*receive)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
                         unsigned n);
 
+    /* Takes packets from the first of n on as long as they are of the kind that nearly all are; how
+     * many (single.h). NULL: the format has none. */
+    unsigned (*receive_usual)(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                              unsigned n);
+
     /* Sends the next packet of an rpc's outgoing message (record.h). */
     enum smt_sent (*send)(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
 

@@ -5,6 +5,7 @@
 #include "base/packet.h"
 #include "wire/wire.h"
 
+struct smt_conn;
 struct smt_engine;
 struct smt_rpc;
 struct smt_tx_sink;
@@ -30,9 +31,9 @@ enum { SMT_GATHER_MIN = 512 };
  * comes to: BLOCKED, FAILED. */
 enum smt_sent smt_record_failed(struct smt_rpc *r, int error);
 
-/* Takes a DATA packet that holds a whole message which nothing stands in the way of; headers not
- * looked at yet. False: it is none, or something does, and nothing has changed. */
-bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt);
+/* A test record came: acknowledged, never delivered. False: not for the first time, or no memory to
+ * say so. */
+bool smt_record_test_came(struct smt_conn *c, uint64_t id);
 
 /* Takes the first of n packets, a DATA packet whose header has been decoded, and those behind it
  * that hold the rest of its record; returns how many. */

@@ -7,9 +7,8 @@
  * into place; everything else (the first record of a longer message, frames in front of data, a
  * range that would touch accepted bytes) takes a detour by the scratch buffer.
  *
- * The first way, when it begins with one packet, is the usual one: smt_record_receive_single takes
- * what is in order there without decoding the packet, and leaves all else to the others before
- * anything has changed. */
+ * The first way, when it begins with one packet, is the usual one: what is in order there
+ * single_rx.c has taken before, without decoding it. */
 #include "core/arriving.h"
 
 #include "core/frames.h"
@@ -17,7 +16,6 @@
 #include "core/record.h"
 #include "core/slices.h"
 #include "core/state.h"
-#include "wire/single.h"
 
 enum { BAD_BURSTS = 8 };
 
@@ -136,11 +134,9 @@ static struct smt_rpc *server_rpc_new(const struct smt_arriving *in, const struc
     return r;
 }
 
-/* A test record: acknowledged, never delivered. */
-static bool test_record(const struct smt_arriving *in)
+bool smt_record_test_came(struct smt_conn *c, uint64_t id)
 {
-    struct smt_conn *c = in->c;
-    uint64_t id = in->id & SMT_ID_MASK;
+    id &= SMT_ID_MASK;
     if (!smt_frames_id_is_new(c, id) || smt_ranges_add(&c->accepted, id, id + 1) < 0)
         return false;
     smt_ctl_add_id(c, SMT_FRAME_ACK, id);
@@ -232,7 +228,7 @@ static void receive_whole(struct smt_arriving *in)
     /* The mark may end the very rpc: look it up again behind it. */
     head_hear(in, &inner);
     if (inner.what == SMT_WHAT_TEST) {
-        if (test_record(in))
+        if (smt_record_test_came(c, in->id))
             frames_hear(in, &inner, buf + head_len);
         goto err_put;
     }
@@ -374,139 +370,6 @@ void smt_arriving_open(struct smt_arriving *in)
             return;
     }
     receive_detour(in);
-}
-
-/* The head of a packet with its whole message, opened: the peer lives, and may tell that some of
- * his calls are finished. True: which may have ended the rpc. */
-SMT_INLINE bool single_hear(struct smt_conn *c, uint64_t now, const struct smt_pkt *pkt,
-                            const struct smt_single_inner *inner)
-{
-    smt_conn_heard(c, now);
-    smt_conn_heard_from(c, now, pkt->from, pkt->len);
-    uint64_t low_water = SMT_BSWAP_BE64(inner->low_water);
-    uint64_t done = SMT_BSWAP_BE64(inner->done);
-    bool is_news = low_water != c->peer_finished.low_water || done != c->peer_finished.done;
-    if (is_news)
-        smt_frames_peer_finished(c, low_water, done);
-    if (SMT_UNLIKELY(SMT_BSWAP_BE16(inner->cutoffs_version) != c->e->cutoffs.version))
-        smt_frames_cutoffs_tell(c, now);
-    return is_news;
-}
-
-/* The rpc of such a packet, by what it was (`r`) before its head was heard, which may have ended it
- * or its conn's need of it: a request or message gets one. NULL: not to be had, or over. */
-SMT_INLINE struct smt_rpc *single_rpc(struct smt_conn *c, uint64_t id, struct smt_rpc *r,
-                                      bool may_be_over, const struct smt_single_inner *inner)
-{
-    if (r != NULL)
-        return SMT_UNLIKELY(may_be_over) ? smt_rpc_find(c, id) : r;
-    r = may_be_over ? smt_incoming_new(c, id) : smt_incoming_new_id(c, id);
-    if (SMT_UNLIKELY(r == NULL))
-        return NULL;
-    r->one_way = inner->what != SMT_WHAT_REQUEST;
-    r->idempotent = (inner->flags & SMT_INNER_IDEMPOTENT) != 0;
-    if (SMT_LIKELY(smt_incoming_id_accept(r)))
-        return r;
-    smt_incoming_drop(r);
-    return NULL;
-}
-
-/* Such a packet whose head is not the usual one: frames ride in it, it is a test, or its head does
- * not say what the packet did. False: the buffer is not needed. */
-static __attribute__((noinline)) bool single_take(struct smt_arriving *in,
-                                                  const struct smt_pkt *pkt, uint8_t *buf)
-{
-    struct smt_conn *c = in->c;
-    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
-    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
-    bool response = (in->id & SMT_ID_ROLE) == 0;
-    bool what_fits = response ? inner->what == SMT_WHAT_RESPONSE
-                              : inner->what != SMT_WHAT_RESPONSE && inner->what != 0 &&
-                                    inner->what <= SMT_WHAT_TEST;
-    if (SMT_UNLIKELY(!what_fits || !smt_single_agrees(s, inner, in->plain_len))) {
-        c->e->stats.drop_hint++;
-        return false;
-    }
-    bool may_be_over = single_hear(c, in->now, pkt, inner);
-    uint32_t frames_len = SMT_BSWAP_BE16(inner->frames_len);
-    uint8_t *frames = buf + SMT_SINGLE_INNER_LEN;
-    if (SMT_UNLIKELY(inner->what == SMT_WHAT_TEST)) {
-        if (test_record(in))
-            smt_frames_hear(c, in->now, frames, frames_len, pkt->len);
-        return false;
-    }
-    struct smt_rpc *r = single_rpc(c, in->id, in->r, may_be_over, inner);
-    if (SMT_UNLIKELY(r == NULL))
-        return false;
-    if (!smt_incoming_whole(r, buf, (uint32_t)in->plain_len, frames + frames_len,
-                            SMT_BSWAP_BE32(inner->message_len), in->now))
-        return false;
-    /* The frames stay readable: the event that was raised has not been taken. */
-    if (SMT_UNLIKELY(frames_len > 0))
-        smt_frames_hear(c, in->now, frames, frames_len, pkt->len);
-    return true;
-}
-
-/* What was opened into `buf`. False: the buffer is not needed. */
-SMT_INLINE bool single_deliver(struct smt_conn *c, uint64_t now, const struct smt_pkt *pkt,
-                               uint64_t id, struct smt_rpc *r, uint8_t *buf, size_t plain_len)
-{
-    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
-    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
-    uint8_t usual = (id & SMT_ID_ROLE) == 0 ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST;
-    if (SMT_UNLIKELY(!smt_single_is_usual(s, inner, plain_len, usual))) {
-        struct smt_arriving in = {.c = c, .now = now, .plain_len = plain_len, .id = id, .r = r};
-        return single_take(&in, pkt, buf);
-    }
-    bool may_be_over = single_hear(c, now, pkt, inner);
-    r = single_rpc(c, id, r, may_be_over, inner);
-    return SMT_LIKELY(r != NULL) &&
-           smt_incoming_whole(r, buf, (uint32_t)plain_len, buf + SMT_SINGLE_INNER_LEN,
-                              (uint32_t)plain_len - SMT_SINGLE_INNER_LEN, now);
-}
-
-bool smt_record_receive_single(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt)
-{
-    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
-    size_t plain_len;
-    if (SMT_UNLIKELY(!smt_single_decode(pkt->data, pkt->len, &plain_len) ||
-                     SMT_BSWAP_BE16(s->dport) != e->config.port ||
-                     SMT_BSWAP_BE32(s->message_len) > e->config.accept_len))
-        return false;
-    struct smt_conn *c = smt_conn_find(e, SMT_BSWAP_BE64(s->session_id));
-    if (SMT_UNLIKELY(c == NULL || !smt_keys_ready(&c->keys) ||
-                     s->epoch != (uint8_t)c->keys.now.number))
-        return false;
-    uint64_t id = SMT_BSWAP_BE64(s->rpc_id) ^ SMT_ID_ROLE;
-    struct smt_rpc *r = smt_rpc_find(c, id);
-    if (r != NULL) {
-        if (SMT_UNLIKELY(r->state != SMT_RPC_AWAIT_RESPONSE || r->resp_buf != NULL))
-            return false;
-    } else if (SMT_UNLIKELY((id & SMT_ID_ROLE) == 0 ||
-                            !smt_frames_id_is_new(c, id & SMT_ID_MASK))) {
-        return false;
-    }
-    uint8_t *buf = SMT_LIKELY(smt_conn_may_hold(c, (uint32_t)plain_len))
-                       ? smt_bufpool_get(&e->bufs, plain_len)
-                       : NULL;
-    if (SMT_UNLIKELY(buf == NULL))
-        return false;
-    uint32_t wire_len = (uint32_t)(SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len);
-    e->stats.packets_rcvd_data++;
-    e->stats.pad_bytes_rcvd += pkt->len - wire_len;
-    if (SMT_UNLIKELY(smt_keys_open_now(&c->keys, SMT_BSWAP_BE64(s->record_no),
-                                       pkt->data + SMT_DATA_HDR_LEN, plain_len, buf) < 0)) {
-        e->stats.drop_auth++;
-        smt_bufpool_put(&e->bufs, buf, plain_len);
-        return true;
-    }
-    c->pacer.got_packets++;
-    c->pacer.got_bytes += wire_len;
-    c->pacer.got_ce += pkt->ecn == 3;
-    e->stats.records_opened++;
-    if (SMT_UNLIKELY(!single_deliver(c, now, pkt, id, r, buf, plain_len)))
-        smt_bufpool_put(&e->bufs, buf, plain_len);
-    return true;
 }
 
 unsigned smt_record_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,

@@ -1,6 +1,6 @@
 /* Messages that are one packet, nearly all there are: sent in runs, in which what all packets of a
- * conn have in common is looked at once, and received without decoding. Whatever is not as usual
- * is left to record_tx.c and record_rx.c, before anything has changed. */
+ * conn have in common is looked at once, and received the same way. Whatever is not as usual is
+ * left to record_tx.c and record_rx.c, before anything has changed. */
 #ifndef SMT_CORE_SINGLE_H
 #define SMT_CORE_SINGLE_H
 
@@ -18,5 +18,11 @@ bool smt_single_is(const struct smt_rpc *r);
 
 /* Sends it alone; as smt_record_send answers. */
 enum smt_sent smt_single_send(struct smt_rpc *r, uint64_t now, const struct smt_tx_sink *sink);
+
+/* Takes packets from the first of n on, as far as they are such messages and nothing stands in the
+ * way of them: how many. Headers have not been looked at, bytes_rcvd counts those that were
+ * taken. */
+unsigned smt_singles_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                             unsigned n);
 
 #endif

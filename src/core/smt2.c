@@ -41,8 +41,8 @@ static void receive_undecodable(struct smt_engine *e, uint64_t now, const struct
         smt_stateless_add(e, now, pkt->from, hdr->sport, SMT_KIND_VERSION, hdr->source_id, NULL);
 }
 
-static __attribute__((noinline)) unsigned receive_any(struct smt_engine *e, uint64_t now,
-                                                      const struct smt_pkt *pkts, unsigned n)
+static unsigned smt2_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                             unsigned n)
 {
     const struct smt_pkt *pkt = &pkts[0];
     struct smt_hdr hdr;
@@ -61,12 +61,6 @@ static __attribute__((noinline)) unsigned receive_any(struct smt_engine *e, uint
     }
     receive_other(e, now, pkt, &hdr);
     return 1;
-}
-
-static unsigned smt2_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
-                             unsigned n)
-{
-    return SMT_LIKELY(smt_record_receive_single(e, now, pkts)) ? 1 : receive_any(e, now, pkts, n);
 }
 
 static int smt2_begin(struct smt_engine *e)
@@ -130,6 +124,7 @@ const struct smt_profile smt_profile_smt2 = {
     .may_post = smt2_may_post,
     .may_reply = smt2_may_reply,
     .receive = smt2_receive,
+    .receive_usual = smt_singles_receive,
     .send = smt_record_send,
     .send_posted = smt_singles_send,
     .ctl_add = smt_frames_queue,

@@ -46,6 +46,11 @@ enum {
 static_assert(sizeof(struct smt_single) == SMT_SINGLE_LEN, "header and record head");
 static_assert(sizeof(struct smt_single_inner) == SMT_SINGLE_INNER_LEN, "head and extension");
 
+static inline bool smt_single_number_fits(const struct smt_single *s)
+{
+    return SMT_BSWAP_BE64(s->record_no) == smt_data_record_no(SMT_BSWAP_BE64(s->rpc_id), 0);
+}
+
 /* Is it such a packet, sent for the first time, as far as the clear bytes say? False also for what
  * is malformed: the decoders say why. *plain_len: of its record. */
 static inline bool smt_single_decode(const uint8_t *pkt, size_t len, size_t *plain_len)
@@ -64,8 +69,31 @@ static inline bool smt_single_decode(const uint8_t *pkt, size_t len, size_t *pla
            record_len <= SMT_RECORD_OVERHEAD + SMT_RECORD_MAX_PLAIN &&
            (id & ~(SMT_ID_ROLE | SMT_ID_MASK)) == 0 && s->seal == 0 &&
            s->type == SMT_SINGLE_TYPE && s->tls_version == SMT_SINGLE_TLS &&
-           SMT_BSWAP_BE16(s->length) == record_len - 5 &&
-           SMT_BSWAP_BE64(s->record_no) == smt_data_record_no(id, 0);
+           SMT_BSWAP_BE16(s->length) == record_len - 5 && smt_single_number_fits(s);
+}
+
+static inline uint64_t smt_single_word(const struct smt_single *s, size_t at)
+{
+    uint64_t v;
+    memcpy(&v, (const uint8_t *)s + at, sizeof(v));
+    return v;
+}
+
+/* The same header but for the low half of the id and the record number? What decoding says of one
+ * it says of the other, then, if its packet is as long and its number fits its id. By words that
+ * overlap: all of the 49 bytes but 32 to 35. */
+static inline bool smt_single_is_alike(const struct smt_single *a, const struct smt_single *b)
+{
+    static_assert(offsetof(struct smt_single, rpc_id) == 28 &&
+                      offsetof(struct smt_single, seal) == 36 &&
+                      offsetof(struct smt_single, record_no) == 49,
+                  "where the words lie");
+    return ((smt_single_word(a, 0) ^ smt_single_word(b, 0)) |
+            (smt_single_word(a, 8) ^ smt_single_word(b, 8)) |
+            (smt_single_word(a, 16) ^ smt_single_word(b, 16)) |
+            (smt_single_word(a, 24) ^ smt_single_word(b, 24)) |
+            (smt_single_word(a, 36) ^ smt_single_word(b, 36)) |
+            (smt_single_word(a, 41) ^ smt_single_word(b, 41))) == 0;
 }
 
 /* Opened: does it say the same, and does its message end where the record does? */
@@ -78,15 +106,25 @@ static inline bool smt_single_agrees(const struct smt_single *s, const struct sm
                    SMT_BSWAP_BE32(in->message_len) == plain_len;
 }
 
-/* The same, and nothing rides along, and it is of the kind `what`: three comparisons. */
-static inline bool smt_single_is_usual(const struct smt_single *s,
-                                       const struct smt_single_inner *in, size_t plain_len,
-                                       uint8_t what)
+/* How a head of the kind `what` begins with which nothing rides along, in a record of plain_len
+ * bytes: its first four as they lie in memory. No value of four bytes where such a record cannot
+ * hold a message of that length alone. */
+static inline uint64_t smt_single_usual_head(size_t plain_len, uint32_t message_len, uint8_t what)
 {
     const uint8_t begin[4] = {what, SMT_INNER_EXT, 0, 0};
-    return memcmp(&in->what, begin, 4) == 0 && memcmp(&in->offset, &s->offset, 8) == 0 &&
-           memcmp(&in->id_high, &s->rpc_id, 4) == 0 &&
-           SMT_SINGLE_INNER_LEN + (size_t)SMT_BSWAP_BE32(in->message_len) == plain_len;
+    uint32_t head;
+    memcpy(&head, begin, sizeof(head));
+    return plain_len == SMT_SINGLE_INNER_LEN + (size_t)message_len ? head : UINT64_MAX;
+}
+
+/* As smt_single_agrees, in three comparisons, of one that begins so. */
+static inline bool smt_single_is_usual(const struct smt_single *s,
+                                       const struct smt_single_inner *in, uint64_t head)
+{
+    uint32_t begin;
+    memcpy(&begin, &in->what, sizeof(begin));
+    return begin == head && memcmp(&in->offset, &s->offset, 8) == 0 &&
+           memcmp(&in->id_high, &s->rpc_id, 4) == 0;
 }
 
 #endif

@@ -54,6 +54,16 @@ static void check_single(const uint8_t *data, size_t size, int rc, const struct 
     const uint8_t *record = data + h->header_len;
     FUZZ_CHECK(smt_record_head_decode(record, h->record_len, &no, &plain_len) == 0);
     FUZZ_CHECK(plain_len == single_len && no == smt_data_record_no(h->rpc_id, h->seal));
+    /* One that is alike is one, too, and no byte but of id and number may differ. */
+    struct smt_single like, other;
+    memcpy(&like, data, sizeof(like));
+    for (size_t i = 0; i < sizeof(like); i++) {
+        memcpy(&other, &like, sizeof(other));
+        ((uint8_t *)&other)[i] ^= 1;
+        bool is_own = (i >= 32 && i < 36) || i >= offsetof(struct smt_single, record_no);
+        FUZZ_CHECK(smt_single_is_alike(&like, &other) == is_own);
+        FUZZ_CHECK(!is_own || !smt_single_number_fits(&other));
+    }
     FUZZ_CHECK(plain_len >= SMT_SINGLE_INNER_LEN + (size_t)h->message_len);
 }
 

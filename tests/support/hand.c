@@ -401,7 +401,7 @@ size_t hand_data_encode(struct hand *h, struct hand_data d, uint8_t *out)
                           .rpc_id = d.id,
                           .offset = d.offset,
                           .message_len = d.message_len,
-                          .seal = d.seal != 0 ? d.seal : next_seal++};
+                          .seal = d.seal != 0 || d.is_first ? d.seal : next_seal++};
     struct smt_inner inner = {.what = (uint8_t)d.what,
                               .flags = d.flags,
                               .offset = d.offset,

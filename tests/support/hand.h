@@ -97,6 +97,7 @@ struct hand_data {
     uint64_t id;
     uint32_t offset, len, message_len;
     uint32_t seal;      /* 0: the next of a counter */
+    bool is_first;      /* sealed as number 0, as a message is that was never sent before */
     uint32_t unsched;   /* of the extension; 0 = message_len */
     uint64_t low_water; /* 0 = 1 */
     uint64_t done;

@@ -95,10 +95,13 @@ static int open_data(uint8_t record[RECORD_LEN])
     return smt_keys_open_data(&ends.b, 0, SMT_EPOCH_NOW, number_of(record), record, LEN, &out, 1);
 }
 
-static int open_now(uint8_t record[RECORD_LEN])
+static int open_run(uint8_t record[RECORD_LEN])
 {
     uint8_t text[LEN];
-    return smt_keys_open_now(&ends.b, number_of(record), record, LEN, text);
+    struct smt_open_run run;
+    int rc = smt_keys_open_begin(&ends.b, LEN, &run);
+    uint64_t no = SMT_BSWAP_BE64(number_of(record));
+    return rc < 0 ? rc : smt_keys_run_open(&ends.b, &run, no, record, LEN, text);
 }
 
 static int open_ctrl(uint8_t record[RECORD_LEN])
@@ -115,7 +118,7 @@ static int seal_ctrl(uint64_t id, uint8_t record[RECORD_LEN])
 static const struct {
     int (*seal)(uint64_t id, uint8_t record[RECORD_LEN]);
     int (*open)(uint8_t record[RECORD_LEN]);
-} ways[] = {{seal_data, open_data}, {seal_run, open_now}, {seal_ctrl, open_ctrl}};
+} ways[] = {{seal_data, open_data}, {seal_run, open_run}, {seal_ctrl, open_ctrl}};
 
 /* ---- the limits ---- */
 

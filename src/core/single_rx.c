@@ -1,0 +1,213 @@
+/* Messages of one packet as they come in, in runs: packets of one conn and one length that follow
+ * each other differ in the id, the record number and what is sealed, so all else of their headers
+ * is checked in the first and compared in the others, and what the conn has to say to it (keys,
+ * address, room for received bytes) is asked once. A packet that is not as usual is left to
+ * record_rx.c before anything has changed, and ends the run: what it does may change all of this.
+ *
+ * Until the tag has passed nothing but counters changes, as in record_rx.c. */
+#include "core/single.h"
+
+#include "core/frames.h"
+#include "core/incoming.h"
+#include "core/state.h"
+#include "wire/single.h"
+
+struct run {
+    struct smt_conn *c;           /* NULL: none */
+    const struct smt_single *like; /* the first one's clear header */
+    const struct smt_addr *from;  /* the conn's, as the last one said it */
+    uint64_t room;                /* for received bytes, without a question */
+    uint64_t low_water, done;     /* as they stand in packets, heard last */
+    uint32_t plain_len, wire_len;
+    uint64_t head;                /* how a sealed head begins that is as usual */
+    unsigned class;               /* of the message's length (cutoffs.h) */
+    bool is_response;
+    struct smt_open_run keys;
+};
+
+/* A run that begins with this packet. False: it is not as usual. */
+static bool run_begin(struct run *run, struct smt_engine *e, const struct smt_pkt *pkt)
+{
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    const struct smt_engine_config *g = &e->config;
+    size_t plain_len;
+    if (!smt_single_decode(pkt->data, pkt->len, &plain_len))
+        return false;
+    uint32_t len = SMT_BSWAP_BE32(s->message_len);
+    if (SMT_BSWAP_BE16(s->dport) != g->port || len > g->accept_len || len > g->max_msg_len)
+        return false;
+    struct smt_conn *c = smt_conn_find(e, SMT_BSWAP_BE64(s->session_id));
+    if (c == NULL || !smt_keys_ready(&c->keys) || s->epoch != (uint8_t)c->keys.now.number ||
+        c->moved != NULL || !smt_addr_equal(&c->addr, pkt->from) ||
+        smt_list_is_empty(&c->sender_link) ||
+        smt_keys_open_begin(&c->keys, plain_len, &run->keys) < 0)
+        return false;
+    run->like = s;
+    run->from = pkt->from;
+    run->room = smt_conn_hold_room(c);
+    run->low_water = SMT_BSWAP_BE64(c->peer_finished.low_water);
+    run->done = SMT_BSWAP_BE64(c->peer_finished.done);
+    run->plain_len = (uint32_t)plain_len;
+    run->wire_len = (uint32_t)(SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len);
+    run->class = smt_cutoffs_class(len);
+    run->is_response = (SMT_BSWAP_BE64(s->rpc_id) & SMT_ID_ROLE) != 0;
+    run->head = smt_single_usual_head(plain_len, len,
+                                      run->is_response ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST);
+    run->c = c;
+    return true;
+}
+
+SMT_INLINE bool run_takes(const struct run *run, const struct smt_pkt *pkt)
+{
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    return run->c != NULL && pkt->len >= run->wire_len && smt_single_is_alike(s, run->like) &&
+           (pkt->from == run->from || smt_addr_equal(&run->c->addr, pkt->from));
+}
+
+/* The head of a packet, opened: the peer lives, and may tell that some of his calls are finished.
+ * True: which may have ended the rpc. */
+SMT_INLINE bool head_hear(struct run *run, uint64_t now, const struct smt_single_inner *inner)
+{
+    struct smt_conn *c = run->c;
+    smt_conn_heard(c, now);
+    bool is_news = inner->low_water != run->low_water || inner->done != run->done;
+    if (is_news) {
+        run->low_water = inner->low_water;
+        run->done = inner->done;
+        smt_frames_peer_finished(c, SMT_BSWAP_BE64(inner->low_water), SMT_BSWAP_BE64(inner->done));
+    }
+    if (SMT_UNLIKELY(SMT_BSWAP_BE16(inner->cutoffs_version) != c->e->cutoffs.version))
+        smt_frames_cutoffs_tell(c, now);
+    return is_news;
+}
+
+/* The rpc of such a packet, by what it was (`r`) before its head was heard, which may have ended it
+ * or its conn's need of it: a request or message gets one. NULL: not to be had, or over. */
+SMT_INLINE struct smt_rpc *rpc_of(struct smt_conn *c, uint64_t id, struct smt_rpc *r,
+                                  bool may_be_over, const struct smt_single_inner *inner)
+{
+    if (r != NULL)
+        return SMT_UNLIKELY(may_be_over) ? smt_rpc_find(c, id) : r;
+    r = may_be_over ? smt_incoming_new(c, id) : smt_incoming_new_id(c, id);
+    if (SMT_UNLIKELY(r == NULL))
+        return NULL;
+    r->one_way = inner->what != SMT_WHAT_REQUEST;
+    r->idempotent = (inner->flags & SMT_INNER_IDEMPOTENT) != 0;
+    if (SMT_LIKELY(smt_incoming_id_accept(r)))
+        return r;
+    smt_incoming_drop(r);
+    return NULL;
+}
+
+/* One whose head is not the usual one: frames ride along, it is idempotent, a message or a test, or
+ * its head does not say what the packet did. False: the buffer is not needed. */
+static __attribute__((noinline)) bool unusual_take(struct run *run, uint64_t now, uint64_t id,
+                                                   struct smt_rpc *r, const struct smt_pkt *pkt,
+                                                   uint8_t *buf)
+{
+    struct smt_conn *c = run->c;
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
+    bool what_fits = run->is_response ? inner->what == SMT_WHAT_RESPONSE
+                                      : inner->what != SMT_WHAT_RESPONSE && inner->what != 0 &&
+                                            inner->what <= SMT_WHAT_TEST;
+    if (SMT_UNLIKELY(!what_fits || !smt_single_agrees(s, inner, run->plain_len))) {
+        c->e->stats.drop_hint++;
+        return false;
+    }
+    bool may_be_over = head_hear(run, now, inner);
+    uint32_t frames_len = SMT_BSWAP_BE16(inner->frames_len);
+    uint8_t *frames = buf + SMT_SINGLE_INNER_LEN;
+    if (SMT_UNLIKELY(inner->what == SMT_WHAT_TEST)) {
+        if (smt_record_test_came(c, id))
+            smt_frames_hear(c, now, frames, frames_len, pkt->len);
+        return false;
+    }
+    r = rpc_of(c, id, r, may_be_over, inner);
+    if (SMT_UNLIKELY(r == NULL))
+        return false;
+    if (!smt_incoming_whole(r, buf, run->plain_len, frames + frames_len,
+                            SMT_BSWAP_BE32(inner->message_len), now))
+        return false;
+    /* The frames stay readable: the event that was raised has not been taken. */
+    if (SMT_UNLIKELY(frames_len > 0))
+        smt_frames_hear(c, now, frames, frames_len, pkt->len);
+    return true;
+}
+
+/* What was opened into `buf`. False: the buffer is not needed. */
+SMT_INLINE bool deliver(struct run *run, struct smt_engine *e, uint64_t now, uint64_t id,
+                        struct smt_rpc *r, const struct smt_pkt *pkt, uint8_t *buf)
+{
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
+    struct smt_conn *c = run->c;
+    if (SMT_UNLIKELY(!smt_single_is_usual(s, inner, run->head))) {
+        bool is_taken = unusual_take(run, now, id, r, pkt, buf);
+        run->c = NULL;
+        return is_taken;
+    }
+    bool may_be_over = head_hear(run, now, inner);
+    r = rpc_of(c, id, r, may_be_over, inner);
+    if (SMT_UNLIKELY(r == NULL))
+        return false;
+    smt_cutoffs_note_class(&e->cutoffs, run->class);
+    smt_conn_hold_within(c, &e->memory, run->plain_len);
+    run->room -= run->plain_len;
+    smt_incoming_put(r, buf, run->plain_len, buf + SMT_SINGLE_INNER_LEN,
+                     run->plain_len - SMT_SINGLE_INNER_LEN, now);
+    smt_rpc_got_all(r);
+    return true;
+}
+
+/* A packet whose header is in order. False: something else is not, and nothing has changed. */
+SMT_INLINE bool packet_take(struct run *run, struct smt_engine *e, uint64_t now,
+                            const struct smt_pkt *pkt)
+{
+    struct smt_conn *c = run->c;
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    uint64_t id = SMT_BSWAP_BE64(s->rpc_id) ^ SMT_ID_ROLE;
+    if (SMT_UNLIKELY(!smt_single_number_fits(s) || run->room < run->plain_len))
+        return false;
+    struct smt_rpc *r = smt_rpc_find(c, id);
+    if (r != NULL) {
+        if (SMT_UNLIKELY(r->state != SMT_RPC_AWAIT_RESPONSE || r->resp_buf != NULL))
+            return false;
+    } else if (SMT_UNLIKELY(run->is_response || !smt_frames_id_is_new(c, id & SMT_ID_MASK))) {
+        return false;
+    }
+    uint8_t *buf = smt_bufpool_get(&e->bufs, run->plain_len);
+    if (SMT_UNLIKELY(buf == NULL))
+        return false;
+    e->stats.bytes_rcvd += pkt->len;
+    e->stats.packets_rcvd_data++;
+    e->stats.pad_bytes_rcvd += pkt->len - run->wire_len;
+    if (SMT_UNLIKELY(smt_keys_run_open(&c->keys, &run->keys, s->record_no,
+                                       pkt->data + SMT_DATA_HDR_LEN, run->plain_len, buf) < 0)) {
+        e->stats.drop_auth++;
+        smt_bufpool_put(&e->bufs, buf, run->plain_len);
+        run->c = NULL;
+        return true;
+    }
+    c->pacer.got_packets++;
+    c->pacer.got_bytes += run->wire_len;
+    c->pacer.got_ce += pkt->ecn == 3;
+    e->stats.records_opened++;
+    if (SMT_UNLIKELY(!deliver(run, e, now, id, r, pkt, buf)))
+        smt_bufpool_put(&e->bufs, buf, run->plain_len);
+    return true;
+}
+
+unsigned smt_singles_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,
+                             unsigned n)
+{
+    struct run run;
+    run.c = NULL;
+    for (unsigned i = 0; i < n; i++) {
+        if (SMT_UNLIKELY(!run_takes(&run, &pkts[i]) && !run_begin(&run, e, &pkts[i])))
+            return i;
+        if (SMT_UNLIKELY(!packet_take(&run, e, now, &pkts[i])))
+            return i;
+    }
+    return n;
+}
