@@ -79,6 +79,9 @@ void conform_close(struct conform_set *set);
 /* Configuration of one device of the row on `port`, for tests that open themselves. */
 struct smt_dev_config conform_config(const struct conform_row *row, uint16_t port);
 
+/* Of shared_port.c: a group of devices on one port, to which set->tx sends. */
+void conform_shared_port(struct conform_set *set);
+
 /* A network of our own with nothing but loopback, if the system lets us. */
 bool conform_private_net(void);
 

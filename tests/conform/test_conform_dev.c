@@ -801,6 +801,14 @@ static void test_port_in_use(void **state)
     assert_true(smt_mem_live().n_live == before.n_live);
 }
 
+static void test_shared_port(void **state)
+{
+    struct fixture *f = *state;
+    if ((tx_of(f)->ops->caps & SMT_DEV_CAP_SHARE) == 0)
+        skip();
+    conform_shared_port(&f->set);
+}
+
 static void test_from_and_answer(void **state)
 {
     struct fixture *f = *state;
@@ -1210,6 +1218,7 @@ int main(int argc, char **argv)
         CASE(test_peer_closed),
         CASE(test_mtu_refusal),
         CASE(test_port_in_use),
+        CASE(test_shared_port),
         CASE(test_from_and_answer),
         CASE(test_ecn),
         CASE(test_dscp),
