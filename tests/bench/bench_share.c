@@ -2,7 +2,7 @@
  * N client endpoints with a thread each call. scripts/count-instructions counts what is below
  * server_turn: a server thread sleeps in poll(2) otherwise, so idling costs nothing.
  *
- * usage: bench_share THREADS RPCS */
+ * usage: bench_share THREADS RPCS [DEVICE] */
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -107,14 +107,15 @@ static void *call(void *arg)
 
 int main(int argc, char **argv)
 {
-    n_threads = argc == 3 ? (unsigned)atoi(argv[1]) : 0;
-    n_rpcs = argc == 3 ? (unsigned)atoi(argv[2]) : 0;
+    n_threads = argc >= 3 ? (unsigned)atoi(argv[1]) : 0;
+    n_rpcs = argc >= 3 ? (unsigned)atoi(argv[2]) : 0;
     if (n_threads < 1 || n_threads > MAX_THREADS || n_rpcs < DEPTH) {
-        fprintf(stderr, "usage: bench_share THREADS RPCS\n");
+        fprintf(stderr, "usage: bench_share THREADS RPCS [DEVICE]\n");
         return 2;
     }
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
     config.plaintext = 1;
+    config.device = argc > 3 ? argv[3] : "udp";
     config.shm = -1;
     if (smt_ctx_open(&config, &ctx) < 0)
         die("context");
