@@ -2,10 +2,12 @@
  * tag has passed and the sealed head agrees with the hints. Until then nothing but the counters
  * changes.
  *
- * Three ways to open, by what is known: a message in one record opens into a buffer of its own,
+ * Four ways to open, by what is known: a message in one record opens into a buffer of its own,
  * head and all; a record of a message that has memory opens head and data apart, the data straight
- * into place; everything else (the first record of a longer message, frames in front of data, a
- * range that would touch accepted bytes) takes a detour by the scratch buffer.
+ * into place; so does the first record of a message of at most 64 KB, into a buffer for all of it,
+ * which goes back unless the record counts; everything else (the first record of a longer message,
+ * frames in front of data, a range that would touch accepted bytes) takes a detour by the scratch
+ * buffer.
  *
  * The first way, when it begins with one packet, is the usual one: what is in order there
  * single_rx.c has taken before, without decoding it. */
@@ -17,7 +19,10 @@
 #include "core/slices.h"
 #include "core/state.h"
 
-enum { BAD_BURSTS = 8 };
+enum {
+    BAD_BURSTS = 8,
+    FIRST_BUFFER = 1 << 16, /* taken on the word of a clear header: cut from chunks, never a map */
+};
 
 /* Not the peer's, or no longer what he sent: to him it did not arrive. */
 void smt_arriving_not(const struct smt_arriving *in)
@@ -144,16 +149,41 @@ bool smt_record_test_came(struct smt_conn *c, uint64_t id)
     return true;
 }
 
-/* By the scratch buffer. */
-static void receive_detour(struct smt_arriving *in)
+/* The first bytes of a message, whose rpc may just have been made: it begins, with `buf` for all of
+ * it if that is not NULL. False: it does not, or has to wait; the buffer is still the caller's. */
+static bool message_begin(const struct smt_arriving *in, struct smt_rpc *r,
+                          const struct smt_inner *inner, uint32_t data_len, uint8_t *buf)
+{
+    bool fresh = in->r == NULL;
+    uint32_t sent = inner->offset + data_len;
+    if (sent < unsched_of(inner))
+        sent = unsched_of(inner);
+    if (!smt_incoming_begin(r, inner->message_len, sent, buf == NULL)) {
+        /* Refused, or it waits for the user or for memory. */
+        if (fresh && (r = smt_rpc_find(in->c, in->id)) != NULL && !smt_incoming_id_accept(r))
+            smt_incoming_drop(r);
+        return false;
+    }
+    if (fresh && !smt_incoming_id_accept(r)) {
+        smt_incoming_drop(r);
+        return false;
+    }
+    if (buf != NULL) {
+        r->rx.store = r->rx.data = buf;
+        r->rx.store_len = inner->message_len;
+        smt_conn_hold(in->c, r->rx.store_len);
+    }
+    smt_rpc_arm(r, in->now);
+    return true;
+}
+
+/* A record that lies opened in the scratch buffer. */
+static void detour_take(struct smt_arriving *in)
 {
     struct smt_conn *c = in->c;
     struct smt_engine *e = c->e;
     uint8_t *s = e->scratch;
     struct smt_inner inner;
-    const struct smt_aead_out out = {s, in->plain_len};
-    if (open_into(in, &out, 1) < 0)
-        return;
     int head_len = smt_inner_decode(s, in->plain_len, &inner);
     if (head_len < 0 || !head_agrees(in, &inner, (size_t)head_len) ||
         inner.what == SMT_WHAT_TEST) {
@@ -174,23 +204,8 @@ static void receive_detour(struct smt_arriving *in)
     r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
     if (r == NULL)
         return;
-    if (!r->rx.known) {
-        bool fresh = in->r == NULL;
-        uint32_t sent = inner.offset + data_len;
-        if (sent < unsched_of(&inner))
-            sent = unsched_of(&inner);
-        if (!smt_incoming_begin(r, inner.message_len, sent, true)) {
-            /* Refused, or it waits for the user or for memory. */
-            if (fresh && (r = smt_rpc_find(c, in->id)) != NULL && !smt_incoming_id_accept(r))
-                smt_incoming_drop(r);
-            return;
-        }
-        if (fresh && !smt_incoming_id_accept(r)) {
-            smt_incoming_drop(r);
-            return;
-        }
-        smt_rpc_arm(r, in->now);
-    }
+    if (!r->rx.known && !message_begin(in, r, &inner, data_len, NULL))
+        return;
     if (r->rx.data == NULL) {
         e->stats.drop_await_accept++;
         return;
@@ -199,6 +214,56 @@ static void receive_detour(struct smt_arriving *in)
         memcpy(r->rx.data + inner.offset, s + head_len + inner.frames_len, data_len);
     if (smt_incoming_data(r, inner.offset, data_len, unsched_of(&inner), in->now))
         frames_hear(in, &inner, s + head_len);
+}
+
+/* By the scratch buffer. */
+static void receive_detour(struct smt_arriving *in)
+{
+    const struct smt_aead_out out = {in->c->e->scratch, in->plain_len};
+    if (open_into(in, &out, 1) == 0)
+        detour_take(in);
+}
+
+/* The first record of a message that nothing is known of, into a buffer for all of it. */
+static void receive_first(struct smt_arriving *in)
+{
+    enum { HEAD_LEN = SMT_INNER_LEN + SMT_INNER_EXT_LEN };
+    struct smt_conn *c = in->c;
+    struct smt_engine *e = c->e;
+    uint32_t message_len = in->hdr->message_len;
+    uint32_t len = (uint32_t)in->plain_len - HEAD_LEN;
+    uint8_t *buf =
+        smt_conn_may_hold(c, message_len) ? smt_bufpool_get(&e->bufs, message_len) : NULL;
+    if (SMT_UNLIKELY(buf == NULL)) {
+        receive_detour(in);
+        return;
+    }
+    uint8_t head[HEAD_LEN];
+    const struct smt_aead_out out[2] = {{head, HEAD_LEN}, {buf, len}};
+    if (open_into(in, out, 2) < 0)
+        goto err_put;
+    struct smt_inner inner;
+    int head_len = smt_inner_decode(head, in->plain_len, &inner);
+    if (SMT_UNLIKELY(head_len != HEAD_LEN || inner.frames_len > 0)) {
+        memcpy(e->scratch, head, HEAD_LEN);
+        memcpy(e->scratch + HEAD_LEN, buf, len);
+        smt_bufpool_put(&e->bufs, buf, message_len);
+        detour_take(in);
+        return;
+    }
+    if (!head_agrees(in, &inner, HEAD_LEN) || inner.what == SMT_WHAT_TEST) {
+        e->stats.drop_hint++;
+        goto err_put;
+    }
+    /* The mark may end the very rpc: look it up again behind it. */
+    head_hear(in, &inner);
+    struct smt_rpc *r = in->r != NULL ? smt_rpc_find(c, in->id) : server_rpc_new(in, &inner);
+    if (r == NULL || !message_begin(in, r, &inner, len, buf))
+        goto err_put;
+    (void)smt_incoming_data(r, 0, len, unsched_of(&inner), in->now);
+    return;
+err_put:
+    smt_bufpool_put(&e->bufs, buf, message_len);
 }
 
 /* A record that is its whole message, into a buffer of its own. */
@@ -357,6 +422,13 @@ void smt_arriving_open(struct smt_arriving *in)
     if (!has_memory && !user_memory && hdr->offset == 0 &&
         in->plain_len >= head_len + hdr->message_len && hdr->message_len <= e->config.accept_len) {
         receive_whole(in);
+        return;
+    }
+    bool is_known = in->r != NULL && in->r->rx.known;
+    if (!is_known && !user_memory && hdr->offset == 0 && in->plain_len > head_len &&
+        hdr->message_len <= FIRST_BUFFER && in->plain_len - head_len <= hdr->message_len &&
+        hdr->message_len <= e->config.accept_len && hdr->message_len <= e->config.max_msg_len) {
+        receive_first(in);
         return;
     }
     if (has_memory) {

@@ -74,6 +74,7 @@ void engine_side_open(struct engine_side *s, struct smt_dev *dev, bool accept)
     c.port = dev->ops->port(dev);
     c.accept = accept;
     c.rx_window = RX_WINDOW;
+    c.slices = true;
     c.random = fake_random;
     c.random_arg = &s->prng;
     c.cookie_make = cookie_make;
