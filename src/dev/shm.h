@@ -111,6 +111,7 @@ struct smt_shm {
     struct smt_shm_peer *touched[SMT_SHM_PEERS];
     unsigned n_touched;
     bool has_by_inner; /* the inner device has something to flush */
+    /* `nowhere` is for what is dropped, and for packets to a port of several that are not whole. */
     uint8_t *staged, *nowhere, *rx_mem;
     char note[160];
     uint32_t first; /* peer to receive from first */

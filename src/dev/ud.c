@@ -242,7 +242,7 @@ void smt_ud_look(struct smt_ud *d)
     struct epoll_event ready[N_SOURCES];
     d->now = smt_coarse_now();
     d->looked_at = d->now;
-    d->tx.run.route.mtu = 0; /* routes may change */
+    smt_ud_run_end(&d->tx);
     int n = epoll_wait(d->epoll_fd, ready, N_SOURCES, 0);
     for (int i = 0; i < n; i++) {
         switch (ready[i].data.u32) {

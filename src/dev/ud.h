@@ -82,6 +82,8 @@ struct smt_ud_tx {
     uint8_t *pit;              /* where packets that are too large are written */
     struct smt_ud_qp *undo;    /* queue pair of the last reservation; NULL: nothing to take back */
     struct smt_ud_slot run;    /* its route holds for more packets like it, unless its mtu is 0 */
+    struct smt_ud_slot steered; /* the same for packets to that number of several on a port */
+    uint8_t steered_number;
     struct smt_held held;      /* for peers that are being asked */
     __be32 imm;
     struct ibv_send_wr *wrs; /* of tx_depth, for ibv_post_send */
@@ -213,6 +215,13 @@ bool smt_ud_rx_fill(struct smt_ud *d, uint32_t n);
 
 /* Posts all receive buffers of a queue pair that has none. */
 SMT_MUST_CHECK int smt_ud_rx_post_all(struct smt_ud *d, struct smt_ud_qp *q);
+
+/* Routes may change: the next packet asks again. */
+static inline void smt_ud_run_end(struct smt_ud_tx *tx)
+{
+    tx->run.route.mtu = 0;
+    tx->steered.route.mtu = 0;
+}
 
 static inline struct smt_ud *smt_ud_of(struct smt_dev *dev)
 {

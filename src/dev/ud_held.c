@@ -35,7 +35,7 @@ bool smt_ud_tx_ask(struct smt_ud *d)
 {
     if (smt_ud_peers_poll(d->peers, d->now) == 0)
         return false;
-    d->tx.run.route.mtu = 0;
+    smt_ud_run_end(&d->tx);
     smt_ud_tx_release(d);
     return true;
 }

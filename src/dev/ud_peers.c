@@ -216,7 +216,7 @@ find_other(struct smt_ud_peers *p, const struct smt_addr *to, const uint8_t *pac
         peer = smt_ud_peer_new(p, &addr, 0, now);
     if (peer != NULL && peer->share > 1) {
         if (packet == NULL) {
-            *out = (struct smt_ud_route){.mtu = p->port->mtu};
+            *out = (struct smt_ud_route){.mtu = p->port->mtu, .share = peer->share};
             return SMT_UD_FOUND;
         }
         unsigned number = smt_steer_number(packet, len, peer->share);

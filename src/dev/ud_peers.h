@@ -38,8 +38,9 @@ struct smt_ud_peers_config {
  */
 struct smt_ud_route {
     struct ibv_ah *ah;
-    uint32_t qpn, qkey; /* qpn 0: one of several, which the packet has yet to tell; no route */
-    uint32_t mtu; /* the smaller of both ends' active MTU */
+    uint32_t qpn, qkey; /* qpn 0: no route yet, but one of `share` that the packet has to tell */
+    uint32_t mtu;       /* the smaller of both ends' active MTU */
+    uint8_t share;
 };
 
 /* ASKING: a query is on its way or waits for its turn; hold the packet and try again when poll says

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "dev/machine.h"
+#include "dev/steer.h"
 
 enum { LINGER_MS = 100 };
 
@@ -140,12 +141,30 @@ void smt_ud_tx_forget(struct smt_ud *d, struct smt_ud_qp *q)
     q->posted = q->done = (q->posted + SMT_UD_SIGNAL_EVERY - 1) & -(uint32_t)SMT_UD_SIGNAL_EVERY;
 }
 
+/* A packet to a port of several is there and tells which of them it is for. */
+static enum smt_ud_found slot_steer(struct smt_ud *d, struct smt_ud_slot *s)
+{
+    struct smt_ud_tx *tx = &d->tx;
+    uint8_t number = (uint8_t)smt_steer_number(s->data, s->len, s->route.share);
+    if (tx->steered.route.mtu != 0 && tx->steered_number == number &&
+        tx->steered.prio == s->prio && smt_addr_equal(&tx->steered.to, &s->to)) {
+        s->route = tx->steered.route;
+        return SMT_UD_FOUND;
+    }
+    enum smt_ud_found found = smt_ud_slot_find(d, s, true);
+    if (found == SMT_UD_FOUND) {
+        tx->steered = *s;
+        tx->steered_number = number;
+    }
+    return found;
+}
+
 /* A packet that has no route, has yet to say which of several it is for, or is too large: asks once
  * more, and holds or drops it. True when it can be posted. */
 static __attribute__((noinline)) bool slot_settle(struct smt_ud *d, struct smt_ud_slot *s)
 {
     if (s->len <= d->mtu && (s->route.mtu == 0 || s->route.qpn == 0)) {
-        switch (smt_ud_slot_find(d, s, true)) {
+        switch (s->route.mtu == 0 ? smt_ud_slot_find(d, s, true) : slot_steer(d, s)) {
         case SMT_UD_FOUND:
             break;
         case SMT_UD_ASKING:
@@ -311,7 +330,7 @@ int smt_ud_tx_flush(struct smt_dev *dev)
 void smt_ud_tx_reroute(struct smt_ud *d)
 {
     struct smt_ud_tx *tx = &d->tx;
-    tx->run.route.mtu = 0;
+    smt_ud_run_end(tx);
     for (uint32_t i = 0; i < d->n_qps; i++) {
         const struct smt_ud_qp *q = &d->qps[i];
         for (uint32_t k = 0; k < q->n_batch; k++)

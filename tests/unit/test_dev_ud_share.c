@@ -222,41 +222,102 @@ static void test_only_one_has_asked(void **state)
     side_close(&s);
 }
 
+/* A peer of flesh and blood: a socket. */
+static int stranger_open(struct smt_addr *addr)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
+    socklen_t len = sizeof(sa);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, len), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    *addr = loopback;
+    addr->port = ntohs(sa.sin_port);
+    return fd;
+}
+
+static struct smt_ud_msg stranger_receive(int fd)
+{
+    uint8_t bytes[SMT_UD_MSG_LEN];
+    struct smt_ud_msg msg;
+    assert_int_equal(recv(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+    assert_int_equal(smt_ud_msg_parse(bytes, sizeof(bytes), &msg), 0);
+    return msg;
+}
+
+static void stranger_send(int fd, const struct side *to, const struct smt_ud_msg *msg)
+{
+    uint8_t bytes[SMT_UD_MSG_LEN];
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
+    sa.sin_port = htons(to->addr.port);
+    smt_ud_msg_build(msg, bytes);
+    assert_int_equal(sendto(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&sa, sizeof(sa)),
+                     sizeof(bytes));
+}
+
+static struct smt_ud_msg answer_to(const struct smt_ud_msg *query, const struct smt_addr *from)
+{
+    struct smt_ud_msg answer = *query;
+    answer.kind = SMT_UD_ANSWER;
+    answer.port = from->port;
+    answer.qpn = 77;
+    answer.nonce = 5;
+    answer.echo = query->nonce;
+    return answer;
+}
+
 /* An answer that says nothing of numbers, as of who knows none: one endpoint for every packet. */
 static void test_old_answer(void **state)
 {
     struct side a;
     struct smt_ud_route route;
-    uint8_t bytes[SMT_UD_MSG_LEN];
-    struct smt_ud_msg query;
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
-    socklen_t len = sizeof(sa);
+    struct smt_addr to;
     side_open(&a, 0, 100, 0, 0);
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&sa, len), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-    struct smt_addr to = loopback;
-    to.port = ntohs(sa.sin_port);
+    int fd = stranger_open(&to);
     assert_int_equal(find(&a, &to, 7, &route), SMT_UD_ASKING);
-    assert_int_equal(recv(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
-    assert_int_equal(smt_ud_msg_parse(bytes, sizeof(bytes), &query), 0);
+    struct smt_ud_msg query = stranger_receive(fd);
     /* And the question is the one that such a peer knows. */
     assert_int_equal(query.wanted | query.number | query.share, 0);
-    struct smt_ud_msg answer = query;
-    answer.kind = SMT_UD_ANSWER;
-    answer.port = to.port;
-    answer.qpn = 77;
-    answer.nonce = 5;
-    answer.echo = query.nonce;
-    smt_ud_msg_build(&answer, bytes);
-    sa.sin_port = htons(a.addr.port);
-    assert_int_equal(sendto(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&sa, sizeof(sa)),
-                     sizeof(bytes));
+    struct smt_ud_msg answer = answer_to(&query, &to);
+    stranger_send(fd, &a, &answer);
     assert_int_equal(smt_ud_peers_poll(a.peers, now), 1);
     for (unsigned i = 0; i < 256; i++) {
         assert_int_equal(find(&a, &to, (uint8_t)i, &route), SMT_UD_FOUND);
         assert_int_equal(route.qpn, 77);
     }
+    close(fd);
+    side_close(&a);
+}
+
+/* How many there are is believed with a proof only, and of a number only who was asked for it. */
+static void test_forged_numbers(void **state)
+{
+    struct side a;
+    struct smt_ud_route route;
+    struct smt_addr to;
+    side_open(&a, 0, 100, 0, 0);
+    int fd = stranger_open(&to);
+    assert_int_equal(find(&a, &to, 1, &route), SMT_UD_ASKING);
+    struct smt_ud_msg query = stranger_receive(fd), answer = answer_to(&query, &to);
+    struct smt_ud_msg forged = answer;
+    forged.share = 2;
+    forged.echo ^= 1;
+    stranger_send(fd, &a, &forged);
+    forged = answer; /* number 0 was asked */
+    forged.share = 2;
+    forged.number = 1;
+    stranger_send(fd, &a, &forged);
+    stranger_send(fd, &a, &answer);
+    assert_int_equal(smt_ud_peers_poll(a.peers, now), 1);
+    (void)stranger_receive(fd);
+    forged = answer; /* the question is closed */
+    forged.share = 2;
+    stranger_send(fd, &a, &forged);
+    forged.kind = SMT_UD_ACK;
+    stranger_send(fd, &a, &forged);
+    assert_int_equal(smt_ud_peers_poll(a.peers, now), 0);
+    assert_int_equal(stats(&a)->n_unproven, 4);
+    assert_int_equal(find(&a, &to, 1, &route), SMT_UD_FOUND);
+    assert_int_equal(route.qpn, 77);
     close(fd);
     side_close(&a);
 }
@@ -372,6 +433,7 @@ int main(void)
         TEST(test_groups_on_both_sides),
         TEST(test_only_one_has_asked),
         TEST(test_old_answer),
+        TEST(test_forged_numbers),
         TEST(test_not_open_yet),
         TEST(test_one_comes_back),
         TEST(test_fewer_and_more),
