@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/packet.h"
+#include "wire/wire.h"
 
 /* A device's packet is handed to the engine as it is. */
 
@@ -67,6 +68,14 @@ static void refusals_take(struct smt_ep *ep)
     }
 }
 
+/* The rest of a record of which the last packet is a slice: what has to wait for it is copied. */
+static unsigned record_complete(struct smt_ep *ep, unsigned n)
+{
+    static_assert(RX_A_POLL + SMT_MAX_SLICES <= SMT_DEV_RX_BATCH, "room for all of one");
+    unsigned more = smt_engine_rx_wants(ep->engine, &ep->pkts[n - 1]);
+    return more > 0 ? ep->dev->ops->rx_more(ep->dev, &ep->pkts[n], more) : 0;
+}
+
 int smt_ep_progress(struct smt_ep *ep)
 {
     uint64_t now = smt_api_clock();
@@ -75,6 +84,8 @@ int smt_ep_progress(struct smt_ep *ep)
         return lost_progress(ep);
     smt_ep_transmit(ep);
     int n = ep->dev->ops->rx(ep->dev, ep->pkts, RX_A_POLL);
+    if (n == RX_A_POLL)
+        n += (int)record_complete(ep, (unsigned)n);
     if (n > 0)
         smt_engine_rx(ep->engine, now, (const struct smt_pkt *)ep->pkts, (unsigned)n);
     else if (SMT_UNLIKELY(n < 0))

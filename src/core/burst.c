@@ -81,8 +81,8 @@ enum smt_slice smt_bursts_take(struct smt_bursts *b, uint32_t conn, const struct
                                struct smt_burst **out, uint64_t *n_lost)
 {
     uint32_t slice = smt_slice_len(hdr, index);
-    if (slice == 0 || len < slice || index >= SMT_BURST_MAX_SLICES ||
-        (uint32_t)hdr->slice_len * SMT_BURST_MAX_SLICES < hdr->record_len)
+    if (slice == 0 || len < slice || index >= SMT_MAX_SLICES ||
+        (uint32_t)hdr->slice_len * SMT_MAX_SLICES < hdr->record_len)
         return SMT_SLICE_BAD;
     const struct smt_map_key key = {hdr->rpc_id, (uint64_t)conn << 32 | hdr->seal};
     struct smt_burst *burst = smt_map_get(&b->map, key);

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "core/frames.h"
 #include "core/profile.h"
+#include "core/slices.h"
 #include "core/state.h"
 
 enum {
@@ -272,6 +273,11 @@ void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkt
     }
     traffic_look(e, e->stats.bytes_rcvd - before, n);
     smt_grants_run(e);
+}
+
+unsigned smt_engine_rx_wants(const struct smt_engine *e, const struct smt_pkt *pkt)
+{
+    return e->config.slices ? smt_slices_behind(pkt) : 0;
 }
 
 void smt_engine_tick(struct smt_engine *e, uint64_t now)

@@ -39,6 +39,9 @@ SMT_MUST_CHECK int smt_slices_seal(struct smt_rpc *r, const struct smt_slices *t
  * by slices that it was lost or while there are losses. */
 void smt_slices_lost(struct smt_rpc *r);
 
+/* How many slices of its record come behind that of a packet, if it says the truth. */
+unsigned smt_slices_behind(const struct smt_pkt *pkt);
+
 /* Takes the first of n packets, a slice of a record (the header at in->hdr), and those behind it
  * that hold the rest of it; returns how many. */
 unsigned smt_slices_receive(const struct smt_pkt *pkts, unsigned n, struct smt_arriving *in);

@@ -98,7 +98,7 @@ static void run_receive(const struct smt_pkt *pkts, unsigned n, struct smt_arriv
     if (!smt_arriving_look(in))
         return;
     st->bursts_rcvd++;
-    struct smt_aead_in slices[SMT_BURST_MAX_SLICES];
+    struct smt_aead_in slices[SMT_MAX_SLICES];
     uint8_t tag[SMT_AEAD_TAG_LEN];
     struct smt_record_pieces pieces;
     run_cut(pkts, n, in->hdr, slices, tag, &pieces);
@@ -173,11 +173,22 @@ unsigned smt_slices_receive(const struct smt_pkt *pkts, unsigned n, struct smt_a
     }
     uint32_t index = e->config.slices ? hdr->index : pkts[0].ip_id;
     unsigned n_slices = smt_slices_of(hdr);
-    if (index == 0 && e->config.slices && n_slices <= n && n_slices <= SMT_BURST_MAX_SLICES &&
+    if (index == 0 && e->config.slices && n_slices <= n && n_slices <= SMT_MAX_SLICES &&
         hdr->slice_len >= MIN_SLICE && is_run(pkts, n_slices, hdr)) {
         run_receive(pkts, n_slices, in);
         return n_slices;
     }
     slice_receive(&pkts[0], index, in);
     return 1;
+}
+
+unsigned smt_slices_behind(const struct smt_pkt *pkt)
+{
+    struct smt_hdr hdr;
+    bool is_whole = pkt->len < SMT_DATA_HDR_LEN || memcmp(pkt->data + 40, pkt->data + 42, 2) == 0;
+    if (SMT_LIKELY(is_whole) || smt_hdr_decode(pkt->data, pkt->len, &hdr) < 0 ||
+        hdr.kind != SMT_KIND_DATA)
+        return 0;
+    unsigned n = smt_slices_of(&hdr);
+    return hdr.index + 1u < n && n <= SMT_MAX_SLICES ? n - 1 - hdr.index : 0;
 }

@@ -27,7 +27,7 @@ static uint32_t slices_fit(const struct smt_conn *c, uint32_t most, const struct
     uint32_t by_wire = (uint32_t)(wire / (SMT_DATA_HDR_LEN + most));
     if (n > by_wire)
         n = by_wire;
-    return n < SMT_BURST_MAX_SLICES ? n : SMT_BURST_MAX_SLICES;
+    return n < SMT_MAX_SLICES ? n : SMT_MAX_SLICES;
 }
 
 bool smt_slicing_make(const struct smt_conn *c, uint32_t total, uint32_t mtu,
@@ -89,7 +89,7 @@ int smt_slices_seal(struct smt_rpc *r, const struct smt_slices *to,
 {
     struct smt_aead_in in[1 + SMT_MAX_POST_IOV] = {{head, head_len}};
     unsigned n_in = 1 + smt_msg_tx_pieces(&r->tx, piece->offset, piece->len, in + 1);
-    struct smt_aead_out out[SMT_BURST_MAX_SLICES];
+    struct smt_aead_out out[SMT_MAX_SLICES];
     unsigned n_out = places_of(to, out);
     uint8_t tag[SMT_AEAD_TAG_LEN];
     hdrs_put(to);

@@ -171,6 +171,7 @@ uint32_t smt_af_tx_run_max(struct smt_dev *dev, const struct smt_addr *to);
 void smt_af_tx_unreserve(struct smt_dev *dev);
 int smt_af_tx_flush(struct smt_dev *dev);
 int smt_af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
+unsigned smt_af_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
 
 /* True when the ring has something to hand out. */
 bool smt_af_rx_pending(const struct smt_af *d);

@@ -166,6 +166,14 @@ static int socket_take(struct smt_af *d, struct smt_pkt *pkts, unsigned n)
     return got;
 }
 
+/* From where the last rx had its packets or the other: both lend them until the next rx. */
+unsigned smt_af_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    unsigned got = ring_take(d, pkts, n);
+    return got > 0 ? got : d->holder->ops->rx_more(d->holder, pkts, n);
+}
+
 int smt_af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);

@@ -26,6 +26,11 @@ static uint32_t default_tx_run_max(struct smt_dev *dev, const struct smt_addr *t
     return 0;
 }
 
+static unsigned default_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
+{
+    return 0;
+}
+
 static int default_fd(struct smt_dev *dev)
 {
     return -1;
@@ -101,6 +106,7 @@ static int default_report(struct smt_dev_report *out, unsigned n)
 static const struct smt_dev_ops defaults = {
     .tx_run = default_tx_run,
     .tx_run_max = default_tx_run_max,
+    .rx_more = default_rx_more,
     .mtu = default_mtu,
     .fd = default_fd,
     .arm = default_arm,
@@ -129,6 +135,7 @@ void smt_dev_init(struct smt_dev *dev, const struct smt_dev_ops *row)
     dev->own.entry = defaults.entry
     DEFAULT(tx_run);
     DEFAULT(tx_run_max);
+    DEFAULT(rx_more);
     DEFAULT(mtu);
     DEFAULT(fd);
     DEFAULT(arm);

@@ -130,6 +130,10 @@ struct smt_dev_ops {
     /* Up to n packets without waiting; the number, or an error when the device has died. */
     int (*rx)(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
 
+    /* Up to n more of those behind the packets of the last rx, as far as they are at hand: all that
+     * was handed out since then stays lent until the next rx. */
+    unsigned (*rx_more)(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
+
     /* Largest packet (bytes of payload) the local link carries towards `to` now. */
     uint32_t (*mtu)(struct smt_dev *dev, const struct smt_addr *to);
 

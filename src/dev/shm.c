@@ -234,6 +234,7 @@ const struct smt_dev_ops smt_shm_ops = {
     .tx_unreserve = smt_shm_tx_unreserve,
     .tx_flush = smt_shm_tx_flush,
     .rx = smt_shm_rx,
+    .rx_more = smt_shm_rx_more,
     .mtu = shm_mtu,
     .fd = shm_fd,
     .arm = shm_arm,

@@ -191,6 +191,7 @@ uint32_t smt_shm_tx_run_max(struct smt_dev *dev, const struct smt_addr *to);
 void smt_shm_tx_unreserve(struct smt_dev *dev);
 int smt_shm_tx_flush(struct smt_dev *dev);
 int smt_shm_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
+unsigned smt_shm_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
 
 /* True when a ring has something to hand out. */
 bool smt_shm_rx_pending(struct smt_shm *d);

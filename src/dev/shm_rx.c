@@ -144,3 +144,10 @@ int smt_shm_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     unsigned got = rings_take(d, pkts, n);
     return got > 0 || d->hot == 0 ? (int)got : inner_take(d, pkts, n);
 }
+
+/* Rings have packets of their own length: there is nothing to join. */
+unsigned smt_shm_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
+{
+    struct smt_shm *d = SMT_CONTAINER_OF(dev, struct smt_shm, base);
+    return d->inner->ops->rx_more(d->inner, pkts, n);
+}

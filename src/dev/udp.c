@@ -422,6 +422,7 @@ const struct smt_dev_ops smt_udp_ops = {
     .tx_unreserve = smt_udp_tx_unreserve,
     .tx_flush = smt_udp_tx_flush,
     .rx = smt_udp_rx,
+    .rx_more = smt_udp_rx_more,
     .mtu = udp_mtu,
     .fd = udp_fd,
     .arm = udp_arm,

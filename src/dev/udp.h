@@ -82,6 +82,7 @@ uint32_t smt_udp_tx_run_max(struct smt_dev *dev, const struct smt_addr *to);
 void smt_udp_tx_unreserve(struct smt_dev *dev);
 int smt_udp_tx_flush(struct smt_dev *dev);
 int smt_udp_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
+unsigned smt_udp_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
 
 /* Takes the socket out of the epoll set until the next arm. */
 void smt_udp_unwatch(struct smt_udp *d);

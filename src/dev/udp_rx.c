@@ -147,6 +147,12 @@ static int batch_receive(struct smt_udp *d)
     return r;
 }
 
+unsigned smt_udp_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
+{
+    struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
+    return (unsigned)rest_take(d, pkts, n);
+}
+
 int smt_udp_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);

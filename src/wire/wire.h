@@ -19,6 +19,7 @@ enum {
     SMT_RECORD_HEAD_LEN = 13,
     SMT_RECORD_OVERHEAD = 29,   /* head and tag */
     SMT_RECORD_MAX_PLAIN = 16384,
+    SMT_MAX_SLICES = 64,        /* of a record */
     SMT_INNER_LEN = 16,         /* plaintext head of a DATA record */
     SMT_INNER_EXT_LEN = 24,     /* its extension */
     SMT_BASE_PACKET = 1024,     /* what every carriage takes; longer ones are found by probes */

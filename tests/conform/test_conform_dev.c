@@ -563,6 +563,34 @@ static void test_rx_with_small_n(void **state)
     }
 }
 
+/* What is at hand behind a batch comes in order and takes nothing back of it. */
+static void test_rx_more(void **state)
+{
+    struct fixture *f = *state;
+    struct smt_dev *rx = f->set.rx[0];
+    for (unsigned n = 1; n < 20; n++) {
+        for (unsigned i = 0; i < 60; i++)
+            put_surely(f, 0, 0, mid_len(f) / 2 + i);
+        flush(f);
+        uint64_t end = now_ms() + PATIENCE_MS;
+        while (f->n_in_flight > 0) {
+            assert_true(now_ms() < end);
+            struct smt_pkt pkts[SMT_DEV_RX_BATCH];
+            int r = rx->ops->rx(rx, pkts, n);
+            assert_in_range(r, 0, n);
+            unsigned got = (unsigned)r, more = got;
+            while (more > 0 && got + n <= SMT_DEV_RX_BATCH) {
+                more = rx->ops->rx_more(rx, pkts + got, n);
+                assert_in_range(more, 0, n);
+                got += more;
+            }
+            for (unsigned i = 0; i < got; i++)
+                check(f, 0, &pkts[i]);
+        }
+    }
+    take_all(f, SMT_DEV_RX_BATCH);
+}
+
 /* A thousand packets on their way while new ones are sent. */
 static void test_stream(void **state)
 {
@@ -1210,6 +1238,7 @@ int main(int argc, char **argv)
         CASE(test_runs_share_frames),
         CASE(test_runs_and_packets),
         CASE(test_rx_with_small_n),
+        CASE(test_rx_more),
         CASE(test_stream),
         CASE(test_sleep),
         CASE(test_arming_race),
