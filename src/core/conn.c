@@ -283,9 +283,9 @@ void smt_conn_credit_ask(struct smt_conn *c)
     smt_conn_arm(c, c->e->now);
 }
 
-void smt_conn_room_made(struct smt_conn *c)
+void smt_conn_room_made_owed(struct smt_conn *c)
 {
-    if (!c->want_writable || c->state == SMT_CONN_CLOSED)
+    if (c->state == SMT_CONN_CLOSED)
         return;
     if (c->open_calls >= c->peer_open || (c->out_bytes >= c->peer_bytes && c->out_bytes > 0)) {
         /* No further end of a call will look here again. */
@@ -312,8 +312,8 @@ static void credit_send(struct smt_conn *c)
                                        .low_water = smt_conn_credit_bytes(c)});
 }
 
-/* It moved by more than an eighth. */
-static void credit_moved(struct smt_conn *c)
+/* By more than an eighth. */
+void smt_conn_credit_moved(struct smt_conn *c)
 {
     if (smt_keys_ready(&c->keys) && c->state != SMT_CONN_CLOSED)
         credit_send(c);
@@ -341,15 +341,7 @@ void smt_conn_hold(struct smt_conn *c, uint32_t len)
     c->held_bytes += len;
     smt_memory_take(&c->e->memory, c->host, len);
     if (SMT_UNLIKELY(c->held_bytes > c->told_high))
-        credit_moved(c);
-}
-
-void smt_conn_let_go(struct smt_conn *c, uint32_t len)
-{
-    c->held_bytes -= len;
-    smt_memory_give(&c->e->memory, c->host, len);
-    if (SMT_UNLIKELY(c->held_bytes < c->told_low))
-        credit_moved(c);
+        smt_conn_credit_moved(c);
 }
 
 void smt_conn_unblock(struct smt_conn *c)
@@ -366,17 +358,11 @@ void smt_conn_unblock(struct smt_conn *c)
     }
 }
 
-void smt_conn_call_finished(struct smt_conn *c, uint64_t id)
+void smt_conn_tell_later(struct smt_conn *c)
 {
-    /* Without memory the mark stays below this id for the life of the conn: safe, and the peer
-     * keeps state longer. */
-    if (smt_finished_add(&c->finished, id) < 0)
-        return;
-    if (c->tell_at == SMT_NEVER) {
-        c->tell_at = c->e->now + tell_delay;
-        if (!smt_timer_is_armed(&c->timer.t) || c->timer.t.at > c->tell_at)
-            smt_wheel_arm(&c->e->wheel, &c->timer.t, c->tell_at);
-    }
+    c->tell_at = c->e->now + tell_delay;
+    if (!smt_timer_is_armed(&c->timer.t) || c->timer.t.at > c->tell_at)
+        smt_wheel_arm(&c->e->wheel, &c->timer.t, c->tell_at);
 }
 
 /* ---- timer ---- */

@@ -192,7 +192,12 @@ bool smt_conn_is_silent(const struct smt_conn *c, uint64_t since, uint64_t now);
 void smt_conn_credit_ask(struct smt_conn *c);
 
 /* A post may succeed again: WRITABLE if one is owed. */
-void smt_conn_room_made(struct smt_conn *c);
+void smt_conn_room_made_owed(struct smt_conn *c);
+static inline void smt_conn_room_made(struct smt_conn *c)
+{
+    if (SMT_UNLIKELY(c->want_writable))
+        smt_conn_room_made_owed(c);
+}
 
 /* May `len` more bytes of received memory be held, by its own limit and its host's share? One
  * message always may. */
@@ -209,10 +214,19 @@ SMT_INLINE void smt_conn_hold_within(struct smt_conn *c, struct smt_memory *m, u
     c->host->held += len;
 }
 
+/* held_bytes left what was told last. */
+void smt_conn_credit_moved(struct smt_conn *c);
+
 /* Received memory was taken or given back: counted, and the peer is told its credit when it moved
  * enough. */
 void smt_conn_hold(struct smt_conn *c, uint32_t len);
-void smt_conn_let_go(struct smt_conn *c, uint32_t len);
+SMT_INLINE void smt_conn_let_go(struct smt_conn *c, struct smt_memory *m, uint32_t len)
+{
+    c->held_bytes -= len;
+    smt_memory_give(m, c->host, len);
+    if (SMT_UNLIKELY(c->held_bytes < c->told_low))
+        smt_conn_credit_moved(c);
+}
 
 /* Bytes that the peer may have unfinished now. */
 uint64_t smt_conn_credit_bytes(const struct smt_conn *c);
@@ -226,7 +240,17 @@ void smt_conn_rest_later(struct smt_conn *c, uint64_t now);
 /* How long an rpc waits for something before it asks. */
 uint64_t smt_conn_patience(const struct smt_conn *c, unsigned rounds);
 
-/* Its own messages no longer exist for the peer, id by id. */
-void smt_conn_call_finished(struct smt_conn *c, uint64_t id);
+/* Finished ids are to be told before long. */
+void smt_conn_tell_later(struct smt_conn *c);
+
+/* Its own messages no longer exist for the peer, id by id. Without memory the mark stays below the
+ * id for the life of the conn: safe, and the peer keeps state longer. */
+static inline void smt_conn_call_finished(struct smt_conn *c, uint64_t id)
+{
+    if (SMT_UNLIKELY(smt_finished_add(&c->finished, id) < 0))
+        return;
+    if (SMT_UNLIKELY(c->tell_at == SMT_NEVER))
+        smt_conn_tell_later(c);
+}
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "core/frames.h"
 #include "core/profile.h"
+#include "core/rpc_life.h"
 #include "core/slices.h"
 #include "core/state.h"
 

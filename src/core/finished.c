@@ -58,7 +58,7 @@ static bool mark_step(struct smt_finished *f)
     return next;
 }
 
-int smt_finished_add(struct smt_finished *f, uint64_t id)
+int smt_finished_add_any(struct smt_finished *f, uint64_t id)
 {
     assert(id >= f->low_water);
     uint64_t d = id - f->low_water;

@@ -16,8 +16,19 @@ struct smt_finished {
 void smt_finished_init(struct smt_finished *f, struct smt_ranges_pool *pool);
 void smt_finished_fini(struct smt_finished *f);
 
+/* The part of add for ids out of their order. */
+SMT_MUST_CHECK int smt_finished_add_any(struct smt_finished *f, uint64_t id);
+
 /* `id` has finished. SMT_ENOMEM: not recorded, call again later. */
-SMT_MUST_CHECK int smt_finished_add(struct smt_finished *f, uint64_t id);
+SMT_MUST_CHECK static inline int smt_finished_add(struct smt_finished *f, uint64_t id)
+{
+    if (SMT_UNLIKELY(id != f->low_water || (f->done & 1) != 0 || f->later != NULL))
+        return smt_finished_add_any(f, id);
+    f->low_water++;
+    f->done >>= 1;
+    f->untold = true;
+    return 0;
+}
 
 /* Will mark and bitmap tell that `id` is finished, as things are? */
 static inline bool smt_finished_is_near(const struct smt_finished *f, uint64_t id)

@@ -7,6 +7,7 @@
 #include "core/frames.h"
 
 #include "core/slices.h"
+#include "core/rpc_life.h"
 #include "core/state.h"
 
 struct heard {

@@ -4,6 +4,7 @@
 #include "core/incoming.h"
 
 #include "core/frames.h"
+#include "core/rpc_life.h"
 #include "core/state.h"
 #include "wire/wire.h"
 

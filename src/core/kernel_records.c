@@ -17,6 +17,7 @@
  * Not protected by the format, so not here: the message's length (whoever lowers it to the end of
  * a record cuts the message short), control packets, ids above bit 48 (refused). */
 #include "core/incoming.h"
+#include "core/rpc_life.h"
 #include "core/kernel.h"
 #include "wire/smt1.h"
 

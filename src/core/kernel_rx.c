@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "core/frames.h"
 #include "core/incoming.h"
+#include "core/rpc_life.h"
 
 /* Ids of a client's that are remembered as used up; what is older than all of them counts so
  * too. */

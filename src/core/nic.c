@@ -7,6 +7,7 @@
  * tested is not the key but that this NIC, in its present state, encrypts. */
 #include "core/nic.h"
 
+#include "core/rpc_life.h"
 #include "core/state.h"
 
 enum { MAX_TESTS = 5, TEST_LEN = 2000, MAX_DOUBTS = 16 };

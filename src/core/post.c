@@ -2,6 +2,7 @@
  * Each checks limits and changes nothing when it fails. Time comes with the next engine call: what
  * is posted waits in the engine's list until then. */
 #include "core/profile.h"
+#include "core/rpc_life.h"
 #include "core/state.h"
 
 static uint64_t iov_total(const struct smt_post_iov *iov, unsigned n_iov)

@@ -17,6 +17,7 @@
 #include "core/incoming.h"
 #include "core/record.h"
 #include "core/slices.h"
+#include "core/rpc_life.h"
 #include "core/state.h"
 
 enum {

@@ -5,7 +5,7 @@
  * An rpc ends in three steps that come in any order: the wire (retire: map, timer, queues), the
  * queue of events, and the user (handle, bytes). Whoever is last frees it. An id is never used
  * again (docs/wire.md 8). */
-#include "core/rpc.h"
+#include "core/rpc_life.h"
 
 #include "base/mem.h"
 #include "core/profile.h"
@@ -24,8 +24,7 @@ enum {
 
 #define ARROW(to) (1u << SMT_RPC_##to)
 
-/* Only assertions look at it. */
-__attribute__((unused)) static const uint16_t arrows[SMT_RPC_N_STATES] = {
+static const uint16_t arrows[SMT_RPC_N_STATES] = {
     [SMT_RPC_FREE] = ARROW(AWAIT_RESPONSE) | ARROW(AWAIT_ACK) | ARROW(AWAIT_REQUEST) |
                      ARROW(AWAIT_ACCEPT) | ARROW(AWAIT_REPLY) | ARROW(AWAIT_USER),
     [SMT_RPC_AWAIT_RESPONSE] = ARROW(AWAIT_REST) | ARROW(AWAIT_ACCEPT) | ARROW(AWAIT_GONE) |
@@ -41,16 +40,12 @@ __attribute__((unused)) static const uint16_t arrows[SMT_RPC_N_STATES] = {
     [SMT_RPC_AWAIT_USER] = ARROW(FREE),
 };
 
-void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
+bool smt_rpc_may_go(const struct smt_rpc *r, enum smt_rpc_state to)
 {
-    assert(arrows[r->state] >> to & 1);
-    r->state = to;
-    r->is_served = false;
-    r->since = r->conn->e->now;
+    return arrows[r->state] >> to & 1;
 }
 
-/* Before its first life: all that every life leaves as it found it. */
-static __attribute__((noinline)) void make(struct smt_rpc *r, struct smt_engine *e)
+void smt_rpc_make(struct smt_rpc *r, struct smt_engine *e)
 {
     smt_zero(r, sizeof(*r));
     r->timer.owner = SMT_EV_OF_RPC;
@@ -60,8 +55,7 @@ static __attribute__((noinline)) void make(struct smt_rpc *r, struct smt_engine 
     smt_msg_rx_make(&r->rx, &e->ranges);
 }
 
-/* As `make` left it? Only assertions ask. */
-__attribute__((unused)) static bool is_as_made(const struct smt_rpc *r)
+bool smt_rpc_is_as_made(const struct smt_rpc *r)
 {
     const struct smt_msg_tx *t = &r->tx;
     const struct smt_msg_rx *m = &r->rx;
@@ -74,62 +68,7 @@ __attribute__((unused)) static bool is_as_made(const struct smt_rpc *r)
            !smt_heap_has(&m->entry.node) && !smt_heap_has(&m->waits);
 }
 
-static_assert(offsetof(struct smt_rpc, state) % 8 == 0 &&
-                  offsetof(struct smt_rpc, index) % 8 == 0 &&
-                  offsetof(struct smt_msg_tx, lost) % 8 == 0 &&
-                  offsetof(struct smt_msg_rx, held) % 8 == 0,
-              "cleared by words");
-
-/* What a life begins with: a tx that sends nothing, an rx that knows nothing. */
-SMT_INLINE void clear(struct smt_rpc *r)
-{
-    smt_zero_stretch(&r->state, offsetof(struct smt_rpc, index) - offsetof(struct smt_rpc, state));
-    smt_msg_tx_clear(&r->tx);
-    smt_msg_rx_clear(&r->rx);
-}
-
-struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
-{
-    struct smt_engine *e = c->e;
-    uint32_t n_carved = e->rpcs.n_carved;
-    struct smt_rpc *r = smt_pool_get(&e->rpcs);
-    if (r == NULL)
-        return NULL;
-    if (SMT_UNLIKELY(e->rpcs.n_carved != n_carved))
-        make(r, e);
-    /* The pool kept its own link where this lies. */
-    smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
-    clear(r);
-    smt_chains_add(&e->rpc_index, &r->index, id, c->slot);
-    r->conn = c;
-    r->id = id;
-    r->is_involved = e->kernel != NULL;
-    r->what = (id & SMT_ID_ROLE) != 0 ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST;
-    r->deadline = SMT_NEVER;
-    r->heard = e->now;
-    smt_list_push_tail(&c->rpcs, &r->conn_link);
-    c->n_rpcs++;
-    return r;
-}
-
-struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id)
-{
-    for (struct smt_chain *l = smt_chains_first(&c->e->rpc_index, id, c->slot); l != NULL;
-         l = l->next) {
-        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, index);
-        if (r->id == id && r->conn == c)
-            return r;
-    }
-    return NULL;
-}
-
-static void raise_event(struct smt_rpc *r, enum smt_engine_event_type type)
-{
-    smt_evlink_raise(&r->conn->e->events, &r->ev, type);
-}
-
-/* Nothing more of its incoming message is expected. */
-static void rx_leave(struct smt_rpc *r)
+void smt_rpc_rx_leave(struct smt_rpc *r)
 {
     struct smt_engine *e = r->conn->e;
     if (r->rx.incoming > 0 || r->rx.entry.listed)
@@ -140,105 +79,15 @@ static void rx_leave(struct smt_rpc *r)
         smt_memory_forget(r);
 }
 
-/* The memory of one that nothing more is expected of. */
-SMT_INLINE void rx_free(struct smt_rpc *r)
-{
-    struct smt_conn *c = r->conn;
-    struct smt_msg_rx *m = &r->rx;
-    assert(!m->entry.listed && m->incoming == 0 && !m->counted);
-    if (SMT_UNLIKELY(r->is_involved)) {
-        if (!smt_list_is_empty(&m->held))
-            c->e->config.profile->rx_end(r);
-        smt_ranges_fini(&m->got);
-    }
-    m->data = NULL;
-    if (m->store == NULL)
-        return;
-    smt_bufpool_put(&c->e->bufs, m->store, m->store_len);
-    m->store = NULL;
-    smt_conn_let_go(c, m->store_len);
-}
-
 void smt_rpc_rx_give_back(struct smt_rpc *r)
 {
-    rx_leave(r);
-    rx_free(r);
-}
-
-SMT_INLINE void tx_give_back(struct smt_rpc *r)
-{
-    r->tx.active = false;
-    if (SMT_UNLIKELY(!smt_list_is_empty(&r->tx.ready)))
-        smt_srpt_remove(&r->conn->e->srpt, r);
-    if (SMT_LIKELY(!r->is_involved))
-        return;
-    if (r->tx.sealed != NULL)
-        r->conn->e->config.profile->tx_end(r);
-    smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
-}
-
-/* Leaves the map and all queues: nothing from the wire finds it any more. */
-SMT_INLINE void unlink_wire(struct smt_rpc *r)
-{
-    struct smt_conn *c = r->conn;
-    if (!smt_rpc_is_on_wire(r))
-        return;
-    smt_chains_remove(&c->e->rpc_index, &r->index);
-    smt_wheel_disarm(&c->e->wheel, &r->timer.t);
-    if (SMT_UNLIKELY(!smt_list_is_empty(&r->wait_link)))
-        smt_list_remove(&r->wait_link);
-    tx_give_back(r);
-    if (SMT_UNLIKELY(r->is_involved)) {
-        smt_asks_answered(r);
-        rx_leave(r);
-    }
-    if (smt_rpc_is_server(r)) {
-        c->served--;
-    } else if (r->counted) {
-        r->counted = false;
-        c->open_calls--;
-        c->out_bytes -= r->out_len;
-        smt_conn_call_finished(c, r->id);
-        smt_conn_room_made(c);
-    }
-}
-
-/* The wire, the queue of events and the user have let go. */
-SMT_INLINE bool is_over(const struct smt_rpc *r)
-{
-    return !smt_rpc_is_on_wire(r) && r->ev.pending == 0 && !r->holds_handle && !r->holds_bytes;
-}
-
-SMT_INLINE void free_now(struct smt_rpc *r)
-{
-    struct smt_conn *c = r->conn;
-    rx_free(r);
-    smt_rpc_set_state(r, SMT_RPC_FREE);
-    assert(is_as_made(r));
-    smt_list_unlink(&r->conn_link);
-    c->n_rpcs--;
-    smt_pool_put(&c->e->rpcs, r);
-    if (SMT_UNLIKELY(c->state == SMT_CONN_CLOSED))
-        smt_conn_try_end(c);
-}
-
-void smt_rpc_try_free(struct smt_rpc *r)
-{
-    if (is_over(r))
-        free_now(r);
-}
-
-/* Its part on the wire is over. */
-SMT_INLINE void leave_wire(struct smt_rpc *r)
-{
-    unlink_wire(r);
-    if (r->state != SMT_RPC_AWAIT_USER)
-        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
+    smt_rpc_rx_leave(r);
+    smt_rpc_rx_free(r);
 }
 
 void smt_rpc_retire(struct smt_rpc *r)
 {
-    leave_wire(r);
+    smt_rpc_leave_wire(r);
     smt_rpc_try_free(r);
 }
 
@@ -247,10 +96,10 @@ void smt_rpc_release(struct smt_rpc *r)
     if (!r->holds_bytes)
         return;
     r->holds_bytes = false;
-    if (is_over(r))
-        free_now(r);
+    if (smt_rpc_is_over(r))
+        smt_rpc_free_now(r);
     else
-        rx_free(r);
+        smt_rpc_rx_free(r);
 }
 
 void smt_rpc_fail(struct smt_rpc *r, int error)
@@ -264,8 +113,8 @@ void smt_rpc_fail(struct smt_rpc *r, int error)
     /* An announcement that was not taken has nothing to announce any more. */
     smt_evlink_drop(&r->ev);
     r->holds_handle = false;
-    raise_event(r, SMT_EE_FAILED);
-    unlink_wire(r);
+    smt_rpc_raise(r, SMT_EE_FAILED);
+    smt_rpc_unlink_wire(r);
     if (!r->holds_bytes)
         smt_rpc_rx_give_back(r);
     if (r->state != SMT_RPC_AWAIT_USER)
@@ -302,9 +151,9 @@ void smt_rpc_abandon(struct smt_rpc *r, int error)
     c->e->stats.rpcs_failed++;
     smt_evlink_drop(&r->ev);
     r->holds_handle = false;
-    raise_event(r, SMT_EE_FAILED);
+    smt_rpc_raise(r, SMT_EE_FAILED);
     smt_list_remove(&r->wait_link);
-    tx_give_back(r);
+    smt_rpc_tx_give_back(r);
     smt_rpc_rx_give_back(r);
     smt_rpc_set_state(r, SMT_RPC_AWAIT_GONE);
     r->deadline = SMT_NEVER;
@@ -324,7 +173,7 @@ static void server_orphan(struct smt_rpc *r)
         break;
     case SMT_RPC_AWAIT_REPLY:
         /* The user has it, or will get the event: he ends it with his reply. */
-        unlink_wire(r);
+        smt_rpc_unlink_wire(r);
         smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
         break;
     case SMT_RPC_AWAIT_ACCEPT:
@@ -385,55 +234,6 @@ int smt_rpc_take_buffer(struct smt_rpc *r)
     m->data = m->store;
     smt_conn_hold(c, m->store_len);
     return 0;
-}
-
-void smt_rpc_got_all(struct smt_rpc *r)
-{
-    struct smt_conn *c = r->conn;
-    if (SMT_UNLIKELY(r->is_involved))
-        rx_leave(r);
-    if (!smt_rpc_is_server(r)) {
-        if (SMT_UNLIKELY(r->tx.by_nic))
-            smt_nic_worked(r);
-        c->e->stats.responses_received++;
-        const struct smt_profile *profile = c->e->config.profile;
-        if (SMT_UNLIKELY(!profile->tells_near || !smt_finished_is_near(&c->finished, r->id)))
-            profile->response_came(r);
-        r->holds_bytes = r->rx.store != NULL;
-        raise_event(r, SMT_EE_RESPONSE);
-        leave_wire(r);
-        return;
-    }
-    if (r->one_way) {
-        c->e->stats.messages_received++;
-        smt_acks_add(c, smt_rpc_frame_id(r), r->rx.len);
-        r->holds_bytes = true;
-        raise_event(r, SMT_EE_MESSAGE);
-        leave_wire(r);
-        return;
-    }
-    c->e->stats.requests_received++;
-    smt_wheel_disarm(&c->e->wheel, &r->timer.t);
-    smt_rpc_set_state(r, SMT_RPC_AWAIT_REPLY);
-    r->holds_handle = true;
-    r->holds_bytes = true;
-    raise_event(r, SMT_EE_REQUEST);
-}
-
-void smt_rpc_acked(struct smt_rpc *r)
-{
-    if (r->state != SMT_RPC_AWAIT_ACK)
-        return;
-    if (SMT_UNLIKELY(r->is_test)) {
-        smt_nic_test_passed(r);
-        return;
-    }
-    if (SMT_UNLIKELY(r->tx.by_nic))
-        smt_nic_worked(r);
-    raise_event(r, SMT_EE_SENT);
-    if (!smt_rpc_is_server(r))
-        r->conn->e->stats.messages_sent++;
-    leave_wire(r);
 }
 
 void smt_rpc_aborted(struct smt_rpc *r, int error)
@@ -762,11 +562,4 @@ void smt_rpc_begin(struct smt_rpc *r, uint64_t now)
     const struct smt_conn *c = r->conn;
     bool is_ready = SMT_LIKELY(smt_keys_ready(&c->keys));
     smt_rpc_begin_at(r, now, is_ready ? now + patience(c, r->n_quiet) : SMT_NEVER);
-}
-
-void smt_rpc_event_taken(struct smt_rpc *r, unsigned type)
-{
-    if (type == SMT_EE_INCOMING || type == SMT_EE_REQUEST || r->holds_bytes)
-        return;
-    smt_rpc_try_free(r);
 }

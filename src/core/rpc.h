@@ -1,4 +1,5 @@
-/* One RPC or one-way message, either side: its state, timers and both directions of data. */
+/* One RPC or one-way message, either side: its state, timers and both directions of data. The usual
+ * ways through its life are rpc_life.h's. */
 #ifndef SMT_CORE_RPC_H
 #define SMT_CORE_RPC_H
 
@@ -92,14 +93,6 @@ static inline uint64_t smt_rpc_frame_id(const struct smt_rpc *r)
     return r->id ^ (1ull << 63);
 }
 
-/* A fresh rpc of `c`, in no state yet, entered under `id` (with role). NULL: no memory. */
-struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id);
-
-/* The rpc of an id (with role), or NULL. */
-struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id);
-
-void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to);
-
 /* Over on the wire: leaves the map, timers, queues. What the user does not hold goes back. */
 void smt_rpc_retire(struct smt_rpc *r);
 
@@ -112,9 +105,6 @@ void smt_rpc_abandon(struct smt_rpc *r, int error);
 
 /* Its conn is gone. */
 void smt_rpc_orphan(struct smt_rpc *r, int error);
-
-/* Frees it once wire, user and queue have let go. */
-void smt_rpc_try_free(struct smt_rpc *r);
 
 /* Memory for an incoming message of known length: the user's buffer, or the library's.
  * SMT_ENOMEM. */
@@ -139,9 +129,8 @@ void smt_rpc_abort_send(struct smt_rpc *r, int error);
 /* Asks for what is missing of its incoming message. False: nothing is. */
 bool smt_rpc_ask_missing(struct smt_rpc *r);
 
-/* Things that happened to it, told by record_rx.c and frames.c. */
-void smt_rpc_got_all(struct smt_rpc *r);          /* its incoming message is whole */
-void smt_rpc_acked(struct smt_rpc *r);            /* the peer has all of its outgoing message */
+/* Things that happened to it, told by record_rx.c and frames.c; the usual ones are in
+ * rpc_life.h. */
 void smt_rpc_aborted(struct smt_rpc *r, int error); /* ABORT came */
 void smt_rpc_unknown(struct smt_rpc *r, bool over); /* UNKNOWN came */
 void smt_rpc_busy(struct smt_rpc *r);             /* BUSY came */
@@ -158,8 +147,5 @@ void smt_rpc_begin(struct smt_rpc *r, uint64_t now);
 
 /* Puts it where tx will find it, if it has something to send. */
 void smt_rpc_ready(struct smt_rpc *r);
-
-/* The event of an rpc has been handed out: `type` says which. */
-void smt_rpc_event_taken(struct smt_rpc *r, unsigned type);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "core/frames.h"
 #include "core/incoming.h"
+#include "core/rpc_life.h"
 #include "core/state.h"
 #include "wire/single.h"
 

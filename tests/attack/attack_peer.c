@@ -4,6 +4,7 @@
 
 #include "../sim/pair.h"
 #include "base/mem.h"
+#include "core/rpc_life.h"
 
 /* ---- one that never reads ---- */
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "core/early.h"
+#include "core/rpc_life.h"
 #include "wire/single.h"
 #include "../sim/pair.h"
 

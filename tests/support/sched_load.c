@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "core/profile.h"
+#include "core/rpc_life.h"
 
 static struct sched_load *loaded;
 static struct smt_profile profile;

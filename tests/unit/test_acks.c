@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "core/rpc_life.h"
 #include "core/state.h"
 #include "hand.h"
 

@@ -1,0 +1,238 @@
+/* The ways through an rpc's life that every message of one packet goes: made, found, whole,
+ * acknowledged, off the wire, freed. They stand here to become part of what takes packets and hands
+ * out events; the others are rpc.c's. */
+#ifndef SMT_CORE_RPC_LIFE_H
+#define SMT_CORE_RPC_LIFE_H
+
+#include "core/profile.h"
+#include "core/state.h"
+
+/* Is there an arrow from its state? For assertions. */
+bool smt_rpc_may_go(const struct smt_rpc *r, enum smt_rpc_state to);
+
+/* Before its first life: all that every life leaves as it found it. And does it? For assertions. */
+void smt_rpc_make(struct smt_rpc *r, struct smt_engine *e);
+bool smt_rpc_is_as_made(const struct smt_rpc *r);
+
+/* Nothing more of its incoming message is expected. */
+void smt_rpc_rx_leave(struct smt_rpc *r);
+
+/* Since when it is in a state counts only for what may still be waited for. */
+SMT_INLINE void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
+{
+    assert(smt_rpc_may_go(r, to));
+    r->state = to;
+    if (to == SMT_RPC_AWAIT_USER || to == SMT_RPC_FREE)
+        return;
+    r->is_served = false;
+    r->since = r->conn->e->now;
+}
+
+static_assert(offsetof(struct smt_rpc, state) % 8 == 0 &&
+                  offsetof(struct smt_rpc, index) % 8 == 0 &&
+                  offsetof(struct smt_msg_tx, lost) % 8 == 0 &&
+                  offsetof(struct smt_msg_rx, held) % 8 == 0,
+              "cleared by words");
+
+/* What a life begins with: a tx that sends nothing, an rx that knows nothing. */
+SMT_INLINE void smt_rpc_clear(struct smt_rpc *r)
+{
+    smt_zero_stretch(&r->state, offsetof(struct smt_rpc, index) - offsetof(struct smt_rpc, state));
+    smt_msg_tx_clear(&r->tx);
+    smt_msg_rx_clear(&r->rx);
+}
+
+/* A fresh rpc of `c`, in no state yet, entered under `id` (with role). NULL: no memory. */
+static inline struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
+{
+    struct smt_engine *e = c->e;
+    uint32_t n_carved = e->rpcs.n_carved;
+    struct smt_rpc *r = smt_pool_get(&e->rpcs);
+    if (r == NULL)
+        return NULL;
+    if (SMT_UNLIKELY(e->rpcs.n_carved != n_carved))
+        smt_rpc_make(r, e);
+    /* The pool kept its own link where this lies. */
+    smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
+    smt_rpc_clear(r);
+    smt_chains_add(&e->rpc_index, &r->index, id, c->slot);
+    r->conn = c;
+    r->id = id;
+    r->is_involved = e->kernel != NULL;
+    r->what = (id & SMT_ID_ROLE) != 0 ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST;
+    r->deadline = SMT_NEVER;
+    r->heard = e->now;
+    smt_list_push_tail(&c->rpcs, &r->conn_link);
+    c->n_rpcs++;
+    return r;
+}
+
+/* The rpc of an id (with role), or NULL. */
+static inline struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id)
+{
+    for (struct smt_chain *l = smt_chains_first(&c->e->rpc_index, id, c->slot); l != NULL;
+         l = l->next) {
+        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, index);
+        if (r->id == id && r->conn == c)
+            return r;
+    }
+    return NULL;
+}
+
+SMT_INLINE void smt_rpc_raise(struct smt_rpc *r, enum smt_engine_event_type type)
+{
+    smt_evlink_raise(&r->conn->e->events, &r->ev, type);
+}
+
+/* The memory of one that nothing more is expected of. */
+SMT_INLINE void smt_rpc_rx_free(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_msg_rx *m = &r->rx;
+    assert(!m->entry.listed && m->incoming == 0 && !m->counted);
+    if (SMT_UNLIKELY(r->is_involved)) {
+        if (!smt_list_is_empty(&m->held))
+            c->e->config.profile->rx_end(r);
+        smt_ranges_fini(&m->got);
+    }
+    m->data = NULL;
+    if (m->store == NULL)
+        return;
+    smt_bufpool_put(&c->e->bufs, m->store, m->store_len);
+    m->store = NULL;
+    smt_conn_let_go(c, &c->e->memory, m->store_len);
+}
+
+/* Its outgoing message leaves the queue, and gives back what it took. */
+SMT_INLINE void smt_rpc_tx_give_back(struct smt_rpc *r)
+{
+    r->tx.active = false;
+    if (SMT_UNLIKELY(!smt_list_is_empty(&r->tx.ready)))
+        smt_srpt_remove(&r->conn->e->srpt, r);
+    if (SMT_LIKELY(!r->is_involved))
+        return;
+    if (r->tx.sealed != NULL)
+        r->conn->e->config.profile->tx_end(r);
+    smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
+}
+
+/* Leaves the map and all queues: nothing from the wire finds it any more. */
+SMT_INLINE void smt_rpc_unlink_wire(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    if (!smt_rpc_is_on_wire(r))
+        return;
+    smt_chains_remove(&c->e->rpc_index, &r->index);
+    smt_wheel_disarm(&c->e->wheel, &r->timer.t);
+    if (SMT_UNLIKELY(!smt_list_is_empty(&r->wait_link)))
+        smt_list_remove(&r->wait_link);
+    smt_rpc_tx_give_back(r);
+    if (SMT_UNLIKELY(r->is_involved)) {
+        smt_asks_answered(r);
+        smt_rpc_rx_leave(r);
+    }
+    if (smt_rpc_is_server(r)) {
+        c->served--;
+    } else if (r->counted) {
+        r->counted = false;
+        c->open_calls--;
+        c->out_bytes -= r->out_len;
+        smt_conn_call_finished(c, r->id);
+        smt_conn_room_made(c);
+    }
+}
+
+/* The wire, the queue of events and the user have let go. */
+SMT_INLINE bool smt_rpc_is_over(const struct smt_rpc *r)
+{
+    return !smt_rpc_is_on_wire(r) && r->ev.pending == 0 && !r->holds_handle && !r->holds_bytes;
+}
+
+SMT_INLINE void smt_rpc_free_now(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    smt_rpc_rx_free(r);
+    smt_rpc_set_state(r, SMT_RPC_FREE);
+    assert(smt_rpc_is_as_made(r));
+    smt_list_unlink(&r->conn_link);
+    c->n_rpcs--;
+    smt_pool_put(&c->e->rpcs, r);
+    if (SMT_UNLIKELY(c->state == SMT_CONN_CLOSED))
+        smt_conn_try_end(c);
+}
+
+/* Frees it once wire, user and queue have let go. */
+SMT_INLINE void smt_rpc_try_free(struct smt_rpc *r)
+{
+    if (smt_rpc_is_over(r))
+        smt_rpc_free_now(r);
+}
+
+/* Its part on the wire is over. */
+SMT_INLINE void smt_rpc_leave_wire(struct smt_rpc *r)
+{
+    smt_rpc_unlink_wire(r);
+    if (r->state != SMT_RPC_AWAIT_USER)
+        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
+}
+
+/* Its incoming message is whole. */
+static inline void smt_rpc_got_all(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    if (SMT_UNLIKELY(r->is_involved))
+        smt_rpc_rx_leave(r);
+    if (!smt_rpc_is_server(r)) {
+        if (SMT_UNLIKELY(r->tx.by_nic))
+            smt_nic_worked(r);
+        c->e->stats.responses_received++;
+        const struct smt_profile *profile = c->e->config.profile;
+        if (SMT_UNLIKELY(!profile->tells_near || !smt_finished_is_near(&c->finished, r->id)))
+            profile->response_came(r);
+        r->holds_bytes = r->rx.store != NULL;
+        smt_rpc_raise(r, SMT_EE_RESPONSE);
+        smt_rpc_leave_wire(r);
+        return;
+    }
+    if (r->one_way) {
+        c->e->stats.messages_received++;
+        smt_acks_add(c, smt_rpc_frame_id(r), r->rx.len);
+        r->holds_bytes = true;
+        smt_rpc_raise(r, SMT_EE_MESSAGE);
+        smt_rpc_leave_wire(r);
+        return;
+    }
+    c->e->stats.requests_received++;
+    smt_wheel_disarm(&c->e->wheel, &r->timer.t);
+    smt_rpc_set_state(r, SMT_RPC_AWAIT_REPLY);
+    r->holds_handle = true;
+    r->holds_bytes = true;
+    smt_rpc_raise(r, SMT_EE_REQUEST);
+}
+
+/* The peer has all of its outgoing message. */
+static inline void smt_rpc_acked(struct smt_rpc *r)
+{
+    if (r->state != SMT_RPC_AWAIT_ACK)
+        return;
+    if (SMT_UNLIKELY(r->is_test)) {
+        smt_nic_test_passed(r);
+        return;
+    }
+    if (SMT_UNLIKELY(r->tx.by_nic))
+        smt_nic_worked(r);
+    smt_rpc_raise(r, SMT_EE_SENT);
+    if (!smt_rpc_is_server(r))
+        r->conn->e->stats.messages_sent++;
+    smt_rpc_leave_wire(r);
+}
+
+/* The event of an rpc has been handed out: `type` says which. */
+static inline void smt_rpc_event_taken(struct smt_rpc *r, unsigned type)
+{
+    if (type == SMT_EE_INCOMING || type == SMT_EE_REQUEST || r->holds_bytes)
+        return;
+    smt_rpc_try_free(r);
+}
+
+#endif
