@@ -264,6 +264,8 @@ uint8_t *smt_bufpool_get_any(struct smt_bufpool *bp, size_t len)
     unsigned bits = bits_for(len);
     uint64_t cost = SMT_LIKELY(bits <= SMT_BUF_SMALL_BITS) ? 1ull << bits : big_cost(len);
     if (SMT_UNLIKELY(bp->live_bytes + cost > bp->max_bytes))
+        smt_bufpool_rest(bp);
+    if (SMT_UNLIKELY(bp->live_bytes + cost > bp->max_bytes))
         return NULL;
     uint8_t *p = SMT_LIKELY(bits <= SMT_BUF_SMALL_BITS) ? small_get(bp, bits) : big_get(bp, bits);
     if (p == NULL)
@@ -271,7 +273,6 @@ uint8_t *smt_bufpool_get_any(struct smt_bufpool *bp, size_t len)
     SMT_UNPOISON(p, len);
     SMT_POISON(p + len, cost - len);
     bp->live_bytes += cost;
-    bp->n_live++;
     return p;
 }
 
@@ -281,10 +282,9 @@ void smt_bufpool_put_any(struct smt_bufpool *bp, uint8_t *p, size_t len)
         return;
     unsigned bits = bits_for(len);
     uint64_t cost = SMT_LIKELY(bits <= SMT_BUF_SMALL_BITS) ? 1ull << bits : big_cost(len);
-    assert(len <= SMT_BUF_MAX_LEN && bp->n_live > 0 && bp->live_bytes >= cost);
+    assert(len <= SMT_BUF_MAX_LEN && bp->live_bytes >= cost);
     assert(len == 0 || !SMT_IS_POISONED(p));
     bp->live_bytes -= cost;
-    bp->n_live--;
     if (SMT_LIKELY(bits <= SMT_BUF_SMALL_BITS))
         small_put(bp, p, bits);
     else
@@ -293,8 +293,10 @@ void smt_bufpool_put_any(struct smt_bufpool *bp, uint8_t *p, size_t len)
 
 void smt_bufpool_rest(struct smt_bufpool *bp)
 {
-    while (bp->n_kept > 0)
+    while (bp->n_kept > 0) {
+        bp->live_bytes -= 1u << SMT_BUF_MIN_BITS;
         small_put(bp, bp->kept[--bp->n_kept], SMT_BUF_MIN_BITS);
+    }
 }
 
 void smt_bufpool_trim(struct smt_bufpool *bp)
@@ -324,7 +326,7 @@ void smt_bufpool_trim(struct smt_bufpool *bp)
 
 void smt_bufpool_fini(struct smt_bufpool *bp)
 {
-    assert(bp->n_live == 0);
+    assert(smt_bufpool_live(bp) == 0);
     smt_bufpool_trim(bp);
     assert(bp->mapped_bytes == 0);
     *bp = (struct smt_bufpool){0};

@@ -23,8 +23,8 @@ enum {
 
 struct smt_bufpool {
     uint64_t max_bytes, cache_bytes;
-    uint64_t live_bytes, cached_bytes, mapped_bytes;
-    uint32_t n_live;
+    uint64_t live_bytes; /* those at hand included */
+    uint64_t cached_bytes, mapped_bytes;
     uint32_t n_big_cached;
     struct smt_list small[SMT_BUF_SMALL_BITS - SMT_BUF_MIN_BITS + 1]; /* chunks with room */
     struct smt_list full;  /* chunks without room, any class */
@@ -32,7 +32,7 @@ struct smt_bufpool {
     struct smt_list big[SMT_BUF_MAX_BITS - SMT_BUF_SMALL_BITS]; /* cached maps; latest first */
     struct smt_list big_by_age;                                 /* the same; oldest first */
     uint32_t n_kept;
-    uint8_t *kept[SMT_BUF_KEPT]; /* buffers of the smallest class at hand; to their chunks, live */
+    uint8_t *kept[SMT_BUF_KEPT]; /* of the smallest class, at hand; to their chunks they are live */
 };
 
 /* At most max_bytes are handed out (counted by smt_bufpool_cost); up to cache_bytes that nobody
@@ -46,17 +46,20 @@ void smt_bufpool_fini(struct smt_bufpool *bp);
 SMT_MUST_CHECK uint8_t *smt_bufpool_get_any(struct smt_bufpool *bp, size_t len);
 void smt_bufpool_put_any(struct smt_bufpool *bp, uint8_t *p, size_t len);
 
+/* Bytes handed out, as they are counted. */
+static inline uint64_t smt_bufpool_live(const struct smt_bufpool *bp)
+{
+    return bp->live_bytes - ((uint64_t)bp->n_kept << SMT_BUF_MIN_BITS);
+}
+
 /* len bytes aligned to 64 (len 0 counts as 1). NULL when len is above SMT_BUF_MAX_LEN, when
  * max_bytes would be passed, or when there is no memory. */
 SMT_MUST_CHECK static inline uint8_t *smt_bufpool_get(struct smt_bufpool *bp, size_t len)
 {
-    uint64_t live = bp->live_bytes + (1u << SMT_BUF_MIN_BITS);
-    if (SMT_UNLIKELY(len > 1u << SMT_BUF_MIN_BITS || bp->n_kept == 0 || live > bp->max_bytes))
+    if (SMT_UNLIKELY(len > 1u << SMT_BUF_MIN_BITS || bp->n_kept == 0))
         return smt_bufpool_get_any(bp, len);
     uint8_t *p = bp->kept[--bp->n_kept];
     SMT_UNPOISON(p, len);
-    bp->live_bytes = live;
-    bp->n_live++;
     return p;
 }
 
@@ -67,11 +70,9 @@ static inline void smt_bufpool_put(struct smt_bufpool *bp, uint8_t *p, size_t le
         smt_bufpool_put_any(bp, p, len);
         return;
     }
-    assert(bp->n_live > 0 && (len == 0 || !SMT_IS_POISONED(p)));
+    assert(smt_bufpool_live(bp) > 0 && (len == 0 || !SMT_IS_POISONED(p)));
     SMT_POISON(p, 1u << SMT_BUF_MIN_BITS);
     bp->kept[bp->n_kept++] = p;
-    bp->live_bytes -= 1u << SMT_BUF_MIN_BITS;
-    bp->n_live--;
 }
 
 /* Those at hand go to their chunks: for whoever will not need some soon. */
@@ -82,11 +83,6 @@ void smt_bufpool_trim(struct smt_bufpool *bp);
 
 /* What a buffer of len counts against max_bytes: its class up to 64 KiB, its pages above. */
 uint64_t smt_bufpool_cost(size_t len);
-
-static inline uint64_t smt_bufpool_live(const struct smt_bufpool *bp)
-{
-    return bp->live_bytes;
-}
 
 /* Bytes of empty chunks and maps kept for reuse: never above cache_bytes. */
 static inline uint64_t smt_bufpool_cached(const struct smt_bufpool *bp)

@@ -19,7 +19,8 @@ struct smt_chains {
     struct smt_chain **heads;
     uint64_t k[2];
     uint32_t n;
-    uint32_t bits; /* 2^bits chains */
+    uint32_t bits;  /* 2^bits chains */
+    uint32_t shift; /* that leaves so many of a hash */
 };
 
 /* 2^bits chains to begin with, 1 to 30. 0 or SMT_ENOMEM. */
@@ -36,16 +37,16 @@ static inline uint64_t smt_chains_hash(const struct smt_chains *t, uint64_t a, u
     return a * t->k[0] + b * t->k[1];
 }
 
-/* The first link of the chain in which (a, b) would be, NULL when that is empty: go along `next`
- * and compare what the owners say of themselves. */
-static inline struct smt_chain *smt_chains_first(const struct smt_chains *t, uint64_t a, uint32_t b)
+/* The first link of the chain in which what has this hash would be, NULL when that is empty: go
+ * along `next` and compare what the owners say of themselves. */
+static inline struct smt_chain *smt_chains_first(const struct smt_chains *t, uint64_t hash)
 {
-    return t->heads[smt_chains_hash(t, a, b) >> (64 - t->bits)];
+    return t->heads[hash >> t->shift];
 }
 
 static inline void smt_chains_link(struct smt_chains *t, struct smt_chain *l)
 {
-    struct smt_chain **head = &t->heads[l->hash >> (64 - t->bits)];
+    struct smt_chain **head = &t->heads[l->hash >> t->shift];
     l->next = *head;
     l->at = head;
     if (l->next != NULL)
@@ -53,14 +54,14 @@ static inline void smt_chains_link(struct smt_chains *t, struct smt_chain *l)
     *head = l;
 }
 
-/* Lends `l`, which is in no table, until it is removed. (a, b) may be in it already: the latest is
- * found first. */
-static inline void smt_chains_add(struct smt_chains *t, struct smt_chain *l, uint64_t a, uint32_t b)
+/* Lends `l`, which is in no table, until it is removed. What has the same words may be in it
+ * already: the latest is found first. */
+static inline void smt_chains_add(struct smt_chains *t, struct smt_chain *l, uint64_t hash)
 {
     if (SMT_UNLIKELY(t->n >> t->bits != 0))
         smt_chains_grow(t);
     t->n++;
-    l->hash = smt_chains_hash(t, a, b);
+    l->hash = hash;
     smt_chains_link(t, l);
 }
 

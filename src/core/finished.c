@@ -75,27 +75,3 @@ int smt_finished_add_any(struct smt_finished *f, uint64_t id)
     f->untold = true;
     return 0;
 }
-
-void smt_finished_told(struct smt_finished_seen *s, uint64_t low_water, uint64_t done,
-                       uint32_t span, void (*fn)(void *arg, uint64_t id), void *arg)
-{
-    struct smt_finished_seen old = *s;
-    if (low_water < old.low_water || (low_water == old.low_water && (done & ~old.done) == 0))
-        return;
-    uint64_t step = low_water - old.low_water;
-    s->low_water = low_water;
-    s->done = step == 0 ? old.done | done : done;
-    if (step > span) {
-        fn(arg, 0);
-        return;
-    }
-    for (uint64_t id = old.low_water; id < low_water; id++) {
-        if (!smt_finished_seen_has(&old, id))
-            fn(arg, id);
-    }
-    for (uint64_t bits = s->done; bits != 0; bits &= bits - 1) {
-        uint64_t id = low_water + 1 + (uint64_t)__builtin_ctzll(bits);
-        if (!smt_finished_seen_has(&old, id))
-            fn(arg, id);
-    }
-}

@@ -8,34 +8,13 @@
 #include "core/state.h"
 #include "wire/wire.h"
 
-/* Messages of one conn that are over but for the user, who has not released them: their bytes are
- * limited elsewhere, but a message of one byte costs a thousand. Open ones the credit limits. */
-enum { MAX_KEPT = 65536 };
-
 struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id)
 {
     if (!smt_frames_id_is_new(c, id & ~SMT_ID_ROLE)) {
         c->e->stats.drop_finished++;
         return NULL;
     }
-    return smt_incoming_new_id(c, id);
-}
-
-struct smt_rpc *smt_incoming_new_id(struct smt_conn *c, uint64_t id)
-{
-    struct smt_engine *e = c->e;
-    uint32_t kept = c->n_rpcs - c->served - c->open_calls;
-    if (c->served >= e->config.max_open_rpcs || kept >= MAX_KEPT) {
-        e->stats.drop_over_credit++;
-        return NULL;
-    }
-    struct smt_rpc *r = smt_rpc_new(c, id);
-    if (r == NULL) {
-        e->stats.drop_no_memory++;
-        return NULL;
-    }
-    c->served++;
-    return r;
+    return smt_incoming_new_at(c, id, smt_rpc_hash(c, id));
 }
 
 void smt_incoming_drop(struct smt_rpc *r)
@@ -137,7 +116,8 @@ bool smt_incoming_whole(struct smt_rpc *r, uint8_t *store, uint32_t store_len, u
     if (SMT_UNLIKELY(smt_list_is_empty(&c->sender_link)))
         smt_list_push_tail(&e->senders, &c->sender_link);
     smt_conn_hold(c, store_len);
-    smt_incoming_put(r, store, store_len, data, len, now);
+    smt_incoming_put(r, store, store_len, data, len);
+    smt_incoming_heard(r, now);
     smt_rpc_got_all(r);
     return true;
 }

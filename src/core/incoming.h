@@ -4,15 +4,34 @@
 #ifndef SMT_CORE_INCOMING_H
 #define SMT_CORE_INCOMING_H
 
-#include "core/rpc.h"
+#include "core/rpc_life.h"
 #include "core/state.h"
 
 /* A server rpc for a request or message (`id` with role) that the conn has not seen yet. NULL, and
  * counted: its id is used up, too many are open, or no memory. */
 struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id);
 
-/* The same where it has just been seen that the id is not used up. */
-struct smt_rpc *smt_incoming_new_id(struct smt_conn *c, uint64_t id);
+/* Messages of one conn that are over but for the user, who has not released them: their bytes are
+ * limited elsewhere, but a message of one byte costs a thousand. Open ones the credit limits. */
+enum { SMT_INCOMING_MAX_KEPT = 65536 };
+
+/* The same where it has just been seen that the id, whose hash that is, is not used up. */
+static inline struct smt_rpc *smt_incoming_new_at(struct smt_conn *c, uint64_t id, uint64_t hash)
+{
+    struct smt_engine *e = c->e;
+    uint32_t kept = c->n_rpcs - c->served - c->open_calls;
+    if (SMT_UNLIKELY(c->served >= e->config.max_open_rpcs || kept >= SMT_INCOMING_MAX_KEPT)) {
+        e->stats.drop_over_credit++;
+        return NULL;
+    }
+    struct smt_rpc *r = smt_rpc_new_at(c, id, hash);
+    if (SMT_UNLIKELY(r == NULL)) {
+        e->stats.drop_no_memory++;
+        return NULL;
+    }
+    c->served++;
+    return r;
+}
 
 /* May a piece of a message of this length, for an rpc that is known, bring anything? Counts why
  * not. */
@@ -67,9 +86,19 @@ bool smt_incoming_begin(struct smt_rpc *r, uint32_t message_len, uint32_t sent, 
 bool smt_incoming_data(struct smt_rpc *r, uint32_t offset, uint32_t len, uint32_t unsched,
                        uint64_t now);
 
-/* What an rpc knows of a message that is here whole, at once; smt_rpc_got_all has to follow. */
+/* Something of what it waits for has come. */
+SMT_INLINE void smt_incoming_heard(struct smt_rpc *r, uint64_t now)
+{
+    r->heard = now;
+    r->n_quiet = 0;
+    if (SMT_UNLIKELY(r->ask_round != 0))
+        smt_asks_answered(r);
+    smt_compete_came(r, now, 0);
+}
+
+/* What an rpc knows of a message that is here whole, at once; its end has to follow. */
 SMT_INLINE void smt_incoming_put(struct smt_rpc *r, uint8_t *store, uint32_t store_len,
-                                 uint8_t *data, uint32_t len, uint64_t now)
+                                 uint8_t *data, uint32_t len)
 {
     struct smt_msg_rx *m = &r->rx;
     m->len = m->granted = m->piece = len;
@@ -77,11 +106,6 @@ SMT_INLINE void smt_incoming_put(struct smt_rpc *r, uint8_t *store, uint32_t sto
     m->store = store;
     m->store_len = store_len;
     m->data = data;
-    r->heard = now;
-    r->n_quiet = 0;
-    if (SMT_UNLIKELY(r->ask_round != 0))
-        smt_asks_answered(r);
-    smt_compete_came(r, now, 0);
 }
 
 /* A message that is here whole, at once, and of which nothing was known: it begins and ends. Its

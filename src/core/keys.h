@@ -131,10 +131,18 @@ SMT_MUST_CHECK int smt_keys_seal_pieces(struct smt_keys *k, uint64_t rpc_id, uin
 /* For records of the current epoch that somebody else seals: may one of this id be sealed under its
  * key? As seal_data answers. Then one was; and the key itself, borrowed as long as the epoch. */
 SMT_MUST_CHECK int smt_keys_check_data(struct smt_keys *k, uint64_t rpc_id);
-static inline void smt_keys_note_data(struct smt_keys *k, size_t plain_len)
+static inline uint32_t smt_keys_blocks(size_t plain_len)
+{
+    return (uint32_t)(plain_len + 15) / 16 + 2;
+}
+static inline void smt_keys_note_blocks(struct smt_keys *k, uint32_t n_blocks)
 {
     k->now.n_sealed++;
-    k->now.n_blocks += (plain_len + 15) / 16 + 2;
+    k->now.n_blocks += n_blocks;
+}
+static inline void smt_keys_note_data(struct smt_keys *k, size_t plain_len)
+{
+    smt_keys_note_blocks(k, smt_keys_blocks(plain_len));
 }
 void smt_keys_lend_data(const struct smt_keys *k, struct smt_seal_key *out);
 

@@ -34,7 +34,8 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     uint64_t len = iov_total(post->iov, post->n_iov);
     if (len > c->peer_max_message)
         return SMT_EMSGSIZE;
-    int rc = e->config.profile->may_post(c, len, post->one_way);
+    const struct smt_profile *p = e->config.profile;
+    int rc = p->may_post != NULL ? p->may_post(c, len, post->one_way) : 0;
     if (SMT_UNLIKELY(rc < 0))
         return rc;
     if (c->open_calls >= c->peer_open ||
@@ -108,7 +109,8 @@ int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_
         return SMT_ESTATE;
     if (len > c->peer_max_message)
         return SMT_EMSGSIZE;
-    int rc = e->config.profile->may_reply(c, len);
+    const struct smt_profile *p = e->config.profile;
+    int rc = p->may_reply != NULL ? p->may_reply(c, len) : 0;
     if (SMT_UNLIKELY(rc < 0))
         return rc;
     r->is_involved |= n_iov > 1;

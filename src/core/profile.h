@@ -33,7 +33,7 @@ struct smt_profile {
     void (*conn_end)(struct smt_conn *c);
 
     /* May a message of `len` bytes be posted on the conn, may one be the reply to a request? 0 or
-     * the code that refuses it. */
+     * the code that refuses it. NULL: any. */
     int (*may_post)(struct smt_conn *c, uint64_t len, bool one_way);
     int (*may_reply)(struct smt_conn *c, uint64_t len);
 

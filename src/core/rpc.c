@@ -49,6 +49,7 @@ void smt_rpc_make(struct smt_rpc *r, struct smt_engine *e)
 {
     smt_zero(r, sizeof(*r));
     r->timer.owner = SMT_EV_OF_RPC;
+    smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
     smt_list_init(&r->wait_link);
     smt_list_init(&r->ask_link);
     smt_msg_tx_make(&r->tx, &e->ranges);
@@ -234,6 +235,27 @@ int smt_rpc_take_buffer(struct smt_rpc *r)
     m->data = m->store;
     smt_conn_hold(c, m->store_len);
     return 0;
+}
+
+void smt_rpc_got_all(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    if (!smt_rpc_is_server(r)) {
+        smt_rpc_got_response(r);
+        return;
+    }
+    if (SMT_UNLIKELY(r->is_involved))
+        smt_rpc_rx_leave(r);
+    if (!r->one_way) {
+        smt_wheel_disarm(&c->e->wheel, &r->timer.t);
+        smt_rpc_got_request(r);
+        return;
+    }
+    c->e->stats.messages_received++;
+    smt_acks_add(c, smt_rpc_frame_id(r), r->rx.len);
+    r->holds_bytes = true;
+    smt_rpc_raise(r, SMT_EE_MESSAGE);
+    smt_rpc_leave_wire(r);
 }
 
 void smt_rpc_aborted(struct smt_rpc *r, int error)

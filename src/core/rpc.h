@@ -27,8 +27,8 @@ enum smt_rpc_state {
 };
 
 struct smt_rpc {
-    struct smt_evlink ev;      /* first: evq finds us by it */
-    struct smt_conn *conn;
+    struct smt_conn *conn;     /* first: where the pool keeps its own link of a free one */
+    struct smt_evlink ev;      /* as every life leaves it: in no queue */
     uint64_t id;               /* SMT_ID_ROLE set: the peer started it, we serve */
     /* Cleared for each life, from here on. */
     enum smt_rpc_state state;

@@ -17,12 +17,12 @@ bool smt_rpc_is_as_made(const struct smt_rpc *r);
 /* Nothing more of its incoming message is expected. */
 void smt_rpc_rx_leave(struct smt_rpc *r);
 
-/* Since when it is in a state counts only for what may still be waited for. */
+/* Since when it is in a state counts only where the peer is waited for. */
 SMT_INLINE void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
 {
     assert(smt_rpc_may_go(r, to));
     r->state = to;
-    if (to == SMT_RPC_AWAIT_USER || to == SMT_RPC_FREE)
+    if (to == SMT_RPC_AWAIT_REPLY || to == SMT_RPC_AWAIT_USER || to == SMT_RPC_FREE)
         return;
     r->is_served = false;
     r->since = r->conn->e->now;
@@ -42,8 +42,15 @@ SMT_INLINE void smt_rpc_clear(struct smt_rpc *r)
     smt_msg_rx_clear(&r->rx);
 }
 
-/* A fresh rpc of `c`, in no state yet, entered under `id` (with role). NULL: no memory. */
-static inline struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
+/* Where the engine's index has the rpc of an id (with role). */
+SMT_INLINE uint64_t smt_rpc_hash(const struct smt_conn *c, uint64_t id)
+{
+    return smt_chains_hash(&c->e->rpc_index, id, c->slot);
+}
+
+/* A fresh rpc of `c`, in no state yet, entered under `id` (with role), whose hash that is. NULL: no
+ * memory. */
+static inline struct smt_rpc *smt_rpc_new_at(struct smt_conn *c, uint64_t id, uint64_t hash)
 {
     struct smt_engine *e = c->e;
     uint32_t n_carved = e->rpcs.n_carved;
@@ -52,10 +59,8 @@ static inline struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
         return NULL;
     if (SMT_UNLIKELY(e->rpcs.n_carved != n_carved))
         smt_rpc_make(r, e);
-    /* The pool kept its own link where this lies. */
-    smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
     smt_rpc_clear(r);
-    smt_chains_add(&e->rpc_index, &r->index, id, c->slot);
+    smt_chains_add(&e->rpc_index, &r->index, hash);
     r->conn = c;
     r->id = id;
     r->is_involved = e->kernel != NULL;
@@ -67,16 +72,25 @@ static inline struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
     return r;
 }
 
-/* The rpc of an id (with role), or NULL. */
-static inline struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id)
+static inline struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
 {
-    for (struct smt_chain *l = smt_chains_first(&c->e->rpc_index, id, c->slot); l != NULL;
-         l = l->next) {
+    return smt_rpc_new_at(c, id, smt_rpc_hash(c, id));
+}
+
+/* The rpc of an id (with role), whose hash that is, or NULL. */
+SMT_INLINE struct smt_rpc *smt_rpc_find_at(const struct smt_conn *c, uint64_t id, uint64_t hash)
+{
+    for (struct smt_chain *l = smt_chains_first(&c->e->rpc_index, hash); l != NULL; l = l->next) {
         struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, index);
         if (r->id == id && r->conn == c)
             return r;
     }
     return NULL;
+}
+
+static inline struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id)
+{
+    return smt_rpc_find_at(c, id, smt_rpc_hash(c, id));
 }
 
 SMT_INLINE void smt_rpc_raise(struct smt_rpc *r, enum smt_engine_event_type type)
@@ -176,39 +190,35 @@ SMT_INLINE void smt_rpc_leave_wire(struct smt_rpc *r)
         smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
 }
 
-/* Its incoming message is whole. */
-static inline void smt_rpc_got_all(struct smt_rpc *r)
+/* The response of a call is whole. */
+static inline void smt_rpc_got_response(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
     if (SMT_UNLIKELY(r->is_involved))
         smt_rpc_rx_leave(r);
-    if (!smt_rpc_is_server(r)) {
-        if (SMT_UNLIKELY(r->tx.by_nic))
-            smt_nic_worked(r);
-        c->e->stats.responses_received++;
-        const struct smt_profile *profile = c->e->config.profile;
-        if (SMT_UNLIKELY(!profile->tells_near || !smt_finished_is_near(&c->finished, r->id)))
-            profile->response_came(r);
-        r->holds_bytes = r->rx.store != NULL;
-        smt_rpc_raise(r, SMT_EE_RESPONSE);
-        smt_rpc_leave_wire(r);
-        return;
-    }
-    if (r->one_way) {
-        c->e->stats.messages_received++;
-        smt_acks_add(c, smt_rpc_frame_id(r), r->rx.len);
-        r->holds_bytes = true;
-        smt_rpc_raise(r, SMT_EE_MESSAGE);
-        smt_rpc_leave_wire(r);
-        return;
-    }
-    c->e->stats.requests_received++;
-    smt_wheel_disarm(&c->e->wheel, &r->timer.t);
+    if (SMT_UNLIKELY(r->tx.by_nic))
+        smt_nic_worked(r);
+    c->e->stats.responses_received++;
+    const struct smt_profile *profile = c->e->config.profile;
+    if (SMT_UNLIKELY(!profile->tells_near || !smt_finished_is_near(&c->finished, r->id)))
+        profile->response_came(r);
+    r->holds_bytes = r->rx.store != NULL;
+    smt_rpc_raise(r, SMT_EE_RESPONSE);
+    smt_rpc_leave_wire(r);
+}
+
+/* A request is whole, and its timer does not run. */
+static inline void smt_rpc_got_request(struct smt_rpc *r)
+{
+    r->conn->e->stats.requests_received++;
     smt_rpc_set_state(r, SMT_RPC_AWAIT_REPLY);
     r->holds_handle = true;
     r->holds_bytes = true;
     smt_rpc_raise(r, SMT_EE_REQUEST);
 }
+
+/* Its incoming message is whole, whatever it is. */
+void smt_rpc_got_all(struct smt_rpc *r);
 
 /* The peer has all of its outgoing message. */
 static inline void smt_rpc_acked(struct smt_rpc *r)

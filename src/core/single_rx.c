@@ -17,8 +17,10 @@ struct run {
     struct smt_conn *c;           /* NULL: none */
     const struct smt_single *like; /* the first one's clear header */
     const struct smt_addr *from;  /* the conn's, as the last one said it */
+    uint64_t number;              /* what the ids' upper half says of a record number */
     uint64_t room;                /* for received bytes, without a question */
     uint64_t low_water, done;     /* as they stand in packets, heard last */
+    uint16_t cutoffs_version;     /* ours, the same way */
     uint32_t plain_len, wire_len;
     uint64_t head;                /* how a sealed head begins that is as usual */
     unsigned class;               /* of the message's length (cutoffs.h) */
@@ -45,9 +47,11 @@ static bool run_begin(struct run *run, struct smt_engine *e, const struct smt_pk
         return false;
     run->like = s;
     run->from = pkt->from;
+    run->number = smt_single_number_high(SMT_BSWAP_BE64(s->rpc_id));
     run->room = smt_conn_hold_room(c);
     run->low_water = SMT_BSWAP_BE64(c->peer_finished.low_water);
     run->done = SMT_BSWAP_BE64(c->peer_finished.done);
+    run->cutoffs_version = SMT_BSWAP_BE16(e->cutoffs.version);
     run->plain_len = (uint32_t)plain_len;
     run->wire_len = (uint32_t)(SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len);
     run->class = smt_cutoffs_class(len);
@@ -77,23 +81,19 @@ SMT_INLINE bool head_hear(struct run *run, uint64_t now, const struct smt_single
         run->done = inner->done;
         smt_frames_peer_finished(c, SMT_BSWAP_BE64(inner->low_water), SMT_BSWAP_BE64(inner->done));
     }
-    if (SMT_UNLIKELY(SMT_BSWAP_BE16(inner->cutoffs_version) != c->e->cutoffs.version))
+    if (SMT_UNLIKELY(inner->cutoffs_version != run->cutoffs_version))
         smt_frames_cutoffs_tell(c, now);
     return is_news;
 }
 
-/* The rpc of such a packet, by what it was (`r`) before its head was heard, which may have ended it
- * or its conn's need of it: a request or message gets one. NULL: not to be had, or over. */
-SMT_INLINE struct smt_rpc *rpc_of(struct smt_conn *c, uint64_t id, struct smt_rpc *r,
-                                  bool may_be_over, const struct smt_single_inner *inner)
+/* The rpc of a request or message: a new one. NULL: not to be had. `may_be_over`: what was heard
+ * since its id was looked at may have used it up. */
+SMT_INLINE struct smt_rpc *request_new(struct smt_conn *c, uint64_t id, uint64_t hash,
+                                       bool may_be_over)
 {
-    if (r != NULL)
-        return SMT_UNLIKELY(may_be_over) ? smt_rpc_find(c, id) : r;
-    r = may_be_over ? smt_incoming_new(c, id) : smt_incoming_new_id(c, id);
+    struct smt_rpc *r = may_be_over ? smt_incoming_new(c, id) : smt_incoming_new_at(c, id, hash);
     if (SMT_UNLIKELY(r == NULL))
         return NULL;
-    r->one_way = inner->what != SMT_WHAT_REQUEST;
-    r->idempotent = (inner->flags & SMT_INNER_IDEMPOTENT) != 0;
     if (SMT_LIKELY(smt_incoming_id_accept(r)))
         return r;
     smt_incoming_drop(r);
@@ -124,8 +124,16 @@ static __attribute__((noinline)) bool unusual_take(struct run *run, uint64_t now
             smt_frames_hear(c, now, frames, frames_len, pkt->len);
         return false;
     }
-    r = rpc_of(c, id, r, may_be_over, inner);
-    if (SMT_UNLIKELY(r == NULL))
+    if (run->is_response) {
+        r = may_be_over ? smt_rpc_find(c, id) : r;
+    } else {
+        r = request_new(c, id, smt_rpc_hash(c, id), may_be_over);
+        if (r != NULL) {
+            r->one_way = inner->what != SMT_WHAT_REQUEST;
+            r->idempotent = (inner->flags & SMT_INNER_IDEMPOTENT) != 0;
+        }
+    }
+    if (r == NULL)
         return false;
     if (!smt_incoming_whole(r, buf, run->plain_len, frames + frames_len,
                             SMT_BSWAP_BE32(inner->message_len), now))
@@ -136,9 +144,10 @@ static __attribute__((noinline)) bool unusual_take(struct run *run, uint64_t now
     return true;
 }
 
-/* What was opened into `buf`. False: the buffer is not needed. */
+/* What was opened into `buf`, for `r`, or a request that is nobody's yet. False: the buffer is not
+ * needed. */
 SMT_INLINE bool deliver(struct run *run, struct smt_engine *e, uint64_t now, uint64_t id,
-                        struct smt_rpc *r, const struct smt_pkt *pkt, uint8_t *buf)
+                        uint64_t hash, struct smt_rpc *r, const struct smt_pkt *pkt, uint8_t *buf)
 {
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
     const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
@@ -149,15 +158,23 @@ SMT_INLINE bool deliver(struct run *run, struct smt_engine *e, uint64_t now, uin
         return is_taken;
     }
     bool may_be_over = head_hear(run, now, inner);
-    r = rpc_of(c, id, r, may_be_over, inner);
+    if (!run->is_response)
+        r = request_new(c, id, hash, may_be_over);
+    else if (SMT_UNLIKELY(may_be_over))
+        r = smt_rpc_find(c, id);
     if (SMT_UNLIKELY(r == NULL))
         return false;
     smt_cutoffs_note_class(&e->cutoffs, run->class);
     smt_conn_hold_within(c, &e->memory, run->plain_len);
     run->room -= run->plain_len;
     smt_incoming_put(r, buf, run->plain_len, buf + SMT_SINGLE_INNER_LEN,
-                     run->plain_len - SMT_SINGLE_INNER_LEN, now);
-    smt_rpc_got_all(r);
+                     run->plain_len - SMT_SINGLE_INNER_LEN);
+    if (run->is_response) {
+        smt_incoming_heard(r, now);
+        smt_rpc_got_response(r);
+    } else {
+        smt_rpc_got_request(r);
+    }
     return true;
 }
 
@@ -168,9 +185,11 @@ SMT_INLINE bool packet_take(struct run *run, struct smt_engine *e, uint64_t now,
     struct smt_conn *c = run->c;
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
     uint64_t id = SMT_BSWAP_BE64(s->rpc_id) ^ SMT_ID_ROLE;
-    if (SMT_UNLIKELY(!smt_single_number_fits(s) || run->room < run->plain_len))
+    uint64_t no = SMT_BSWAP_BE64(smt_single_number(run->number, id));
+    if (SMT_UNLIKELY(s->record_no != no || run->room < run->plain_len))
         return false;
-    struct smt_rpc *r = smt_rpc_find(c, id);
+    uint64_t hash = smt_rpc_hash(c, id);
+    struct smt_rpc *r = smt_rpc_find_at(c, id, hash);
     if (r != NULL) {
         if (SMT_UNLIKELY(r->state != SMT_RPC_AWAIT_RESPONSE || r->resp_buf != NULL))
             return false;
@@ -194,7 +213,7 @@ SMT_INLINE bool packet_take(struct run *run, struct smt_engine *e, uint64_t now,
     c->pacer.got_bytes += run->wire_len;
     c->pacer.got_ce += pkt->ecn == 3;
     e->stats.records_opened++;
-    if (SMT_UNLIKELY(!deliver(run, e, now, id, r, pkt, buf)))
+    if (SMT_UNLIKELY(!deliver(run, e, now, id, hash, r, pkt, buf)))
         smt_bufpool_put(&e->bufs, buf, run->plain_len);
     return true;
 }

@@ -15,12 +15,13 @@ struct run {
     struct smt_conn *c; /* NULL: none yet */
     uint32_t id_high;   /* of the ids in headers, role included */
     uint32_t most;      /* bytes of a message */
+    uint64_t number;    /* what that says of a record number (wire/single.h) */
     uint64_t late_at;   /* when an answer to what leaves now is late */
     uint64_t mark_at;   /* sent_bytes of the pacer below which no MARK is due */
     uint8_t top;
     struct smt_seal_run keys;
     uint32_t len;       /* of the last message; 0: there was none. What follows goes by it */
-    uint32_t plain_len, wire_len;
+    uint32_t plain_len, wire_len, n_blocks;
     uint8_t prio;
     struct smt_single_packet bytes;
 };
@@ -55,6 +56,7 @@ static void len_set(struct run *run, uint32_t len)
     run->plain_len = SMT_SINGLE_INNER_LEN + len;
     uint32_t record_len = SMT_RECORD_OVERHEAD + run->plain_len;
     run->wire_len = SMT_DATA_HDR_LEN + record_len;
+    run->n_blocks = smt_keys_blocks(run->plain_len);
     uint8_t prio = smt_cutoffs_level(run->c->cutoffs, len);
     run->prio = prio < run->top ? prio : run->top;
     s->message_len = in->message_len = in->unsched = len_be;
@@ -73,6 +75,7 @@ static int run_begin(struct run *run, const struct smt_rpc *r, uint64_t now)
         return rc;
     run->c = c;
     run->id_high = (uint32_t)(id >> 32);
+    run->number = smt_single_number_high(id);
     run->most = most_of(c);
     run->late_at = now + smt_conn_patience(c, 0);
     run->mark_at = mark_at(c);
@@ -100,7 +103,7 @@ SMT_INLINE int packet_make(struct run *run, const struct smt_rpc *r, uint8_t *pk
     const struct smt_msg_tx *t = &r->tx;
     struct smt_single_packet *p = (struct smt_single_packet *)(void *)pkt;
     uint64_t id = smt_rpc_tx_id(r);
-    uint64_t no = SMT_BSWAP_BE64(smt_data_record_no(id, 0));
+    uint64_t no = SMT_BSWAP_BE64(smt_single_number(run->number, id));
     *p = run->bytes;
     p->clear.rpc_id = SMT_BSWAP_BE64(id);
     p->clear.record_no = no;
@@ -132,7 +135,7 @@ SMT_INLINE enum smt_sent packet_send(struct run *run, struct smt_rpc *r, uint64_
     struct smt_conn *c = run->c;
     struct smt_msg_tx *t = &r->tx;
     uint32_t wire_len = run->wire_len;
-    smt_keys_note_data(&c->keys, run->plain_len);
+    smt_keys_note_blocks(&c->keys, run->n_blocks);
     int rc = packet_make(run, r, pkt);
     if (SMT_UNLIKELY(rc < 0)) {
         sink->unreserve(sink->arg);

@@ -87,21 +87,6 @@ static void smt2_conn_end(struct smt_conn *c)
     (void)c;
 }
 
-static int smt2_may_post(struct smt_conn *c, uint64_t len, bool one_way)
-{
-    (void)c;
-    (void)len;
-    (void)one_way;
-    return 0;
-}
-
-static int smt2_may_reply(struct smt_conn *c, uint64_t len)
-{
-    (void)c;
-    (void)len;
-    return 0;
-}
-
 /* The mark tells what is near it, but what lies beyond its bitmap would have to be asked for. */
 static void smt2_response_came(struct smt_rpc *r)
 {
@@ -121,8 +106,6 @@ const struct smt_profile smt_profile_smt2 = {
     .end = smt2_end,
     .conn_begin = smt2_conn_begin,
     .conn_end = smt2_conn_end,
-    .may_post = smt2_may_post,
-    .may_reply = smt2_may_reply,
     .receive = smt2_receive,
     .receive_usual = smt_singles_receive,
     .send = smt_record_send,

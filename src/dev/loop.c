@@ -123,6 +123,8 @@ static uint8_t *loop_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, 
     if (SMT_UNLIKELY(len > d->mtu))
         return lead_nowhere(d, 1);
     d->last_slots = 1;
+    d->stats.tx_packets++;
+    d->stats.tx_bytes += len;
     uint64_t i = l->reserved++;
     l->lens[i & l->mask] = (uint32_t)len;
     return lane_slot(l, i);
@@ -147,6 +149,8 @@ static uint8_t *loop_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsi
     for (; n_skipped > 0; n_skipped--)
         l->lens[l->reserved++ & l->mask] = 0;
     uint64_t first = l->reserved;
+    d->stats.tx_packets += n;
+    d->stats.tx_bytes += (n - 1) * len + last_len;
     for (; n > 0; n--)
         l->lens[l->reserved++ & l->mask] = (uint32_t)(n > 1 ? len : last_len);
     return lane_slot(l, first);
@@ -167,17 +171,19 @@ static void loop_tx_unreserve(struct smt_dev *dev)
         return;
     }
     assert(d->tx->reserved >= d->tx->sent + d->last_slots);
-    d->tx->reserved -= d->last_slots;
+    struct lane *l = d->tx;
+    for (; d->last_slots > 0; d->last_slots--) {
+        uint32_t len = l->lens[--l->reserved & l->mask];
+        d->stats.tx_packets -= len > 0;
+        d->stats.tx_bytes -= len;
+    }
 }
 
 static int loop_tx_flush(struct smt_dev *dev)
 {
     struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
     struct lane *l = d->tx;
-    for (; l->sent < l->reserved; l->sent++) {
-        d->stats.tx_packets += l->lens[l->sent & l->mask] > 0;
-        d->stats.tx_bytes += l->lens[l->sent & l->mask];
-    }
+    l->sent = l->reserved;
     if (SMT_UNLIKELY(!other_is_open(d)))
         l->freed = l->taken = l->sent;
     if (l->wanted > 0 && l->reserved - l->freed + l->wanted > l->capacity)

@@ -46,6 +46,18 @@ enum {
 static_assert(sizeof(struct smt_single) == SMT_SINGLE_LEN, "header and record head");
 static_assert(sizeof(struct smt_single_inner) == SMT_SINGLE_INNER_LEN, "head and extension");
 
+/* The number of a record sealed for the first time under `id`; and as much of it as the upper half
+ * of the id says, to which the lower half adds the rest. */
+static inline uint64_t smt_single_number_high(uint64_t id)
+{
+    return smt_data_record_no(id >> 32 << 32, 0);
+}
+
+static inline uint64_t smt_single_number(uint64_t high, uint64_t id)
+{
+    return high | (uint64_t)(uint32_t)id << 24;
+}
+
 static inline bool smt_single_number_fits(const struct smt_single *s)
 {
     return SMT_BSWAP_BE64(s->record_no) == smt_data_record_no(SMT_BSWAP_BE64(s->rpc_id), 0);

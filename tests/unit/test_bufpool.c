@@ -323,9 +323,29 @@ static void test_small_ones_at_hand(void **state)
     smt_bufpool_fini(&bp);
 }
 
+/* Buffers that are only at hand are in nobody's way. */
+static void test_at_hand_is_not_live(void **state)
+{
+    struct smt_bufpool bp;
+    uint8_t *bufs[SMT_BUF_KEPT];
+    smt_bufpool_init(&bp, 1 << SMT_BUF_SMALL_BITS, 0);
+    for (unsigned i = 0; i < SMT_BUF_KEPT; i++)
+        assert_non_null(bufs[i] = smt_bufpool_get(&bp, 100));
+    for (unsigned i = 0; i < SMT_BUF_KEPT; i++)
+        smt_bufpool_put(&bp, bufs[i], 100);
+    assert_int_equal(smt_bufpool_live(&bp), 0);
+    uint8_t *all = smt_bufpool_get(&bp, 1 << SMT_BUF_SMALL_BITS);
+    assert_non_null(all);
+    assert_null(smt_bufpool_get(&bp, 1));
+    smt_bufpool_put(&bp, all, 1 << SMT_BUF_SMALL_BITS);
+    assert_int_equal(smt_bufpool_live(&bp), 0);
+    smt_bufpool_fini(&bp);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_at_hand_is_not_live),
         cmocka_unit_test(test_against_a_list),
         cmocka_unit_test(test_every_class_to_its_edges),
         cmocka_unit_test(test_limit),
