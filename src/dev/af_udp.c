@@ -27,7 +27,9 @@ static int udp_holder_open(struct smt_af *d, const char *ifname,
 
 static int udp_holder_hide(struct smt_dev *holder, uint32_t ifindex)
 {
-    int fd = SMT_CONTAINER_OF(holder, struct smt_udp, base)->fd, none = 0;
+    struct smt_udp *udp = SMT_CONTAINER_OF(holder, struct smt_udp, base);
+    int fd = udp->fd, none = 0;
+    smt_udp_fav_off(udp); /* it would have no filter */
     if (ifindex == 0)
         return setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof(none));
     struct sock_filter code[] = {

@@ -1,10 +1,11 @@
 /* The device `udp`: UDP sockets, which every machine has.
  *
  * Owns opening (one socket for both families where there is IPv6), sleeping, path queries and the
- * report; the data path is in udp_tx.c and udp_rx.c. The descriptor to sleep on is an epoll set
- * with the one socket in it, because sends that wait for room must be able to end the sleep as
- * well, and poll(2) by the user cannot know when to ask for that. The socket is in the set only
- * while the caller sleeps now and then: being watched costs every packet some 100 ns in the kernel.
+ * report; the data path is in udp_tx.c and udp_rx.c, and who has a socket of his own in udp_fav.c.
+ * The descriptor to sleep on is an epoll set with the sockets in it, because sends that wait for
+ * room must be able to end the sleep as well, and poll(2) by the user cannot know when to ask for
+ * that. They are in the set only while the caller sleeps now and then: being watched costs every
+ * packet some 100 ns in the kernel.
  */
 #include "dev/udp.h"
 
@@ -131,6 +132,31 @@ static int fail_share(const struct smt_dev_config *config)
                         "sharing UDP port %u: %s", config->port, strerror(errno));
 }
 
+int smt_udp_socket_prepare(const struct smt_udp *d, int fd, int family)
+{
+    int tos = d->tx.socket_tos;
+    if (socket_configure(fd, family, false) != 0 ||
+        (d->ifname[0] != '\0' && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, d->ifname,
+                                            (socklen_t)strlen(d->ifname)) < 0) ||
+        (family == AF_INET ? option_set(fd, IPPROTO_IP, IP_TOS, tos)
+                           : option_set(fd, IPPROTO_IPV6, IPV6_TCLASS, tos)) < 0)
+        return -1;
+    buffer_set(fd, SO_RCVBUFFORCE, SO_RCVBUF, d->rx_buffer_len);
+    buffer_set(fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
+    /* Without GRO super-frames arrive cut by the kernel: slower, otherwise the same. */
+    (void)option_set(fd, SOL_UDP, UDP_GRO, 1);
+    return family == AF_INET6 ? option_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) : 0;
+}
+
+uint64_t smt_udp_socket_drops(int fd)
+{
+    uint32_t info[SK_MEMINFO_VARS];
+    socklen_t len = sizeof(info);
+    bool is_told = getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) == 0 &&
+                   len > SK_MEMINFO_DROPS * sizeof(info[0]);
+    return is_told ? info[SK_MEMINFO_DROPS] : 0;
+}
+
 /* A bound socket of this family at this address (NULL = all of them). */
 static int socket_open(const struct smt_dev_config *config, const char *ifname, int family,
                        const struct smt_addr *bind_to, int *out)
@@ -237,6 +263,7 @@ static void udp_close(struct smt_dev *dev)
     struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
     if (d->epoll_fd >= 0)
         close(d->epoll_fd);
+    smt_udp_fav_end(d);
     if (d->fd >= 0)
         close(d->fd);
     if (d->mem != NULL)
@@ -253,6 +280,8 @@ static int udp_open(const struct smt_dev_config *config, struct smt_dev **out)
     smt_dev_init(&d->base, &smt_udp_ops);
     d->fd = -1;
     d->epoll_fd = -1;
+    /* Which of those that share a port gets a packet is the steering program's to say. */
+    smt_udp_fav_init(d, config->share > 1);
     int r = spec_parse(config, d);
     if (r < 0)
         goto err_close;
@@ -264,8 +293,8 @@ static int udp_open(const struct smt_dev_config *config, struct smt_dev **out)
         goto err_close;
 
     uint32_t wanted = config->rx_buffer_len > 0 ? config->rx_buffer_len : RX_BUFFER_DEFAULT;
-    buffer_set(d->fd, SO_RCVBUFFORCE, SO_RCVBUF,
-               wanted > INT32_MAX / 2 ? INT32_MAX / 2 : (int)wanted);
+    d->rx_buffer_len = wanted > INT32_MAX / 2 ? INT32_MAX / 2 : (int)wanted;
+    buffer_set(d->fd, SO_RCVBUFFORCE, SO_RCVBUF, d->rx_buffer_len);
     buffer_set(d->fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
     d->rx_capacity = (uint32_t)option_get(d->fd, SOL_SOCKET, SO_RCVBUF, 1 << 18) / RX_PAYLOAD_PART;
     /* Without GRO super-frames arrive cut by the kernel: slower, otherwise the same. */
@@ -329,6 +358,17 @@ static int udp_fd(struct smt_dev *dev)
     return SMT_CONTAINER_OF(dev, struct smt_udp, base)->epoll_fd;
 }
 
+static int watch(const struct smt_udp *d, int fd, uint32_t *watched, uint32_t wanted)
+{
+    struct epoll_event ev = {.events = wanted};
+    if (wanted == *watched)
+        return 0;
+    if (epoll_ctl(d->epoll_fd, *watched == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &ev) < 0)
+        return SMT_EBUSY;
+    *watched = wanted;
+    return 0;
+}
+
 /* Nothing can be missed between this and the sleep: the set is level-triggered. */
 static int udp_arm(struct smt_dev *dev)
 {
@@ -336,20 +376,19 @@ static int udp_arm(struct smt_dev *dev)
     if (smt_udp_rx_has_rest(d))
         return SMT_EBUSY;
     d->n_unarmed = 0;
-    uint32_t wanted = EPOLLIN | (d->tx.super.n > 0 ? EPOLLOUT : 0);
-    if (wanted != d->watched) {
-        struct epoll_event ev = {.events = wanted};
-        int op = d->watched == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-        if (epoll_ctl(d->epoll_fd, op, d->fd, &ev) < 0)
-            return SMT_EBUSY;
-        d->watched = wanted;
-    }
-    return 0;
+    bool waits = d->tx.super.n > 0;
+    bool waits_by_fav = waits && smt_udp_fav_is(d, &smt_super_at(&d->tx.super, 0)->to);
+    int r = watch(d, d->fd, &d->watched, EPOLLIN | (waits && !waits_by_fav ? EPOLLOUT : 0));
+    if (r == 0 && d->fav.fd >= 0)
+        r = watch(d, d->fav.fd, &d->fav.watched, EPOLLIN | (waits_by_fav ? EPOLLOUT : 0));
+    return r;
 }
 
 void smt_udp_unwatch(struct smt_udp *d)
 {
     struct epoll_event ev = {0};
+    if (d->fav.watched != 0 && epoll_ctl(d->epoll_fd, EPOLL_CTL_DEL, d->fav.fd, &ev) == 0)
+        d->fav.watched = 0;
     if (epoll_ctl(d->epoll_fd, EPOLL_CTL_DEL, d->fd, &ev) == 0)
         d->watched = 0;
     d->n_unarmed = 0;
@@ -380,11 +419,9 @@ static void udp_stats(struct smt_dev *dev, struct smt_dev_stats *out)
     const struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
     *out = d->stats;
     out->pad_bytes = d->tx.super.pad_bytes;
-    uint32_t info[SK_MEMINFO_VARS];
-    socklen_t len = sizeof(info);
-    if (getsockopt(d->fd, SOL_SOCKET, SO_MEMINFO, info, &len) == 0 &&
-        len > SK_MEMINFO_DROPS * sizeof(info[0]))
-        out->rx_dropped += info[SK_MEMINFO_DROPS];
+    out->rx_dropped += smt_udp_socket_drops(d->fd);
+    if (d->fav.fd >= 0)
+        out->rx_dropped += smt_udp_socket_drops(d->fav.fd);
 }
 
 static int udp_report(struct smt_dev_report *out, unsigned n)

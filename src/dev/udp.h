@@ -1,4 +1,5 @@
-/* The parts of one UDP device, shared by udp.c (opening, sleeping), udp_tx.c and udp_rx.c. */
+/* The parts of one UDP device, shared by udp.c (opening, sleeping), udp_tx.c, udp_rx.c and
+ * udp_fav.c (a second socket for one peer). */
 #ifndef SMT_DEV_UDP_H
 #define SMT_DEV_UDP_H
 
@@ -44,6 +45,19 @@ struct smt_udp_rx {
     uint8_t ecn;
     uint32_t batch;  /* frames to ask for; 1 = recvmsg */
     uint32_t streak; /* calls in a row that found something */
+    bool is_of_fav;  /* these came by the favourite's socket */
+};
+
+/* The favourite, and who may become it. */
+struct smt_udp_fav {
+    int fd;             /* -1: there is none */
+    bool is_off;        /* and will not be */
+    bool is_new;        /* older packets of it may stand in the socket of all */
+    uint32_t watched;   /* as that of the socket of all */
+    struct smt_addr to; /* its address; of the last frame while there is none */
+    uint32_t n_row, n_wanted; /* frames of `to` in a row; so many make it the favourite */
+    uint32_t n_others;        /* how much came for others of late */
+    uint32_t n_looks, every;  /* calls of rx since the last look at the socket of all; for one */
 };
 
 struct smt_udp_path {
@@ -59,6 +73,7 @@ struct smt_udp {
     uint32_t watched;   /* epoll events of the socket; 0 = not in the set */
     uint32_t n_unarmed; /* calls of rx since the last arm, while watched */
     uint16_t port;
+    int rx_buffer_len;
     uint32_t rx_capacity;
     char ifname[16];
     uint32_t mbps; /* of its link, as the spec says; 0: ask the kernel */
@@ -67,6 +82,7 @@ struct smt_udp {
     struct smt_dev_stats stats;
     struct smt_udp_tx tx;
     struct smt_udp_rx rx;
+    struct smt_udp_fav fav;
     struct smt_udp_path paths[SMT_UDP_PATHS];
 };
 
@@ -83,6 +99,28 @@ void smt_udp_tx_unreserve(struct smt_dev *dev);
 int smt_udp_tx_flush(struct smt_dev *dev);
 int smt_udp_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
 unsigned smt_udp_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
+
+/* Options and buffers of a socket of this device, but for its port. */
+SMT_MUST_CHECK int smt_udp_socket_prepare(const struct smt_udp *d, int fd, int family);
+
+/* Packets that the kernel dropped there for want of room. */
+uint64_t smt_udp_socket_drops(int fd);
+
+/* No favourite; is_off: never one. */
+void smt_udp_fav_init(struct smt_udp *d, bool is_off);
+void smt_udp_fav_end(struct smt_udp *d);
+void smt_udp_fav_off(struct smt_udp *d);
+
+/* A frame has come from `from`. */
+void smt_udp_fav_count(struct smt_udp *d, const struct smt_addr *from);
+
+/* What goes out without a control message has changed. */
+void smt_udp_fav_tos(struct smt_udp *d, uint8_t tos);
+
+static inline bool smt_udp_fav_is(const struct smt_udp *d, const struct smt_addr *to)
+{
+    return d->fav.fd >= 0 && smt_addr_equal(&d->fav.to, to);
+}
 
 /* Takes the socket out of the epoll set until the next arm. */
 void smt_udp_unwatch(struct smt_udp *d);

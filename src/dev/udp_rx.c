@@ -1,6 +1,8 @@
 /* Receiving by UDP sockets: super-frames as UDP_GRO gives them, cut into packets in place.
  *
- * One call of rx makes at most one system call, and none while packets of the last one are left.
+ * One call of rx makes one system call, and none while packets of the last one are left. With a
+ * favourite (udp_fav.c) it is his socket that is read; that of all is looked at now and then, more
+ * often after something came there, and when there is nothing else before a sleep.
  * One datagram at a time costs less by recvmsg, many by recvmmsg: the device begins with the first,
  * goes over when several calls in a row found something, and back when a batch brought one. Batches
  * are bounded in bytes, so that what is being read stays in the L2 cache. */
@@ -15,6 +17,9 @@
 #endif
 
 enum { STREAK = 3, BATCH_FIRST = 4, BATCH_MIN = 2, BATCH_LEN = 512 << 10, UNWATCH_AFTER = 256 };
+
+/* Calls for one look at the socket of all, and when the last one found something. */
+enum { MAIN_EVERY = 64, MAIN_HOT = 2 };
 
 void smt_udp_rx_init(struct smt_udp *d, uint8_t *slots)
 {
@@ -67,7 +72,11 @@ static bool frame_open(struct smt_udp *d)
             rx->ecn = tclass & 3;
         }
     }
-    return smt_addr_from_sockaddr(&rx->names[rx->cur], &rx->from[rx->cur]);
+    if (!smt_addr_from_sockaddr(&rx->names[rx->cur], &rx->from[rx->cur]))
+        return false;
+    if (!d->fav.is_off)
+        smt_udp_fav_count(d, &rx->from[rx->cur]);
+    return true;
 }
 
 /* Hands out from what was received. */
@@ -110,11 +119,11 @@ static bool is_dead(int error)
     return error == EBADF || error == ENOTSOCK || error == EFAULT || error == EINVAL;
 }
 
-static int one_receive(struct smt_udp *d)
+static int one_receive(struct smt_udp *d, int fd)
 {
     struct smt_udp_rx *rx = &d->rx;
     message_reset(rx, 0);
-    ssize_t r = recvmsg(d->fd, &rx->msgs[0].msg_hdr, 0);
+    ssize_t r = recvmsg(fd, &rx->msgs[0].msg_hdr, 0);
     if (r < 0)
         return -1;
     rx->msgs[0].msg_len = (uint32_t)r;
@@ -123,12 +132,12 @@ static int one_receive(struct smt_udp *d)
     return 1;
 }
 
-static int batch_receive(struct smt_udp *d)
+static int batch_receive(struct smt_udp *d, int fd)
 {
     struct smt_udp_rx *rx = &d->rx;
     for (uint32_t i = 0; i < rx->batch; i++)
         message_reset(rx, i);
-    int r = recvmmsg(d->fd, rx->msgs, rx->batch, 0, NULL);
+    int r = recvmmsg(fd, rx->msgs, rx->batch, 0, NULL);
     if (r < BATCH_MIN) {
         rx->batch = 1;
         rx->streak = 0;
@@ -147,6 +156,57 @@ static int batch_receive(struct smt_udp *d)
     return r;
 }
 
+static int socket_receive(struct smt_udp *d, int fd)
+{
+    struct smt_udp_rx *rx = &d->rx;
+    int r = rx->batch == 1 ? one_receive(d, fd) : batch_receive(d, fd);
+    if (r < 0)
+        rx->streak = 0;
+    return r;
+}
+
+/* A look at the socket of all, beside the favourite's. */
+static int main_look(struct smt_udp *d)
+{
+    d->rx.is_of_fav = false;
+    d->fav.n_looks = 0;
+    int r = one_receive(d, d->fd);
+    d->fav.every = r > 0 ? MAIN_HOT : MAIN_EVERY;
+    return r;
+}
+
+static bool is_nothing(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+static int both_receive(struct smt_udp *d)
+{
+    if (SMT_UNLIKELY(d->fav.is_new)) {
+        d->rx.is_of_fav = false;
+        int r = socket_receive(d, d->fd);
+        if (r > 0 || !is_nothing(errno))
+            return r;
+        d->fav.is_new = false;
+        d->fav.every = MAIN_EVERY;
+    }
+    bool is_due = ++d->fav.n_looks >= d->fav.every;
+    if (is_due) {
+        int r = main_look(d);
+        if (r > 0 || !is_nothing(errno))
+            return r;
+    }
+    d->rx.is_of_fav = true;
+    int r = socket_receive(d, d->fav.fd);
+    if (r > 0)
+        return r;
+    if (!is_nothing(errno)) {
+        smt_udp_fav_end(d);
+        errno = EAGAIN;
+    }
+    return d->watched != 0 && !is_due ? main_look(d) : r;
+}
+
 unsigned smt_udp_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
@@ -162,12 +222,10 @@ int smt_udp_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     d->stats.rx_calls++;
     if (d->watched != 0 && ++d->n_unarmed > UNWATCH_AFTER)
         smt_udp_unwatch(d);
-    int r = rx->batch == 1 ? one_receive(d) : batch_receive(d);
+    int r = d->fav.fd < 0 ? socket_receive(d, d->fd) : both_receive(d);
     rx->cur = 0;
     rx->n = r > 0 ? (uint32_t)r : 0;
-    if (r < 0) {
-        rx->streak = 0;
+    if (r < 0)
         return is_dead(errno) ? SMT_EDEVICE : 0;
-    }
     return rest_take(d, pkts, n);
 }

@@ -121,13 +121,15 @@ static void control_put(struct msghdr *m, int level, int type, const void *data,
 }
 
 /* Everything but the bytes; gso_len 0 for a single packet. */
-static void message_fill(const struct smt_udp *d, struct smt_udp_frame *f, struct iovec *iov,
-                         uint32_t gso_len, uint8_t control[SMT_UDP_TX_CONTROL], struct msghdr *m)
+static void message_fill(const struct smt_udp *d, bool by_fav, struct smt_udp_frame *f,
+                         struct iovec *iov, uint32_t gso_len, uint8_t control[SMT_UDP_TX_CONTROL],
+                         struct msghdr *m)
 {
-    name_refresh(d, f);
+    if (!by_fav)
+        name_refresh(d, f);
     *m = (struct msghdr){
-        .msg_name = &f->name,
-        .msg_namelen = f->name_len,
+        .msg_name = by_fav ? NULL : &f->name,
+        .msg_namelen = by_fav ? 0 : f->name_len,
         .msg_iov = iov,
         .msg_iovlen = 1,
         .msg_control = control,
@@ -169,26 +171,51 @@ static void tos_learn(struct smt_udp *d, uint8_t tos)
         return;
     }
     tx->socket_tos = tos;
-}
-
-/* One packet or super-frame in one call. The bytes sent or -1. */
-static ssize_t frame_send(struct smt_udp *d, struct smt_udp_frame *f, uint8_t *data, size_t len,
-                          uint32_t gso_len)
-{
-    d->stats.tx_calls++;
-    name_refresh(d, f);
-    if (gso_len == 0 && f->super.tos == d->tx.socket_tos)
-        return sendto(d->fd, data, len, 0, (const struct sockaddr *)&f->name, f->name_len);
-    struct iovec iov = {.iov_base = data, .iov_len = len};
-    _Alignas(struct cmsghdr) uint8_t control[SMT_UDP_TX_CONTROL];
-    struct msghdr m;
-    message_fill(d, f, &iov, gso_len, control, &m);
-    return sendmsg(d->fd, &m, 0);
+    smt_udp_fav_tos(d, tos);
 }
 
 static bool is_full(int error)
 {
     return error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS;
+}
+
+/* The kernel refused something to the favourite's socket. True: it ends, and is to be tried by that
+ * of all. */
+static bool fav_failed(struct smt_udp *d, int error)
+{
+    if (is_full(error) || error == EINTR)
+        return false;
+    smt_udp_fav_end(d);
+    return true;
+}
+
+/* One packet or super-frame in one call, by the favourite's socket or that of all. */
+static ssize_t frame_send_by(struct smt_udp *d, bool by_fav, struct smt_udp_frame *f, uint8_t *data,
+                             size_t len, uint32_t gso_len)
+{
+    int fd = by_fav ? d->fav.fd : d->fd;
+    d->stats.tx_calls++;
+    if (gso_len == 0 && f->super.tos == d->tx.socket_tos)
+        return sendto(fd, data, len, 0, by_fav ? NULL : (const struct sockaddr *)&f->name,
+                      by_fav ? 0 : f->name_len);
+    struct iovec iov = {.iov_base = data, .iov_len = len};
+    _Alignas(struct cmsghdr) uint8_t control[SMT_UDP_TX_CONTROL];
+    struct msghdr m;
+    message_fill(d, by_fav, f, &iov, gso_len, control, &m);
+    return sendmsg(fd, &m, 0);
+}
+
+/* The bytes sent or -1. */
+static ssize_t frame_send(struct smt_udp *d, struct smt_udp_frame *f, uint8_t *data, size_t len,
+                          uint32_t gso_len)
+{
+    if (smt_udp_fav_is(d, &f->super.to)) {
+        ssize_t sent = frame_send_by(d, true, f, data, len, gso_len);
+        if (sent >= 0 || !fav_failed(d, errno))
+            return sent;
+    }
+    name_refresh(d, f);
+    return frame_send_by(d, false, f, data, len, gso_len);
 }
 
 /* The first frame segment by segment. 0 when it is done with, else SMT_EAGAIN. */
@@ -291,23 +318,29 @@ static int head_send(struct smt_udp *d)
     return 0;
 }
 
-/* The first `n` frames by one call, none of them split. */
+/* The first `n` frames by one call, none of them split; by the favourite's socket if all are
+ * for it. */
 static int queue_send(struct smt_udp *d, uint32_t n)
 {
     const struct smt_super *s = &d->tx.super;
+    bool by_fav = true;
     struct mmsghdr msgs[SMT_SUPER_FRAMES];
     struct iovec iov[SMT_SUPER_FRAMES];
     _Alignas(struct cmsghdr) uint8_t control[SMT_SUPER_FRAMES][SMT_UDP_TX_CONTROL];
     for (uint32_t i = 0; i < n; i++)
         tos_learn(d, smt_super_at(s, i)->tos);
+    for (uint32_t i = 0; i < n && by_fav; i++)
+        by_fav = smt_udp_fav_is(d, &smt_super_at(s, i)->to);
     for (uint32_t i = 0; i < n; i++) {
         struct smt_super_frame *f = smt_super_at(s, i);
         iov[i] = (struct iovec){.iov_base = f->data, .iov_len = smt_super_len(f)};
-        message_fill(d, SMT_CONTAINER_OF(f, struct smt_udp_frame, super), &iov[i],
+        message_fill(d, by_fav, SMT_CONTAINER_OF(f, struct smt_udp_frame, super), &iov[i],
                      f->n_segs > 1 ? f->seg_len : 0, control[i], &msgs[i].msg_hdr);
     }
     d->stats.tx_calls++;
-    int sent = sendmmsg(d->fd, msgs, n, 0);
+    int sent = sendmmsg(by_fav ? d->fav.fd : d->fd, msgs, n, 0);
+    if (sent < 0 && by_fav && fav_failed(d, errno))
+        return 0;
     if (sent < 0)
         return head_failed(d, errno);
     for (int i = 0; i < sent; i++)
