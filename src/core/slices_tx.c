@@ -4,7 +4,10 @@
  *
  * A dozen packets of one record cost one beginning and one end of the cipher, one plan and one
  * entry in the books. But one of them lost costs them all, so that losses would multiply: after
- * one the conn sends SINGLES single packets, and begins anew with each further loss among them. */
+ * one the conn sends SINGLES single packets, and begins anew with each further loss among them.
+ * (Simulated, of 100 MB: at 0.1, 1 and 5 % loss 70, 29 and 18 % of all packets leave in slices, and
+ * 0, 2 and 5 % more bytes than without. 64 in place of 256: 88, 61, 46 %, for 0, 3 and 14 % more
+ * bytes; 1,024: 41, 3 and 2 %, for 0, 0 and 1 %.) */
 #include "core/slices.h"
 
 #include "core/state.h"

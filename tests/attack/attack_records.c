@@ -328,6 +328,135 @@ static void a_forged_record_before_the_genuine_one(void **state)
     hand_free(h);
 }
 
+static struct hand *hand_of_slices(void)
+{
+    struct hand *h = hand_new(true);
+    h->config.slices = true;
+    hand_connect(h);
+    return h;
+}
+
+static void message_is_right(const struct hand *h, uint64_t id, uint32_t len)
+{
+    for (unsigned i = 0; i < h->n_events; i++) {
+        const struct smt_engine_event *ev = &h->events[i];
+        if (ev->type != SMT_EE_REQUEST || ((const uint8_t *)ev->data)[0] != hand_byte(id, 0))
+            continue;
+        assert_int_equal(ev->len, len);
+        for (uint32_t k = 0; k < len; k++)
+            assert_int_equal(((const uint8_t *)ev->data)[k], hand_byte(id, k));
+        smt_rpc_release(ev->rpc);
+        return;
+    }
+    fail_msg("message %llu did not come", (unsigned long long)id);
+}
+
+/* A record in slices of which one is forged, in a batch and one by one, before and behind the
+ * genuine one and over bytes that were accepted: it costs that record. Eight in a row end slices,
+ * and the message comes in single packets. */
+static void forged_slices(void **state)
+{
+    (void)state;
+    enum { LEN = 20000, PIECE = 1000, CUT = 150 };
+    for (unsigned way = 0; way < 2; way++) {
+        struct hand *h = hand_of_slices();
+        for (uint32_t at = 0; at < LEN; at += PIECE) {
+            struct hand_data d = {.what = SMT_WHAT_REQUEST,
+                                  .id = 1,
+                                  .offset = at,
+                                  .len = PIECE,
+                                  .message_len = LEN,
+                                  .unsched = LEN};
+            struct hand_bytes good[8], bad[8];
+            struct attack_pkt p = genuine(h, d);
+            unsigned n = hand_slices(p.bytes, CUT, good, 8);
+            memcpy(bad, good, sizeof(bad));
+            /* Under a number of its own: the genuine slices would join it otherwise. */
+            for (unsigned i = 0; i < n; i++)
+                smt_put_be32(bad[i].bytes + 36, 1000000 + at);
+            smt_put_be64(bad[0].bytes + SMT_DATA_HDR_LEN + 5, smt_data_record_no(1, 1000000 + at));
+            for (unsigned turn = 0; turn < 2; turn++) {
+                if (way == 0)
+                    hand_rx_many(h, bad, n);
+                for (unsigned i = 0; i < n && way == 1; i++)
+                    hand_rx(h, bad[n - 1 - i].bytes, bad[n - 1 - i].len);
+                assert_int_equal(h->n_events, turn == 1 && at + PIECE == LEN);
+                if (turn == 0)
+                    hand_rx_many(h, good, n);
+            }
+            /* Over what is accepted and what is not, as one record. */
+            for (unsigned i = 0; i < n; i++)
+                smt_put_be32(bad[i].bytes + 4, at + PIECE / 2);
+            if (at + PIECE < LEN)
+                hand_rx_many(h, bad, n);
+        }
+        assert_true(hand_counter(h, "drop_auth") >= LEN / PIECE);
+        message_is_right(h, 1, LEN);
+        hand_free(h);
+    }
+}
+
+/* One slice forged under the genuine number, and it comes first: it spoils the record whose slices
+ * come one by one, and none that comes whole. */
+static void a_forged_slice_first(void **state)
+{
+    (void)state;
+    enum { LEN = 1200, CUT = 300 };
+    for (unsigned which = 0; which < 4; which++) {
+        struct hand *h = hand_of_slices();
+        struct hand_bytes slices[8], bad;
+        struct attack_pkt p = genuine(
+            h, (struct hand_data){
+                   .what = SMT_WHAT_REQUEST, .id = 1, .len = LEN, .message_len = LEN});
+        unsigned n = hand_slices(p.bytes, CUT, slices, 8);
+        bad = slices[which];
+        bad.bytes[SMT_DATA_HDR_LEN + 20] ^= 1;
+        hand_rx(h, bad.bytes, bad.len);
+        for (unsigned i = 0; i < n; i++)
+            hand_rx(h, slices[i].bytes, slices[i].len);
+        assert_int_equal(h->n_events, 0);
+        assert_int_equal(hand_counter(h, "drop_auth"), 1);
+        hand_rx(h, bad.bytes, bad.len);
+        hand_rx_many(h, slices, n);
+        message_is_right(h, 1, LEN);
+        hand_free(h);
+    }
+}
+
+/* Slices of two genuine records under one header: of two messages, two places, two sessions' ids.
+ * None of it opens. */
+static void spliced_slices(void **state)
+{
+    (void)state;
+    enum { LEN = 1200, CUT = 300 };
+    struct hand *h = hand_of_slices();
+    struct hand_bytes one[8], two[8], mixed[8];
+    const struct hand_data a = {.what = SMT_WHAT_REQUEST, .id = 1, .len = LEN, .message_len = LEN};
+    const struct hand_data b = {.what = SMT_WHAT_REQUEST, .id = 2, .len = LEN, .message_len = LEN};
+    for (unsigned split = 1; split < 4; split++) {
+        struct attack_pkt pa = genuine(h, a), pb = genuine(h, b);
+        unsigned n = hand_slices(pa.bytes, CUT, one, 8);
+        assert_int_equal(hand_slices(pb.bytes, CUT, two, 8), n);
+        for (unsigned i = 0; i < n; i++) {
+            mixed[i] = i < split ? one[i] : two[i];
+            memcpy(mixed[i].bytes, one[i].bytes, SMT_DATA_HDR_LEN);
+        }
+        hand_rx_many(h, mixed, n);
+        /* With their own headers they are two unfinished records. */
+        for (unsigned i = 0; i < n; i++)
+            memcpy(mixed[i].bytes, (i < split ? one : two)[i].bytes, SMT_DATA_HDR_LEN);
+        hand_rx_many(h, mixed, n);
+        assert_int_equal(h->n_events, 0);
+    }
+    assert_int_equal(hand_counter(h, "drop_auth"), 3);
+    struct attack_pkt pa = genuine(h, a), pb = genuine(h, b);
+    hand_rx(h, pa.bytes, pa.len);
+    hand_rx(h, pb.bytes, pb.len);
+    message_is_right(h, 1, LEN);
+    message_is_right(h, 2, LEN);
+    hand_free(h);
+}
+
 /* A million forgeries cost no memory and leave no mark but counters; the call they fell upon ends
  * well. */
 static void a_flood_of_forged_records(void **state)
@@ -569,6 +698,9 @@ int main(void)
         cmocka_unit_test(swapped_roles),
         cmocka_unit_test(id_plus_2_to_the_k),
         cmocka_unit_test(a_forged_record_before_the_genuine_one),
+        cmocka_unit_test(forged_slices),
+        cmocka_unit_test(a_forged_slice_first),
+        cmocka_unit_test(spliced_slices),
         cmocka_unit_test(a_flood_of_forged_records),
         cmocka_unit_test(swapped_sessions),
         cmocka_unit_test(stale_epochs),

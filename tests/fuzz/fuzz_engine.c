@@ -9,6 +9,8 @@
  *   5  the engine's user: what to do with what came
  *   6  the engine's user: a call or message, u16 length
  *   7  the last packet again, one byte changed
+ * where slices are taken, 1 and 2 from 0x20 on in slices: u8 slice length, u8 which one is left out
+ * or given twice, u8 one of their bytes to change, u8 how many come at once
  * and with early data, at a responder that has not heard the last word of the handshake,
  *   from 0x80  EARLY with any plaintext, as 1; some of them come before the keys are there
  *   from 0x40  the last word comes
@@ -105,9 +107,34 @@ static size_t seal(void *ctx, const uint8_t salt[SMT_SALT_LEN], uint64_t no, con
     return len + SMT_RECORD_OVERHEAD;
 }
 
+/* A packet of one whole record as slices. */
+static void give_slices(struct run *x, const uint8_t *pkt)
+{
+    struct hand_bytes all[SMT_MAX_SLICES + 1];
+    uint32_t record_len = smt_get_be16(pkt + 40);
+    uint32_t len = 1 + (uint32_t)take(x, 1) * 8;
+    if (len * SMT_MAX_SLICES < record_len)
+        len = record_len / SMT_MAX_SLICES + 1;
+    unsigned n = hand_slices(pkt, len, all, SMT_MAX_SLICES);
+    unsigned which = (unsigned)take(x, 1), change = (unsigned)take(x, 1);
+    unsigned at_once = 1 + (unsigned)take(x, 1) % 32;
+    if (which % 4 == 1) {
+        all[n] = all[which / 4 % n];
+        n++;
+    } else if (which % 4 == 2) {
+        all[which / 4 % n] = all[n - 1];
+        n--;
+    } else if (which % 4 == 3) {
+        struct hand_bytes *b = &all[which / 4 % n];
+        b->bytes[change % b->len] ^= 1 + change % 7;
+    }
+    for (unsigned i = 0; i < n; i += at_once)
+        hand_rx_many(x->h, all + i, n - i < at_once ? n - i : at_once);
+}
+
 /* DATA, or EARLY: the same under another key, for the hand's own id. Before there are keys any
  * record will do. */
-static void step_data(struct run *x, bool is_early)
+static void step_data(struct run *x, bool is_early, bool in_slices)
 {
     struct hand *h = x->h;
     uint8_t pkt[HAND_MTU], plain[1024];
@@ -129,10 +156,13 @@ static void step_data(struct run *x, bool is_early)
     else
         seal(is_early ? h->early_ctx : h->ctx[0], is_early ? h->early_salt : h->salt[0], no, plain,
              len, pkt + at);
-    give(x, pkt, at + hdr.record_len);
+    if (in_slices)
+        give_slices(x, pkt);
+    else
+        give(x, pkt, at + hdr.record_len);
 }
 
-static void step_honest(struct run *x)
+static void step_honest(struct run *x, bool in_slices)
 {
     uint8_t pkt[HAND_MTU];
     struct hand_data d = {.what = (enum smt_what)take(x, 1), .id = take_id(x)};
@@ -148,7 +178,11 @@ static void step_honest(struct run *x)
         d.offset %= d.message_len + 1;
     if (d.len > d.message_len - d.offset)
         d.len = d.message_len - d.offset;
-    give(x, pkt, hand_data_encode(x->h, d, pkt));
+    size_t len = hand_data_encode(x->h, d, pkt);
+    if (in_slices)
+        give_slices(x, pkt);
+    else
+        give(x, pkt, len);
 }
 
 static void step_raw(struct run *x)
@@ -237,7 +271,7 @@ static void steps_before_keys(void *arg)
 {
     struct run *x = arg;
     for (unsigned n = (unsigned)take(x, 1) % 16; n > 0; n--)
-        step_data(x, true);
+        step_data(x, true, false);
 }
 
 static void step(struct run *x)
@@ -245,7 +279,7 @@ static void step(struct run *x)
     uint8_t plain[1020], what = (uint8_t)take(x, 1);
     size_t len;
     if (x->h->config.early && (what & 0x80) != 0) {
-        step_data(x, true);
+        step_data(x, true, false);
         return;
     }
     if (x->h->config.early && (what & 0x40) != 0) {
@@ -253,16 +287,17 @@ static void step(struct run *x)
         hand_run(x->h);
         return;
     }
+    bool in_slices = x->h->config.slices && (what & 0x20) != 0;
     switch (what % 8) {
     case 0:
         len = take_bytes(x, plain, sizeof(plain));
         hand_ctrl(x->h, plain, len);
         break;
     case 1:
-        step_data(x, false);
+        step_data(x, false, in_slices);
         break;
     case 2:
-        step_honest(x);
+        step_honest(x, in_slices);
         break;
     case 3:
         step_raw(x);
@@ -296,6 +331,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     h->config.max_open_rpcs = 20;
     h->config.cached_keys = 1;
     h->config.bursts = (kind & 8) != 0;
+    h->config.slices = (kind & 32) != 0;
     h->config.early = (kind & 16) != 0 && (kind & 1) != 0;
     h->before_keys = steps_before_keys;
     h->arg = &x;

@@ -4,8 +4,8 @@
  * number seals two different strings, and losses do not multiply. */
 #include <stdio.h>
 
+#include "core/conn.h"
 #include "pair.h"
-#include "wire/wire.h"
 
 static uint64_t counter(const struct sim_host *h, const char *name)
 {
@@ -195,6 +195,37 @@ static void whatever_happens_to_slices(void **state)
     }
 }
 
+static enum sim_verdict spoil_all(void *arg, struct simnet *net, struct sim_packet *pkt)
+{
+    struct smt_hdr hdr;
+    if (pkt->from != 0 || !is_slice(pkt, &hdr) || hdr.index != 1)
+        return SIM_PASS;
+    pkt->data[SMT_DATA_HDR_LEN] ^= 1;
+    n_touched++;
+    return SIM_PASS;
+}
+
+/* Whoever spoils every record ends slices for this session; calls go on without. */
+static void every_record_spoiled(void **state)
+{
+    struct rig r;
+    rig_new(&r, 450, &clean_link, CHECKING_FAST);
+    rig_start(&r);
+    n_touched = 0;
+    r.p.net->hook = spoil_all;
+    rig_load(&r, 400, 1 << 18);
+    assert_true(counter(r.p.b, "singles_asked") >= 1);
+    uint64_t sent = counter(r.p.a, "bursts_sent");
+    printf("    %llu records sent in slices until then\n", (unsigned long long)sent);
+    assert_int_equal(counter(r.p.b, "bursts_bad"), n_touched);
+    assert_false(r.conn->may_slice);
+    rig_load(&r, 100, 1 << 18);
+    assert_int_equal(counter(r.p.a, "bursts_sent"), sent);
+    /* The other way nothing has happened. */
+    assert_true(r.back->may_slice && counter(r.p.b, "bursts_sent") > 0);
+    pair_free(&r.p);
+}
+
 /* Where packets are lost, records do not get lost a dozen times as often: what is sent twice stays
  * near what was lost. */
 static void losses_do_not_multiply(void **state)
@@ -234,6 +265,7 @@ int main(void)
         cmocka_unit_test(packets_of_any_size),
         cmocka_unit_test(only_to_who_takes_them),
         cmocka_unit_test(whatever_happens_to_slices),
+        cmocka_unit_test(every_record_spoiled),
         cmocka_unit_test(losses_do_not_multiply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
