@@ -86,6 +86,8 @@ int smt_engine_new(const struct smt_engine_config *config, uint64_t now, struct 
     e->config = *config;
     if (config->profile == NULL)
         e->config.profile = &smt_profile_smt2;
+    if (e->config.profile->no_handshake)
+        e->config.slices = false; /* it would be agreed there */
     smt_tune_clamp(&e->config.tune);
     if (e->config.cached_keys < SMT_KEYRING_MIN_SLOTS)
         e->config.cached_keys = SMT_KEYRING_MIN_SLOTS;

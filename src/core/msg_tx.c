@@ -141,7 +141,7 @@ void smt_msg_tx_copy(const struct smt_msg_tx *t, uint32_t offset, uint32_t len, 
 unsigned smt_msg_tx_pieces(const struct smt_msg_tx *t, uint32_t offset, uint32_t len,
                            struct smt_aead_in out[SMT_MAX_POST_IOV])
 {
-    const struct smt_post_iov *v = t->n_iov == 1 ? &t->one : t->block->iov;
+    const struct smt_post_iov *v = t->n_iov <= 1 ? &t->one : t->block->iov;
     size_t skip = offset;
     unsigned n = 0;
     for (; len > 0; v++) {
