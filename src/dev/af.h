@@ -18,17 +18,19 @@ enum {
     SMT_AF_HEADROOM = 128,
     SMT_AF_SLOT = SMT_AF_HEADROOM + 65536, /* not a multiple of 4,096: slots differ in the L1 */
     SMT_AF_PATHS = 256,
-    /* Of the frames we send: they fit a slot of the peer's ring. */
-    SMT_AF_SUPER_LEN = SMT_SUPER_RUN_LEN,
     SMT_AF_BIG = SMT_AF_VNET_LEN + SMT_AF_ETH_LEN + SMT_AF_IPV6_LEN + 65536,
     SMT_AF_RING_BLOCK = 1 << 20,
-    SMT_AF_RING_LEN = 4 * SMT_AF_RING_BLOCK,
-    /* Slots: for super-frames, or for packets of an ordinary link. */
-    SMT_AF_RING_LONG_SHIFT = 14,
+    /* Slots: for super-frames, 256 of them, or for packets of an ordinary link, 2,048. */
+    SMT_AF_RING_LONG_SHIFT = 16,
+    SMT_AF_RING_LONG_LEN = 16 * SMT_AF_RING_BLOCK,
     SMT_AF_RING_SHORT_SHIFT = 11,
+    SMT_AF_RING_SHORT_LEN = 4 * SMT_AF_RING_BLOCK,
     SMT_AF_RING_SHORT_MTU = 1600,
-    SMT_AF_RING_MAX_SLOTS = SMT_AF_RING_LEN >> SMT_AF_RING_SHORT_SHIFT,
+    SMT_AF_RING_MAX_SLOTS = SMT_AF_RING_SHORT_LEN >> SMT_AF_RING_SHORT_SHIFT,
 };
+
+static_assert(SMT_SUPER_LEN + 2 * SMT_AF_HEADROOM + 128 <= 1 << SMT_AF_RING_LONG_SHIFT,
+              "a super-frame with its headers and the kernel's fits a slot");
 
 static_assert(SMT_AF_VNET_LEN + SMT_AF_ETH_LEN + SMT_AF_IPV6_LEN + SMT_AF_UDP_LEN <=
                   SMT_AF_HEADROOM,
@@ -73,6 +75,7 @@ struct smt_af_tx {
 
 struct smt_af_rx {
     uint8_t *ring;
+    size_t ring_len;
     uint32_t slot_shift, n_slots;
     uint32_t at;        /* slot to look at next */
     uint32_t held_from; /* slots [held_from, at) are handed out and still ours */

@@ -106,10 +106,11 @@ static int ring_make(struct smt_af *d)
 {
     bool is_short = d->carriage->l4_len == 0 && d->link.mtu <= SMT_AF_RING_SHORT_MTU;
     d->rx.slot_shift = is_short ? SMT_AF_RING_SHORT_SHIFT : SMT_AF_RING_LONG_SHIFT;
-    d->rx.n_slots = SMT_AF_RING_LEN >> d->rx.slot_shift;
+    d->rx.ring_len = is_short ? SMT_AF_RING_SHORT_LEN : SMT_AF_RING_LONG_LEN;
+    d->rx.n_slots = (uint32_t)(d->rx.ring_len >> d->rx.slot_shift);
     struct tpacket_req req = {
         .tp_block_size = SMT_AF_RING_BLOCK,
-        .tp_block_nr = SMT_AF_RING_LEN / SMT_AF_RING_BLOCK,
+        .tp_block_nr = (unsigned)(d->rx.ring_len / SMT_AF_RING_BLOCK),
         .tp_frame_size = 1u << d->rx.slot_shift,
         .tp_frame_nr = d->rx.n_slots,
     };
@@ -123,7 +124,7 @@ static int ring_make(struct smt_af *d)
         return -1;
     buffer_set(d->fd, SO_SNDBUFFORCE, SO_SNDBUF);
     buffer_set(d->fd, SO_RCVBUFFORCE, SO_RCVBUF);
-    void *ring = mmap(NULL, SMT_AF_RING_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+    void *ring = mmap(NULL, d->rx.ring_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
                       d->fd, 0);
     if (ring == MAP_FAILED)
         return -1;
@@ -160,7 +161,7 @@ int smt_af_ring_open(struct smt_af *d)
 void smt_af_ring_close(struct smt_af *d)
 {
     if (d->rx.ring != NULL)
-        munmap(d->rx.ring, SMT_AF_RING_LEN);
+        munmap(d->rx.ring, d->rx.ring_len);
     d->rx.ring = NULL;
     if (d->fd >= 0)
         close(d->fd);

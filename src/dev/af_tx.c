@@ -37,7 +37,7 @@ void smt_af_tx_init(struct smt_af *d)
 {
     struct smt_af_tx *tx = &d->tx;
     tx->super.max_segs = d->carriage->max_segs;
-    tx->super.max_len = SMT_AF_SUPER_LEN;
+    tx->super.max_len = SMT_SUPER_LEN;
     tx->super.take = slot_take;
     tx->super.give = slot_give;
     for (unsigned i = 0; i < SMT_SUPER_FRAMES; i++) {
