@@ -40,7 +40,9 @@ struct ibv_device **ibv_get_device_list(int *num_devices)
     if (list == NULL)
         mm_die("model", "out of memory");
     for (unsigned i = 0; i < n; i++) {
-        mm_devs[i].index = i;
+        /* Another thread may be reading what one is called that is in use. */
+        if (!mm_devs[i].is_ready)
+            mm_devs[i].index = i;
         mm_identity_fill(&mm_devs[i]);
         list[i] = &mm_devs[i].ibv;
     }

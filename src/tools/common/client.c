@@ -32,6 +32,7 @@ struct client {
     uint16_t ports[PROTO_MAX_PORTS];
     unsigned n_ports;
     pthread_barrier_t barrier;
+    atomic_ullong n_gathered; /* threads that have come to `gather`, all in all */
     atomic_int exit_code; /* the first failure wins */
     atomic_ullong sealed, sealed_nic; /* records, of workers that have closed */
     bool stop;            /* written by thread 0 between barriers */
@@ -317,6 +318,18 @@ static void run_failed(struct client *c, const struct worker *w)
     fail(c, TOOL_ERRORS);
 }
 
+/* The barrier for threads that others may have to wait for long: an endpoint that nobody polls does
+ * not acknowledge what it got, and its sessions are dead to their peers after two seconds. */
+static void gather(struct client *c, struct worker *w)
+{
+    unsigned long long n = c->options->threads;
+    unsigned long long all = (atomic_fetch_add(&c->n_gathered, 1) / n + 1) * n;
+    while (atomic_load(&c->n_gathered) < all) {
+        worker_idle(w);
+    }
+    pthread_barrier_wait(&c->barrier);
+}
+
 /* One size in one thread. All threads pass the same barriers whatever happens to one of them. */
 static void measure(struct client *c, struct worker *w, unsigned index, uint64_t size)
 {
@@ -333,7 +346,7 @@ static void measure(struct client *c, struct worker *w, unsigned index, uint64_t
         executed = w->done;
     }
     uint64_t warm_up_errors = w->errors;
-    pthread_barrier_wait(&c->barrier);
+    gather(c, w);
     if (index == 0) {
         c->cpu_start = cpu_now();
     }
@@ -345,7 +358,7 @@ static void measure(struct client *c, struct worker *w, unsigned index, uint64_t
         executed += w->done;
         w->errors += warm_up_errors;
     }
-    pthread_barrier_wait(&c->barrier);
+    gather(c, w);
     if (index == 0) {
         c->cpu_s = cpu_now() - c->cpu_start;
     }

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "bench.h"
 #include "clock.h"
@@ -191,6 +192,22 @@ static void sleep_until(struct worker *w, uint64_t now, uint64_t due)
     int rc = smt_wait(w->ep, left < most ? left : most);
     if (rc < 0 && rc != SMT_EBUSY && rc != SMT_ETIMEDOUT) {
         w->fatal = rc;
+    }
+}
+
+void worker_idle(struct worker *w)
+{
+    struct smt_event events[BATCH];
+    int n = w->fatal == 0 ? smt_poll(w->ep, events, BATCH) : w->fatal;
+    for (int i = 0; i < n; i++) {
+        take_event(w, &events[i], clock_now());
+    }
+    if (n == 0) {
+        n = smt_wait(w->ep, NS_PER_MS);
+    }
+    if (n < 0 && n != SMT_EBUSY && n != SMT_ETIMEDOUT) {
+        const struct timespec pause = {.tv_nsec = NS_PER_MS};
+        nanosleep(&pause, NULL);
     }
 }
 

@@ -52,4 +52,7 @@ void worker_fini_size(struct worker *w);
 /* Runs; fills hist, start_ns, end_ns, done and errors. 0, or the fatal code. */
 int worker_run(struct worker *w, const struct run *run);
 
+/* Between runs: a moment in which the endpoint answers its peers. */
+void worker_idle(struct worker *w);
+
 #endif
