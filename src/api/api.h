@@ -159,6 +159,7 @@ struct smt_ep {
     bool poll_spin;
     bool accept;
     bool is_lost;           /* its device is */
+    bool has_slept;         /* or was going to, since the last look for packets */
     bool hears_refusals;    /* its profile has no handshake */
     uint8_t number, share;  /* share above 1: one of so many on its port */
     uint8_t news;           /* enum smt_dev_news to be told */

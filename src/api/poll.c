@@ -86,6 +86,11 @@ int smt_ep_progress(struct smt_ep *ep)
     int n = ep->dev->ops->rx(ep->dev, ep->pkts, RX_A_POLL);
     if (n == RX_A_POLL)
         n += (int)record_complete(ep, (unsigned)n);
+    /* What woke us has not waited while we slept. */
+    if (n == 0 || SMT_UNLIKELY(ep->has_slept)) {
+        smt_engine_idle(ep->engine, now);
+        ep->has_slept = false;
+    }
     if (n > 0)
         smt_engine_rx(ep->engine, now, (const struct smt_pkt *)ep->pkts, (unsigned)n);
     else if (SMT_UNLIKELY(n < 0))

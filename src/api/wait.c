@@ -135,6 +135,7 @@ int smt_arm(struct smt_ep *ep)
     r = timer_set(ep, now, at);
     if (r == 0)
         r = ep->dev->ops->arm(ep->dev);
+    ep->has_slept = r == 0;
     return ep->dev->news != 0 ? SMT_EBUSY : r;
 }
 

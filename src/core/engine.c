@@ -260,6 +260,11 @@ static inline void traffic_look(struct smt_engine *e, uint64_t bytes, unsigned n
     }
 }
 
+void smt_engine_idle(struct smt_engine *e, uint64_t now)
+{
+    e->idle_at = now;
+}
+
 void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts, unsigned n)
 {
     enter(e, now);

@@ -104,6 +104,10 @@ struct smt_tx_sink {
 /* Takes n received packets, borrowed (opened in place where possible). */
 void smt_engine_rx(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts, unsigned n);
 
+/* At `now` there is nothing to receive: what comes later has not waited since before. Who never
+ * says so counts as one whom packets do not wait for (late.c). */
+void smt_engine_idle(struct smt_engine *e, uint64_t now);
+
 /* How many packets behind a received one its record needs, by its word, less than SMT_MAX_SLICES:
  * who can have them looked at together with it spares a copy. */
 unsigned smt_engine_rx_wants(const struct smt_engine *e, const struct smt_pkt *pkt);

@@ -6,6 +6,7 @@
  * there. */
 #include "core/frames.h"
 
+#include "core/late.h"
 #include "core/slices.h"
 #include "core/rpc_life.h"
 #include "core/state.h"
@@ -77,6 +78,7 @@ static void on_mark(const struct heard *h)
 {
     const struct smt_pacer *p = &h->c->pacer;
     smt_pacer_marked(h->c, h->now, h->f->packets);
+    smt_late_tell(h->c, h->now, h->f->seq);
     smt_ctl_add(h->c, &(struct smt_frame){.type = SMT_FRAME_SEEN,
                                           .seq = h->f->seq,
                                           .packets = p->got_packets,
@@ -89,6 +91,11 @@ static void on_seen(const struct heard *h)
     const struct smt_frame *f = h->f;
     if (smt_pacer_seen(h->c, h->now, f->seq, f->packets, f->bytes, f->ce))
         smt_conn_unblock(h->c);
+}
+
+static void on_late(const struct heard *h)
+{
+    smt_late_told(h->c, h->f->seq, h->f->length);
 }
 
 static void on_probe(const struct heard *h)
@@ -401,6 +408,7 @@ static const frame_fn handlers[] = {
     [SMT_FRAME_CLOSE] = on_close,
     [SMT_FRAME_REKEY] = on_rekey,
     [SMT_FRAME_ACKS] = on_acks,
+    [SMT_FRAME_LATE] = on_late,
 };
 
 void smt_frames_act(struct smt_conn *c, uint64_t now, const struct smt_frame *f, struct smt_rpc *r)

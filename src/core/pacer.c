@@ -9,6 +9,7 @@
  * congestion and grows back. */
 #include "core/pacer.h"
 
+#include "core/late.h"
 #include "core/state.h"
 
 enum {
@@ -90,6 +91,7 @@ static bool flight_begin(struct smt_conn *c, uint64_t now)
                                            .marked_bytes = p->sent_bytes,
                                            .mark_at = now,
                                            .oldest_seq = p->next_seq,
+                                           .late_seq = p->next_seq - 1,
                                            .acked_packets = p->sent_packets};
     smt_conn_rest_later(c, now);
     return true;
@@ -197,8 +199,10 @@ bool smt_pacer_seen(struct smt_conn *c, uint64_t now, uint32_t seq, uint32_t pac
     peak_note(&c->host->rtt_peak, rtt);
     smt_path_rtt(c, now, rtt);
     uint64_t least = smt_rtt_least(&c->path);
-    bool queued = rtt > t->rtt_high_factor * least && rtt > least + t->rtt_high_ns;
-    bool slow = clear && rtt > least + SMT_COMPETE_QUEUE;
+    uint64_t late = smt_late_of(c, now, seq);
+    uint64_t way = rtt > late ? rtt - late : 0;
+    bool queued = way > t->rtt_high_factor * least && way > least + t->rtt_high_ns;
+    bool slow = clear && way > least + SMT_COMPETE_QUEUE;
     bool lossy;
     uint32_t n_lost = loss_note(c, &p->lost, m->packets - f->acked_packets,
                                 (int32_t)(f->acked_packets - packets),

@@ -31,6 +31,7 @@ struct smt_pacer_flight {
     uint32_t oldest_seq;    /* marks in flight: [oldest, next) */
     uint32_t seen_bytes, seen_packets; /* at the last SEEN used */
     uint32_t acked_packets; /* sent_packets at the mark of the last SEEN used */
+    uint32_t late_seq, late; /* by the peer's word, ns: late.c */
     uint8_t n_silent;       /* marks repeated without answer */
     struct smt_pacer_mark marks[SMT_PACER_MARKS]; /* by seq modulo their number */
 };

@@ -29,6 +29,7 @@ struct smt_engine {
     uint64_t farewell_at; /* when the first of the last n_farewells CLOSEs was queued */
     uint32_t n_farewells; /* within a millisecond */
     uint64_t now;
+    uint64_t idle_at; /* when there was nothing to receive; 0 = not known */
     struct smt_prng prng;
     struct smt_stats stats;
     struct smt_wheel wheel;

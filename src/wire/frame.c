@@ -14,7 +14,8 @@ struct field {
     uint8_t at;
 };
 
-enum { MAX_FIELDS = 9, SKIPPABLE = 0x80, ACKS_HEAD = 2 + 8, ACKS_MAX = ACKS_HEAD + 8 };
+enum { MAX_FIELDS = 9, SKIPPABLE = 0x80 };
+enum { ACKS_HEAD = 2 + 8, ACKS_MAX = ACKS_HEAD + 8, LATE_LEN = 2 + 4 + 4 };
 
 struct row {
     uint8_t len; /* type byte included; 0: no such type */
@@ -64,6 +65,8 @@ size_t smt_frame_len(uint8_t type)
 {
     if (type == SMT_FRAME_ACKS)
         return ACKS_MAX;
+    if (type == SMT_FRAME_LATE)
+        return LATE_LEN;
     return type < SMT_ARRAY_LEN(rows) ? rows[type].len : 0;
 }
 
@@ -83,6 +86,15 @@ static size_t acks_encode(const struct smt_frame *f, uint8_t *out, size_t cap)
     return len;
 }
 
+static size_t late_encode(const struct smt_frame *f, uint8_t *out)
+{
+    out[0] = SMT_FRAME_LATE;
+    out[1] = LATE_LEN - 2;
+    smt_put_be32(out + 2, f->seq);
+    smt_put_be32(out + 6, f->length);
+    return LATE_LEN;
+}
+
 size_t smt_frame_encode(const struct smt_frame *f, uint8_t *out, size_t cap)
 {
     if (f->type == SMT_FRAME_ACKS)
@@ -90,6 +102,8 @@ size_t smt_frame_encode(const struct smt_frame *f, uint8_t *out, size_t cap)
     size_t len = smt_frame_len(f->type);
     if (len == 0 || len > cap)
         return 0;
+    if (f->type == SMT_FRAME_LATE)
+        return late_encode(f, out);
     uint8_t *p = out;
     *p++ = f->type;
     for (const struct field *fd = rows[f->type].fields; fd->width != END; fd++) {
@@ -176,6 +190,16 @@ static int acks_decode(const uint8_t *in, struct smt_frame *out)
     return (int)len;
 }
 
+static int late_decode(const uint8_t *in, struct smt_frame *out)
+{
+    int len = 2 + in[1];
+    if (len < LATE_LEN)
+        return SMT_EMALFORMED;
+    out->seq = smt_get_be32(in + 2);
+    out->length = smt_get_be32(in + 6);
+    return len;
+}
+
 int smt_frame_decode(const uint8_t *in, size_t len, struct smt_frame *out)
 {
     *out = (struct smt_frame){.type = len ? in[0] : SMT_FRAME_PAD};
@@ -190,7 +214,9 @@ int smt_frame_decode(const uint8_t *in, size_t len, struct smt_frame *out)
     }
     if (type >= SKIPPABLE) {
         int n = skippable_decode(in, len);
-        return n > 0 && type == SMT_FRAME_ACKS ? acks_decode(in, out) : n;
+        if (n > 0 && type == SMT_FRAME_ACKS)
+            return acks_decode(in, out);
+        return n > 0 && type == SMT_FRAME_LATE ? late_decode(in, out) : n;
     }
     size_t need = smt_frame_len(type);
     if (need == 0)

@@ -160,7 +160,8 @@ enum smt_frame_type {
     SMT_FRAME_CREDIT = 0x1b,
     SMT_FRAME_CLOSE = 0x1c,
     SMT_FRAME_REKEY = 0x1d,
-    SMT_FRAME_ACKS = 0x80, /* the first that whoever does not know it may skip */
+    SMT_FRAME_ACKS = 0x80, /* from here on whoever does not know a type may skip it */
+    SMT_FRAME_LATE = 0x81,
 };
 
 enum { SMT_FRAME_MAX_LEN = 48, SMT_RESEND_ALL = 0xffffffff };
@@ -175,9 +176,9 @@ struct smt_frame {
     uint64_t id;        /* RPC frames, with bit 63 */
     uint64_t token;     /* PING, PONG, PROBE, PROBE_ACK, PATH_* */
     uint32_t offset;    /* GRANT, RESEND */
-    /* RESEND; GRANT: received prefix; CUTOFFS: unscheduled limit; CREDIT: open RPCs */
+    /* RESEND; GRANT: received prefix; CUTOFFS: unscheduled limit; CREDIT: open RPCs; LATE: ns */
     uint32_t length;
-    uint32_t seq, packets, bytes, ce; /* MARK, SEEN */
+    uint32_t seq, packets, bytes, ce; /* MARK, SEEN; LATE: seq */
     uint64_t low_water; /* DONE; CREDIT: bytes */
     uint64_t bitmap;    /* DONE; ACKS: bit i is for the message id + 1 + i */
     uint32_t cutoffs[7]; /* CUTOFFS, priority 1 … 7 */

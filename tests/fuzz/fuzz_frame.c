@@ -27,6 +27,17 @@ static void check_acks(const struct smt_frame *f)
     FUZZ_CHECK(back.id == f->id && back.bitmap == f->bitmap);
 }
 
+/* Its length may have been a later version's. */
+static void check_late(const struct smt_frame *f)
+{
+    uint8_t again[SMT_FRAME_MAX_LEN];
+    struct smt_frame back;
+    size_t len = smt_frame_encode(f, again, sizeof(again));
+    FUZZ_CHECK(len == smt_frame_len(SMT_FRAME_LATE));
+    FUZZ_CHECK(smt_frame_decode(again, len, &back) == (int)len);
+    FUZZ_CHECK(back.seq == f->seq && back.length == f->length);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t at = 0;
@@ -44,6 +55,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check_frame(&f, data + at, (size_t)used);
         else if (f.type == SMT_FRAME_ACKS)
             check_acks(&f);
+        else if (f.type == SMT_FRAME_LATE)
+            check_late(&f);
         at += (size_t)used;
     }
     return 0;

@@ -86,6 +86,9 @@ static const struct golden {
     {{.type = SMT_FRAME_ACKS, .id = 5, .bitmap = 0x8000000000000201},
      18,
      {0x80, 16, ID_5, 0x01, 0x02, 0, 0, 0, 0, 0, 0x80}},
+    {{.type = SMT_FRAME_LATE, .seq = 2, .length = 0x05060708},
+     10,
+     {0x81, 8, 0, 0, 0, 2, 0x05, 0x06, 0x07, 0x08}},
 };
 
 static void assert_frame_equal(const struct smt_frame *a, const struct smt_frame *b)
@@ -167,7 +170,7 @@ static void unknown_types(void **state)
         assert_int_equal(decode(in, sizeof(in), &f), 0);
         assert_int_equal(f.type, type);
     }
-    for (unsigned type = 0x81; type < 256; type++) {
+    for (unsigned type = 0x82; type < 256; type++) {
         struct smt_frame f;
         in[0] = (uint8_t)type;
         assert_int_equal(smt_frame_len((uint8_t)type), 0);
@@ -240,6 +243,21 @@ static void acks_of_all_lengths(void **state)
     }
 }
 
+/* A longer LATE is a later version's, a shorter one nobody's. */
+static void late_of_other_lengths(void **state)
+{
+    (void)state;
+    uint8_t longer[14] = {SMT_FRAME_LATE, 12, 0, 0, 0, 2, 0, 0, 0, 3, 0xff, 0xff, 0xff, 0xff};
+    struct smt_frame f;
+    assert_int_equal(decode(longer, sizeof(longer), &f), sizeof(longer));
+    assert_int_equal(f.seq, 2);
+    assert_int_equal(f.length, 3);
+    for (unsigned n = 0; n < 8; n++) {
+        longer[1] = (uint8_t)n;
+        assert_int_equal(decode(longer, sizeof(longer), &f), SMT_EMALFORMED);
+    }
+}
+
 /* A member that a frame has not must not disturb those it has. */
 static void random_members(void **state)
 {
@@ -306,6 +324,7 @@ int main(void)
         cmocka_unit_test(pads_are_taken_as_one), cmocka_unit_test(bit_62_of_ids),
         cmocka_unit_test(random_members),        cmocka_unit_test(random_runs),
         cmocka_unit_test(random_bytes),          cmocka_unit_test(acks_of_all_lengths),
+        cmocka_unit_test(late_of_other_lengths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -354,6 +354,20 @@ static void ctrl_section(void)
         .n_frames = 1,
         .pad_len = 8,
     });
+    static const struct smt_frame late[] = {
+        {.type = SMT_FRAME_LATE, .seq = 9, .length = 250000},
+        {.type = SMT_FRAME_SEEN, .seq = 9, .packets = 991, .bytes = 3999001460, .ce = 3},
+    };
+    vec_packet(&(struct packet){
+        .name = "ctrl-late",
+        .note = "A SEEN that may have waited 250 us for the responder, after its LATE.",
+        .keys = &k128,
+        .from_responder = true,
+        .hdr = {.kind = SMT_KIND_CTRL},
+        .record_no = 0x1236,
+        .frames = late,
+        .n_frames = SMT_ARRAY_LEN(late),
+    });
     static const struct smt_frame acks[] = {
         {.type = SMT_FRAME_ACKS, .id = 5, .bitmap = 0x8000000000000201},
         {.type = SMT_FRAME_ACKS, .id = SMT_ID_ROLE | 64, .bitmap = 7},

@@ -149,6 +149,15 @@ def decode_acks(body):
     return 'ACKS id=%016x bitmap=%016x' % (ident, int.from_bytes(body[8:16], 'little'))
 
 
+def decode_late(body):
+    """The mark, and for how long its SEEN may have waited for its sender."""
+    need(len(body) >= 8, 'LATE cut short')
+    return 'LATE seq=%d ns=%d' % (be(body[:4]), be(body[4:8]))
+
+
+SKIPPABLE = {0x80: decode_acks, 0x81: decode_late}
+
+
 def decode_frames(data):
     """One line of text per frame."""
     lines, at = [], 0
@@ -158,7 +167,7 @@ def decode_frames(data):
         if kind >= 0x80:
             need(at < len(data) and at + 1 + data[at] <= len(data), 'frame %02x cut short', kind)
             body = data[at + 1:at + 1 + data[at]]
-            lines.append(decode_acks(body) if kind == 0x80 else
+            lines.append(SKIPPABLE[kind](body) if kind in SKIPPABLE else
                          'SKIPPED type=%02x bytes=%s' % (kind, body.hex()))
             at += 1 + len(body)
             continue

@@ -82,6 +82,7 @@ static const char *const frame_names[] = {
     [SMT_FRAME_CLOSE] = "CLOSE",
     [SMT_FRAME_REKEY] = "REKEY",
     [SMT_FRAME_ACKS] = "ACKS",
+    [SMT_FRAME_LATE] = "LATE",
 };
 
 static void frame_rest(const struct smt_frame *f)
@@ -103,6 +104,9 @@ static void frame_rest(const struct smt_frame *f)
         break;
     case SMT_FRAME_ACKS:
         printf(" id=%016" PRIx64 " bitmap=%016" PRIx64, f->id, f->bitmap);
+        break;
+    case SMT_FRAME_LATE:
+        printf(" seq=%u ns=%u", f->seq, f->length);
         break;
     case SMT_FRAME_CREDIT:
         printf(" open=%u bytes=%" PRIu64, f->length, f->low_water);
