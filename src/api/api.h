@@ -151,6 +151,14 @@ struct smt_api_stats {
     uint64_t handshakes_repeated, handshakes_resumed, sessions_rekeyed;
 };
 
+struct smt_clock {
+    bool is_counted;     /* the CPU has a counter that the kernel itself goes by */
+    uint64_t ns, cycles; /* of the last look at the kernel's clock; ns 0: there was none */
+    uint64_t rate;       /* ns a cycle, times 2^32; 0: not known yet */
+    uint64_t trust;      /* cycles from there for which the rate is good */
+    uint64_t told;       /* what was told last */
+};
+
 struct smt_ep {
     /* What every poll reads. */
     uint32_t fork_gen;
@@ -168,6 +176,7 @@ struct smt_ep {
     struct smt_engine *engine;
     struct smt_dev *dev;
     uint64_t now;            /* clock of the last poll */
+    struct smt_clock clock;
     uint64_t dial_deadline;  /* earliest give_up of ep->dialing */
     uint64_t retire_look;    /* when ep->retiring is to be looked at */
     struct smt_list reap;    /* sessions whose DOWN was handed out by the poll before */
@@ -321,6 +330,20 @@ void smt_api_random(void *out, size_t len);
 
 /* CLOCK_MONOTONIC in ns. */
 uint64_t smt_api_clock(void);
+
+/* An endpoint's own: the same within some ns, by the CPU's counter between two looks. Never goes
+ * back. */
+void smt_clock_init(struct smt_clock *c);
+uint64_t smt_clock_now(struct smt_clock *c);
+
+/* Its parts. A look gave `ns`, between these counts of the CPU. */
+void smt_clock_seen(struct smt_clock *c, uint64_t before, uint64_t ns, uint64_t after);
+
+/* The time at a count; false: a look is due. */
+bool smt_clock_at(struct smt_clock *c, uint64_t cycles, uint64_t *ns);
+
+/* `ns`, or what was told last if that is later. */
+uint64_t smt_clock_tell(struct smt_clock *c, uint64_t ns);
 
 /* ---- peer.c ---- */
 

@@ -246,7 +246,8 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ec.token_check = ep_token_check;
     ec.cookie_arg = ep;
     ec.user = ep;
-    ep->now = smt_api_clock();
+    smt_clock_init(&ep->clock);
+    ep->now = smt_clock_now(&ep->clock);
     return smt_engine_new(&ec, ep->now, &ep->engine);
 }
 
@@ -425,7 +426,7 @@ int smt_ep_close(struct smt_ep *ep)
     smt_list_remove(&ep->node);
     pthread_mutex_unlock(&ctx->lock);
 
-    ep->now = smt_api_clock();
+    ep->now = smt_clock_now(&ep->clock);
     for (struct smt_list *it = ep->links.next; it != &ep->links; it = it->next) {
         struct smt_link *link = SMT_CONTAINER_OF(it, struct smt_link, node);
         if (!link->closing)

@@ -78,7 +78,7 @@ static unsigned record_complete(struct smt_ep *ep, unsigned n)
 
 int smt_ep_progress(struct smt_ep *ep)
 {
-    uint64_t now = smt_api_clock();
+    uint64_t now = smt_clock_now(&ep->clock);
     ep->now = now;
     if (SMT_UNLIKELY(ep->is_lost))
         return lost_progress(ep);

@@ -96,7 +96,7 @@ int smt_session_rekey(struct smt_session *session, unsigned flags)
         return smt_fail_static(ctx, SMT_EINVAL, "unknown flags");
     if (session->closing || session->link == NULL || !session->link->up)
         return smt_fail_static(ctx, SMT_ESTATE, "the session is not up");
-    session->ep->now = smt_api_clock();
+    session->ep->now = smt_clock_now(&session->ep->clock);
     if (flags & SMT_REKEY_HANDSHAKE)
         return rekey_by_handshake(session);
     r = ctx->plaintext ? SMT_EUNSUPPORTED : smt_conn_rekey(session->link->conn);

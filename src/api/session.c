@@ -290,7 +290,7 @@ int smt_session_connect(struct smt_ep *ep, const char *host, const char *verify_
         return smt_fail(ep->ctx, SMT_ENAME,
                         "\"%s\" is no address and no known name: give host:port or [IPv6]:port",
                         host);
-    ep->now = smt_api_clock();
+    ep->now = smt_clock_now(&ep->clock);
     return connect_resolved(ep, addrs, (unsigned)n, verify_name != NULL ? verify_name : name, flags,
                             out, is_new);
 }
@@ -583,7 +583,7 @@ static void session_close(struct smt_session *s)
     if (s->closing || s->is_down)
         return;
     struct smt_ep *ep = s->ep;
-    ep->now = smt_api_clock();
+    ep->now = smt_clock_now(&ep->clock);
     s->closing = true;
     forget_peer(s);
     dial_timer_stop(s);
