@@ -11,7 +11,8 @@
 
 enum {
     PAD_BYTES = 256, /* waste of a segment that is always worth it */
-    PAD_FRACTION = 4 /* or this part of it */
+    PAD_FRACTION = 4, /* or this part of it */
+    PAD_RUN = 8       /* or this part of the run that follows */
 };
 
 static inline bool frame_is_for(const struct smt_super_frame *f, const struct smt_addr *to,
@@ -20,14 +21,15 @@ static inline bool frame_is_for(const struct smt_super_frame *f, const struct sm
     return f->tos == tos && smt_addr_equal(&f->to, to);
 }
 
-static inline bool pad_is_worth(uint32_t pad, uint32_t seg_len)
+static inline bool pad_is_worth(uint32_t pad, uint32_t seg_len, uint32_t run_len)
 {
-    return pad <= PAD_BYTES || pad <= seg_len / PAD_FRACTION;
+    return pad <= PAD_BYTES || pad <= seg_len / PAD_FRACTION || pad <= run_len / PAD_RUN;
 }
 
-/* Place behind the last segment, which is lengthened if it must be; NULL when the packet does not
- * fit this frame. */
-static inline uint8_t *frame_append(struct smt_super *s, struct smt_super_frame *f, uint32_t len)
+/* Place behind the last segment, which is lengthened if it must be; NULL when the packet, the first
+ * of a run of run_len bytes (0: of none), does not fit this frame. */
+static inline uint8_t *frame_append(struct smt_super *s, struct smt_super_frame *f, uint32_t len,
+                                    uint32_t run_len)
 {
     uint32_t seg_len = f->seg_len;
     if (f->n_segs >= s->max_segs || f->is_fixed)
@@ -39,7 +41,7 @@ static inline uint8_t *frame_append(struct smt_super *s, struct smt_super_frame 
     }
     uint32_t pad = seg_len - f->last_len;
     size_t at = (size_t)f->n_segs * seg_len;
-    if (at + len > s->max_len || !pad_is_worth(pad, seg_len))
+    if (at + len > s->max_len || !pad_is_worth(pad, seg_len, run_len))
         return NULL;
     s->undo.frame = f;
     s->undo.n_segs = f->n_segs;
@@ -97,7 +99,7 @@ uint8_t *smt_super_reserve(struct smt_super *s, const struct smt_addr *to, size_
     uint32_t i = s->n_open;
     struct smt_super_frame *f = s->last;
     if (f != NULL && frame_is_for(f, to, tos)) {
-        uint8_t *p = frame_append(s, f, (uint32_t)len);
+        uint8_t *p = frame_append(s, f, (uint32_t)len, 0);
         if (p != NULL)
             return p;
     }
@@ -105,7 +107,7 @@ uint8_t *smt_super_reserve(struct smt_super *s, const struct smt_addr *to, size_
         f = s->open[i];
         if (!frame_is_for(f, to, tos))
             continue;
-        uint8_t *p = frame_append(s, f, (uint32_t)len);
+        uint8_t *p = frame_append(s, f, (uint32_t)len, 0);
         if (p != NULL)
             return p;
         break;
@@ -126,9 +128,10 @@ static uint8_t *run_append(struct smt_super *s, struct smt_super_frame *f, uint3
 {
     if (len < f->seg_len || f->n_segs + n > s->max_segs)
         return NULL;
-    if ((size_t)(f->n_segs + n - 1) * len + last_len > s->max_len)
+    uint32_t run_len = (n - 1) * len + last_len;
+    if ((size_t)f->n_segs * len + run_len > s->max_len)
         return NULL;
-    uint8_t *p = frame_append(s, f, len);
+    uint8_t *p = frame_append(s, f, len, run_len);
     if (p == NULL)
         return NULL;
     s->batch_len += (size_t)(n - 2) * len + last_len;
