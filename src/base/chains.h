@@ -18,7 +18,7 @@ struct smt_chain {
 struct smt_chains {
     struct smt_chain **heads;
     uint64_t k[2];
-    uint32_t n;
+    uint32_t n, most; /* links; before there are more chains */
     uint32_t bits;  /* 2^bits chains */
     uint32_t shift; /* that leaves so many of a hash */
 };
@@ -58,7 +58,7 @@ static inline void smt_chains_link(struct smt_chains *t, struct smt_chain *l)
  * already: the latest is found first. */
 static inline void smt_chains_add(struct smt_chains *t, struct smt_chain *l, uint64_t hash)
 {
-    if (SMT_UNLIKELY(t->n >> t->bits != 0))
+    if (SMT_UNLIKELY(t->n >= t->most))
         smt_chains_grow(t);
     t->n++;
     l->hash = hash;

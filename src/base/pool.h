@@ -57,6 +57,12 @@ SMT_MUST_CHECK static inline void *smt_pool_get(struct smt_pool *p)
     return f;
 }
 
+/* Is what get would give an object that was put? Else it was never handed out before. */
+static inline bool smt_pool_has_used(const struct smt_pool *p)
+{
+    return p->free != NULL;
+}
+
 /* `obj` must be live in this pool. */
 static inline void smt_pool_put(struct smt_pool *p, void *obj)
 {

@@ -92,6 +92,19 @@ static inline bool smt_ranges_is_behind(const struct smt_ranges *r, uint64_t x)
     return r->n == 0 || x >= r->last.end;
 }
 
+/* Is x the number behind the last one in the set? */
+static inline bool smt_ranges_is_next(const struct smt_ranges *r, uint64_t x)
+{
+    return x == r->last.end && r->n > 0;
+}
+
+/* Adds it, then. */
+static inline void smt_ranges_add_next(struct smt_ranges *r)
+{
+    r->last.end++;
+    r->len++;
+}
+
 /* Is x in the set? */
 bool smt_ranges_contains(const struct smt_ranges *r, uint64_t x);
 

@@ -90,10 +90,10 @@ static inline void smt_wheel_disarm(struct smt_wheel *w, struct smt_timer *t)
 }
 
 /* The same as smt_wheel_arm, for one of many that are armed at once and for the same time: they
- * follow each other into one list. */
-static inline void smt_wheel_arm_alike(struct smt_wheel *w, struct smt_timer *t, uint64_t at)
+ * follow each other into one list. It must not be armed. */
+static inline void smt_wheel_arm_next(struct smt_wheel *w, struct smt_timer *t, uint64_t at)
 {
-    smt_wheel_disarm(w, t);
+    assert(!smt_timer_is_armed(t));
     if (SMT_UNLIKELY((at - 1) >> SMT_WHEEL_TICK_BITS != w->last_tick)) {
         smt_wheel_arm(w, t, at);
         return;
@@ -101,6 +101,13 @@ static inline void smt_wheel_arm_alike(struct smt_wheel *w, struct smt_timer *t,
     t->at = at;
     smt_list_push_tail(w->last, &t->link);
     w->n_armed++;
+}
+
+/* And if it is. */
+static inline void smt_wheel_arm_alike(struct smt_wheel *w, struct smt_timer *t, uint64_t at)
+{
+    smt_wheel_disarm(w, t);
+    smt_wheel_arm_next(w, t, at);
 }
 
 static inline uint32_t smt_wheel_count(const struct smt_wheel *w)

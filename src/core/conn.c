@@ -748,11 +748,8 @@ void smt_conn_close(struct smt_conn *c, uint64_t now, int error, bool tell)
     SMT_LIST_FOREACH_SAFE(l, tmp, &c->rpcs)
         smt_rpc_orphan(SMT_CONTAINER_OF(l, struct smt_rpc, conn_link),
                        error == 0 ? SMT_ECLOSED : error);
-    c->ev.pending &= ~(1u << SMT_EE_HS_ACCEPT | 1u << SMT_EE_HS_DATA | 1u << SMT_EE_NO_SESSION |
-                       1u << SMT_EE_WRITABLE);
-    bool queued = c->ev.pending != 0;
-    if (!queued)
-        smt_evlink_drop(&c->ev);
+    smt_evlink_drop_some(&c->ev, 1u << SMT_EE_HS_ACCEPT | 1u << SMT_EE_HS_DATA |
+                                     1u << SMT_EE_NO_SESSION | 1u << SMT_EE_WRITABLE);
     smt_evlink_raise(&e->events, &c->ev, SMT_EE_DOWN);
     unlink_wire(c);
     smt_acks_drop(c);

@@ -514,6 +514,8 @@ static void rpc_event(struct smt_rpc *r, unsigned type, struct smt_engine_event 
                                      .data = r->rx.data,
                                      .len = r->rx.len,
                                      .mark = r->mark};
+    if (SMT_LIKELY(type == SMT_EE_REQUEST))
+        return;
     switch (type) {
     case SMT_EE_INCOMING:
         out->of = !server ? SMT_EE_RESPONSE : r->one_way ? SMT_EE_MESSAGE : SMT_EE_REQUEST;
@@ -567,17 +569,13 @@ bool smt_engine_next_event(struct smt_engine *e, struct smt_engine_event *out)
     if (l == NULL)
         return false;
     struct smt_evlink *ev = SMT_CONTAINER_OF(l, struct smt_evlink, link);
-    unsigned type = (unsigned)__builtin_ctz(ev->pending);
-    ev->pending &= ev->pending - 1;
-    smt_list_remove(&ev->link);
-    if (SMT_UNLIKELY(ev->pending != 0))
-        smt_list_push_tail(&e->events, &ev->link);
+    unsigned type = smt_evlink_take(&e->events, ev);
     if (ev->owner == SMT_EV_OF_CONN) {
         conn_event(SMT_CONTAINER_OF(ev, struct smt_conn, ev), type, out);
     } else {
         struct smt_rpc *r = SMT_CONTAINER_OF(ev, struct smt_rpc, ev);
         rpc_event(r, type, out);
-        smt_rpc_event_taken(r, type);
+        smt_rpc_try_free(r);
     }
     return true;
 }

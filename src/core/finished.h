@@ -49,10 +49,10 @@ static inline bool smt_finished_seen_has(const struct smt_finished_seen *s, uint
 }
 
 /* The peer told (low_water, done). Calls fn(arg, id) for each id that is newly known to be
- * finished, at most `span` of those the mark passed (a larger step: fn(arg, 0) once, "look through
- * all you have"). Old news is ignored. */
-static inline void smt_finished_told(struct smt_finished_seen *s, uint64_t low_water, uint64_t done,
-                                     uint32_t span, void (*fn)(void *arg, uint64_t id), void *arg)
+ * finished, unless the mark passed more than `span`: then whoever asks has to look through all he
+ * has. Old news is ignored. */
+SMT_INLINE void smt_finished_told(struct smt_finished_seen *s, uint64_t low_water, uint64_t done,
+                                  uint32_t span, void (*fn)(void *arg, uint64_t id), void *arg)
 {
     struct smt_finished_seen old = *s;
     if (low_water < old.low_water || (low_water == old.low_water && (done & ~old.done) == 0))
@@ -60,18 +60,19 @@ static inline void smt_finished_told(struct smt_finished_seen *s, uint64_t low_w
     uint64_t step = low_water - old.low_water;
     s->low_water = low_water;
     s->done = step == 0 ? old.done | done : done;
-    if (step > span) {
-        fn(arg, 0);
+    if (step > span)
         return;
-    }
-    for (uint64_t id = old.low_water; id < low_water; id++) {
-        if (!smt_finished_seen_has(&old, id))
-            fn(arg, id);
-    }
-    for (uint64_t bits = s->done; bits != 0; bits &= bits - 1) {
-        uint64_t id = low_water + 1 + (uint64_t)__builtin_ctzll(bits);
-        if (!smt_finished_seen_has(&old, id))
-            fn(arg, id);
+    uint64_t id = old.low_water, bits = s->done;
+    while (id < low_water || bits != 0) {
+        uint64_t next = id;
+        if (id < low_water) {
+            id++;
+        } else {
+            next = low_water + 1 + (uint64_t)__builtin_ctzll(bits);
+            bits &= bits - 1;
+        }
+        if (!smt_finished_seen_has(&old, next))
+            fn(arg, next);
     }
 }
 

@@ -26,10 +26,10 @@ enum { MOST_TOLD = 256 };
 
 typedef void (*frame_fn)(const struct heard *h);
 
-static void peer_finished_one(void *arg, uint64_t id)
+SMT_INLINE void peer_finished_one(void *arg, uint64_t id)
 {
     struct smt_conn *c = arg;
-    struct smt_rpc *r = id == 0 ? NULL : smt_rpc_find(c, id | SMT_ID_ROLE);
+    struct smt_rpc *r = smt_rpc_find(c, id | SMT_ID_ROLE);
     if (r == NULL)
         return;
     if (r->state == SMT_RPC_AWAIT_ACK)

@@ -14,7 +14,11 @@ struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id)
         c->e->stats.drop_finished++;
         return NULL;
     }
-    return smt_incoming_new_at(c, id, smt_rpc_hash(c, id));
+    if (smt_incoming_room(c) == 0) {
+        c->e->stats.drop_over_credit++;
+        return NULL;
+    }
+    return smt_incoming_enter(c, id, smt_rpc_hash(c, id));
 }
 
 void smt_incoming_drop(struct smt_rpc *r)

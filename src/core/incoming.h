@@ -15,18 +15,21 @@ struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id);
  * limited elsewhere, but a message of one byte costs a thousand. Open ones the credit limits. */
 enum { SMT_INCOMING_MAX_KEPT = 65536 };
 
-/* The same where it has just been seen that the id, whose hash that is, is not used up. */
-static inline struct smt_rpc *smt_incoming_new_at(struct smt_conn *c, uint64_t id, uint64_t hash)
+/* How many more the peer may open now. */
+static inline uint32_t smt_incoming_room(const struct smt_conn *c)
 {
-    struct smt_engine *e = c->e;
+    uint32_t most = c->e->config.max_open_rpcs;
     uint32_t kept = c->n_rpcs - c->served - c->open_calls;
-    if (SMT_UNLIKELY(c->served >= e->config.max_open_rpcs || kept >= SMT_INCOMING_MAX_KEPT)) {
-        e->stats.drop_over_credit++;
-        return NULL;
-    }
+    return c->served >= most || kept >= SMT_INCOMING_MAX_KEPT ? 0 : most - c->served;
+}
+
+/* The same where it has just been seen that there is room and the id, whose hash that is, is not
+ * used up. */
+SMT_INLINE struct smt_rpc *smt_incoming_enter(struct smt_conn *c, uint64_t id, uint64_t hash)
+{
     struct smt_rpc *r = smt_rpc_new_at(c, id, hash);
     if (SMT_UNLIKELY(r == NULL)) {
-        e->stats.drop_no_memory++;
+        c->e->stats.drop_no_memory++;
         return NULL;
     }
     c->served++;

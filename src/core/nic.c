@@ -54,7 +54,7 @@ static bool test_post(struct smt_conn *c)
     (void)rc;
     smt_rpc_set_state(r, SMT_RPC_AWAIT_ACK);
     c->nic.test_id = c->next_id++;
-    r->one_way = r->is_test = r->counted = true;
+    r->one_way = r->is_test = r->is_involved = r->counted = true;
     r->out_len = TEST_LEN;
     r->tx.unsched = r->tx.granted = TEST_LEN;
     c->open_calls++;

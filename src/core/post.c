@@ -14,10 +14,10 @@ static uint64_t iov_total(const struct smt_post_iov *iov, unsigned n_iov)
 }
 
 /* What of a message goes without a grant. */
-static uint32_t unsched_of(const struct smt_conn *c, uint64_t len)
+static uint32_t unsched_of(const struct smt_engine *e, const struct smt_conn *c, uint64_t len)
 {
     /* Nothing measured makes this less. */
-    if (SMT_LIKELY(len <= c->e->config.tune.unsched_first && len <= c->unsched_limit &&
+    if (SMT_LIKELY(len <= e->config.tune.unsched_first && len <= c->unsched_limit &&
                    c->tx_share.is == SMT_SHARE_ALL))
         return (uint32_t)len;
     uint32_t limit = smt_path_unsched(c);
@@ -35,7 +35,7 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     if (len > c->peer_max_message)
         return SMT_EMSGSIZE;
     const struct smt_profile *p = e->config.profile;
-    int rc = p->may_post != NULL ? p->may_post(c, len, post->one_way) : 0;
+    int rc = SMT_UNLIKELY(p->may_post != NULL) ? p->may_post(c, len, post->one_way) : 0;
     if (SMT_UNLIKELY(rc < 0))
         return rc;
     if (c->open_calls >= c->peer_open ||
@@ -50,7 +50,7 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
         return SMT_ENOMEM;
     r->is_involved |= post->n_iov > 1;
     rc = smt_msg_tx_init(&r->tx, post->iov, post->n_iov, (uint32_t)len, &e->iov_blocks);
-    smt_rpc_set_state(r, post->one_way ? SMT_RPC_AWAIT_ACK : SMT_RPC_AWAIT_RESPONSE);
+    smt_rpc_set_state_idle(r, post->one_way ? SMT_RPC_AWAIT_ACK : SMT_RPC_AWAIT_RESPONSE);
     if (rc < 0) {
         smt_rpc_retire(r);
         return rc;
@@ -67,7 +67,7 @@ int smt_conn_post(struct smt_conn *c, const struct smt_post *post, uint64_t *id)
     r->resp_cap = post->resp_cap;
     r->counted = true;
     r->out_len = len;
-    r->tx.unsched = unsched_of(c, len);
+    r->tx.unsched = unsched_of(e, c, len);
     r->tx.granted = r->tx.unsched;
     c->open_calls++;
     c->out_bytes += len;
@@ -91,26 +91,30 @@ int smt_conn_cancel(struct smt_conn *c, uint64_t id)
     return 0;
 }
 
+/* Not to a request that waits for one: its conn has gone, or it was answered before. */
+static __attribute__((noinline)) int reply_late(struct smt_rpc *r, void *user)
+{
+    if (!r->holds_handle || r->one_way || r->ev.pending != 0 || !r->caller_gone)
+        return SMT_ESTATE;
+    r->reply_user = user;
+    smt_rpc_fail(r, SMT_ECLOSED);
+    return 0;
+}
+
 int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_iov, void *user)
 {
     struct smt_conn *c = r->conn;
     struct smt_engine *e = c->e;
-    if (!r->holds_handle || r->one_way || r->ev.pending != 0)
-        return SMT_ESTATE;
     if (n_iov > SMT_MAX_POST_IOV)
         return SMT_EINVAL;
+    if (SMT_UNLIKELY(r->state != SMT_RPC_AWAIT_REPLY || !r->holds_handle || r->ev.pending != 0))
+        return reply_late(r, user);
+    assert(!r->one_way && !r->caller_gone);
     uint64_t len = iov_total(iov, n_iov);
-    if (r->caller_gone) {
-        r->reply_user = user;
-        smt_rpc_fail(r, SMT_ECLOSED);
-        return 0;
-    }
-    if (r->state != SMT_RPC_AWAIT_REPLY)
-        return SMT_ESTATE;
     if (len > c->peer_max_message)
         return SMT_EMSGSIZE;
     const struct smt_profile *p = e->config.profile;
-    int rc = p->may_reply != NULL ? p->may_reply(c, len) : 0;
+    int rc = SMT_UNLIKELY(p->may_reply != NULL) ? p->may_reply(c, len) : 0;
     if (SMT_UNLIKELY(rc < 0))
         return rc;
     r->is_involved |= n_iov > 1;
@@ -121,10 +125,10 @@ int smt_rpc_reply(struct smt_rpc *r, const struct smt_post_iov *iov, unsigned n_
     }
     r->reply_user = user;
     r->holds_handle = false;
-    r->tx.unsched = unsched_of(c, len);
+    r->tx.unsched = unsched_of(e, c, len);
     r->tx.granted = r->tx.unsched;
     e->stats.replies_sent++;
-    smt_rpc_set_state(r, SMT_RPC_AWAIT_ACK);
+    smt_rpc_set_state_idle(r, SMT_RPC_AWAIT_ACK);
     smt_engine_posted(e, r);
     return 0;
 }

@@ -331,6 +331,7 @@ static enum smt_sent nic_send(struct smt_rpc *r, uint64_t now, const struct plan
     record_make(r, p, pkt);
     c->e->stats.records_sealed_nic++;
     r->tx.by_nic = r->tx.sent == 0 || r->tx.by_nic;
+    r->is_involved = true;
     return SMT_SENT_ONE;
 }
 

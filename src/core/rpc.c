@@ -45,15 +45,19 @@ bool smt_rpc_may_go(const struct smt_rpc *r, enum smt_rpc_state to)
     return arrows[r->state] >> to & 1;
 }
 
-void smt_rpc_make(struct smt_rpc *r, struct smt_engine *e)
+struct smt_rpc *smt_rpc_make(struct smt_engine *e)
 {
+    struct smt_rpc *r = smt_pool_get(&e->rpcs);
+    if (r == NULL)
+        return NULL;
     smt_zero(r, sizeof(*r));
-    r->timer.owner = SMT_EV_OF_RPC;
     smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
+    r->timer.owner = SMT_EV_OF_RPC;
     smt_list_init(&r->wait_link);
     smt_list_init(&r->ask_link);
     smt_msg_tx_make(&r->tx, &e->ranges);
     smt_msg_rx_make(&r->rx, &e->ranges);
+    return r;
 }
 
 bool smt_rpc_is_as_made(const struct smt_rpc *r)
@@ -86,9 +90,18 @@ void smt_rpc_rx_give_back(struct smt_rpc *r)
     smt_rpc_rx_free(r);
 }
 
+/* The same where it may have left before. */
+static void unlink_wire(struct smt_rpc *r)
+{
+    if (smt_rpc_is_on_wire(r))
+        smt_rpc_unlink(r);
+}
+
 void smt_rpc_retire(struct smt_rpc *r)
 {
-    smt_rpc_leave_wire(r);
+    unlink_wire(r);
+    if (r->state != SMT_RPC_AWAIT_USER)
+        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
     smt_rpc_try_free(r);
 }
 
@@ -114,8 +127,8 @@ void smt_rpc_fail(struct smt_rpc *r, int error)
     /* An announcement that was not taken has nothing to announce any more. */
     smt_evlink_drop(&r->ev);
     r->holds_handle = false;
-    smt_rpc_raise(r, SMT_EE_FAILED);
-    smt_rpc_unlink_wire(r);
+    smt_evlink_raise(&r->conn->e->events, &r->ev, SMT_EE_FAILED);
+    unlink_wire(r);
     if (!r->holds_bytes)
         smt_rpc_rx_give_back(r);
     if (r->state != SMT_RPC_AWAIT_USER)
@@ -152,7 +165,7 @@ void smt_rpc_abandon(struct smt_rpc *r, int error)
     c->e->stats.rpcs_failed++;
     smt_evlink_drop(&r->ev);
     r->holds_handle = false;
-    smt_rpc_raise(r, SMT_EE_FAILED);
+    smt_evlink_raise(&r->conn->e->events, &r->ev, SMT_EE_FAILED);
     smt_list_remove(&r->wait_link);
     smt_rpc_tx_give_back(r);
     smt_rpc_rx_give_back(r);
@@ -174,7 +187,7 @@ static void server_orphan(struct smt_rpc *r)
         break;
     case SMT_RPC_AWAIT_REPLY:
         /* The user has it, or will get the event: he ends it with his reply. */
-        smt_rpc_unlink_wire(r);
+        unlink_wire(r);
         smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
         break;
     case SMT_RPC_AWAIT_ACCEPT:
@@ -570,18 +583,13 @@ void smt_rpc_arm(struct smt_rpc *r, uint64_t now)
     arm_at(r, now, at);
 }
 
-void smt_rpc_begin_at(struct smt_rpc *r, uint64_t now, uint64_t late_at)
+void smt_rpc_begin(struct smt_rpc *r, uint64_t now)
 {
+    const struct smt_conn *c = r->conn;
     assert(r->state == SMT_RPC_AWAIT_RESPONSE || r->state == SMT_RPC_AWAIT_ACK);
     r->heard = r->since = now;
     if (SMT_UNLIKELY(r->deadline != SMT_NEVER))
         r->deadline = r->deadline < SMT_NEVER - now ? now + r->deadline : SMT_NEVER;
-    arm_at(r, now, late_at);
-}
-
-void smt_rpc_begin(struct smt_rpc *r, uint64_t now)
-{
-    const struct smt_conn *c = r->conn;
-    bool is_ready = SMT_LIKELY(smt_keys_ready(&c->keys));
-    smt_rpc_begin_at(r, now, is_ready ? now + patience(c, r->n_quiet) : SMT_NEVER);
+    uint64_t at = SMT_LIKELY(smt_keys_ready(&c->keys)) ? now + patience(c, r->n_quiet) : SMT_NEVER;
+    arm_at(r, now, at);
 }

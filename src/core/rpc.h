@@ -139,10 +139,7 @@ void smt_rpc_timer_fired(struct smt_rpc *r, uint64_t now);
 /* (Re)arms its timer from state and deadline. */
 void smt_rpc_arm(struct smt_rpc *r, uint64_t now);
 
-/* The time it was posted is now: its timer runs, with its patience until `late_at`. */
-void smt_rpc_begin_at(struct smt_rpc *r, uint64_t now, uint64_t late_at);
-
-/* The same with the patience of its conn. */
+/* The time it was posted is now: its timer runs. */
 void smt_rpc_begin(struct smt_rpc *r, uint64_t now);
 
 /* Puts it where tx will find it, if it has something to send. */

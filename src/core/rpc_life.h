@@ -10,18 +10,25 @@
 /* Is there an arrow from its state? For assertions. */
 bool smt_rpc_may_go(const struct smt_rpc *r, enum smt_rpc_state to);
 
-/* Before its first life: all that every life leaves as it found it. And does it? For assertions. */
-void smt_rpc_make(struct smt_rpc *r, struct smt_engine *e);
+/* One before its first life: all that every life leaves as it found it. And does it? For
+ * assertions. */
+struct smt_rpc *smt_rpc_make(struct smt_engine *e);
 bool smt_rpc_is_as_made(const struct smt_rpc *r);
 
 /* Nothing more of its incoming message is expected. */
 void smt_rpc_rx_leave(struct smt_rpc *r);
 
-/* Since when it is in a state counts only where the peer is waited for. */
-SMT_INLINE void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
+/* Into a state where nobody waits for the peer, or not before smt_rpc_begin. */
+SMT_INLINE void smt_rpc_set_state_idle(struct smt_rpc *r, enum smt_rpc_state to)
 {
     assert(smt_rpc_may_go(r, to));
     r->state = to;
+}
+
+/* Since when it is in a state counts only where the peer is waited for. */
+SMT_INLINE void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
+{
+    smt_rpc_set_state_idle(r, to);
     if (to == SMT_RPC_AWAIT_REPLY || to == SMT_RPC_AWAIT_USER || to == SMT_RPC_FREE)
         return;
     r->is_served = false;
@@ -53,12 +60,10 @@ SMT_INLINE uint64_t smt_rpc_hash(const struct smt_conn *c, uint64_t id)
 static inline struct smt_rpc *smt_rpc_new_at(struct smt_conn *c, uint64_t id, uint64_t hash)
 {
     struct smt_engine *e = c->e;
-    uint32_t n_carved = e->rpcs.n_carved;
-    struct smt_rpc *r = smt_pool_get(&e->rpcs);
-    if (r == NULL)
+    struct smt_rpc *r =
+        SMT_LIKELY(smt_pool_has_used(&e->rpcs)) ? smt_pool_get(&e->rpcs) : smt_rpc_make(e);
+    if (SMT_UNLIKELY(r == NULL))
         return NULL;
-    if (SMT_UNLIKELY(e->rpcs.n_carved != n_carved))
-        smt_rpc_make(r, e);
     smt_rpc_clear(r);
     smt_chains_add(&e->rpc_index, &r->index, hash);
     r->conn = c;
@@ -93,9 +98,10 @@ static inline struct smt_rpc *smt_rpc_find(const struct smt_conn *c, uint64_t id
     return smt_rpc_find_at(c, id, smt_rpc_hash(c, id));
 }
 
+/* The usual events: no other waits. */
 SMT_INLINE void smt_rpc_raise(struct smt_rpc *r, enum smt_engine_event_type type)
 {
-    smt_evlink_raise(&r->conn->e->events, &r->ev, type);
+    smt_evlink_begin(&r->conn->e->events, &r->ev, type);
 }
 
 /* The memory of one that nothing more is expected of. */
@@ -130,12 +136,10 @@ SMT_INLINE void smt_rpc_tx_give_back(struct smt_rpc *r)
     smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
 }
 
-/* Leaves the map and all queues: nothing from the wire finds it any more. */
-SMT_INLINE void smt_rpc_unlink_wire(struct smt_rpc *r)
+/* Leaves the map and all queues, in which it is: nothing from the wire finds it any more. */
+SMT_INLINE void smt_rpc_unlink(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    if (!smt_rpc_is_on_wire(r))
-        return;
     smt_chains_remove(&c->e->rpc_index, &r->index);
     smt_wheel_disarm(&c->e->wheel, &r->timer.t);
     if (SMT_UNLIKELY(!smt_list_is_empty(&r->wait_link)))
@@ -165,7 +169,8 @@ SMT_INLINE bool smt_rpc_is_over(const struct smt_rpc *r)
 SMT_INLINE void smt_rpc_free_now(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    smt_rpc_rx_free(r);
+    if (r->rx.store != NULL || SMT_UNLIKELY(r->is_involved))
+        smt_rpc_rx_free(r);
     smt_rpc_set_state(r, SMT_RPC_FREE);
     assert(smt_rpc_is_as_made(r));
     smt_list_unlink(&r->conn_link);
@@ -182,22 +187,22 @@ SMT_INLINE void smt_rpc_try_free(struct smt_rpc *r)
         smt_rpc_free_now(r);
 }
 
-/* Its part on the wire is over. */
+/* Its part on the wire is over, in which it was until now. */
 SMT_INLINE void smt_rpc_leave_wire(struct smt_rpc *r)
 {
-    smt_rpc_unlink_wire(r);
-    if (r->state != SMT_RPC_AWAIT_USER)
-        smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
+    smt_rpc_unlink(r);
+    smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
 }
 
 /* The response of a call is whole. */
 static inline void smt_rpc_got_response(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    if (SMT_UNLIKELY(r->is_involved))
+    if (SMT_UNLIKELY(r->is_involved)) {
         smt_rpc_rx_leave(r);
-    if (SMT_UNLIKELY(r->tx.by_nic))
-        smt_nic_worked(r);
+        if (r->tx.by_nic)
+            smt_nic_worked(r);
+    }
     c->e->stats.responses_received++;
     const struct smt_profile *profile = c->e->config.profile;
     if (SMT_UNLIKELY(!profile->tells_near || !smt_finished_is_near(&c->finished, r->id)))
@@ -221,28 +226,22 @@ static inline void smt_rpc_got_request(struct smt_rpc *r)
 void smt_rpc_got_all(struct smt_rpc *r);
 
 /* The peer has all of its outgoing message. */
-static inline void smt_rpc_acked(struct smt_rpc *r)
+SMT_INLINE void smt_rpc_acked(struct smt_rpc *r)
 {
     if (r->state != SMT_RPC_AWAIT_ACK)
         return;
-    if (SMT_UNLIKELY(r->is_test)) {
-        smt_nic_test_passed(r);
-        return;
+    if (SMT_UNLIKELY(r->is_involved)) {
+        if (r->is_test) {
+            smt_nic_test_passed(r);
+            return;
+        }
+        if (r->tx.by_nic)
+            smt_nic_worked(r);
     }
-    if (SMT_UNLIKELY(r->tx.by_nic))
-        smt_nic_worked(r);
     smt_rpc_raise(r, SMT_EE_SENT);
     if (!smt_rpc_is_server(r))
         r->conn->e->stats.messages_sent++;
     smt_rpc_leave_wire(r);
-}
-
-/* The event of an rpc has been handed out: `type` says which. */
-static inline void smt_rpc_event_taken(struct smt_rpc *r, unsigned type)
-{
-    if (type == SMT_EE_INCOMING || type == SMT_EE_REQUEST || r->holds_bytes)
-        return;
-    smt_rpc_try_free(r);
 }
 
 #endif

@@ -22,6 +22,7 @@ struct run {
     uint64_t low_water, done;     /* as they stand in packets, heard last */
     uint16_t cutoffs_version;     /* ours, the same way */
     uint32_t plain_len, wire_len;
+    uint32_t n_new;               /* requests that may still be opened */
     uint64_t head;                /* how a sealed head begins that is as usual */
     unsigned class;               /* of the message's length (cutoffs.h) */
     bool is_response;
@@ -55,6 +56,7 @@ static bool run_begin(struct run *run, struct smt_engine *e, const struct smt_pk
     run->plain_len = (uint32_t)plain_len;
     run->wire_len = (uint32_t)(SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len);
     run->class = smt_cutoffs_class(len);
+    run->n_new = smt_incoming_room(c);
     run->is_response = (SMT_BSWAP_BE64(s->rpc_id) & SMT_ID_ROLE) != 0;
     run->head = smt_single_usual_head(plain_len, len,
                                       run->is_response ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST);
@@ -79,19 +81,20 @@ SMT_INLINE bool head_hear(struct run *run, uint64_t now, const struct smt_single
     if (is_news) {
         run->low_water = inner->low_water;
         run->done = inner->done;
-        smt_frames_peer_finished(c, SMT_BSWAP_BE64(inner->low_water), SMT_BSWAP_BE64(inner->done));
+        uint64_t low_water = SMT_BSWAP_BE64(inner->low_water);
+        smt_frames_peer_finished(c, low_water, SMT_BSWAP_BE64(inner->done));
+        run->n_new = smt_incoming_room(c);
     }
     if (SMT_UNLIKELY(inner->cutoffs_version != run->cutoffs_version))
         smt_frames_cutoffs_tell(c, now);
     return is_news;
 }
 
-/* The rpc of a request or message: a new one. NULL: not to be had. `may_be_over`: what was heard
- * since its id was looked at may have used it up. */
-SMT_INLINE struct smt_rpc *request_new(struct smt_conn *c, uint64_t id, uint64_t hash,
-                                       bool may_be_over)
+/* The rpc of a request or message: a new one. NULL: not to be had, or its id was used up by what
+ * was heard since it was looked at. */
+static struct smt_rpc *request_new(struct smt_conn *c, uint64_t id)
 {
-    struct smt_rpc *r = may_be_over ? smt_incoming_new(c, id) : smt_incoming_new_at(c, id, hash);
+    struct smt_rpc *r = smt_incoming_new(c, id);
     if (SMT_UNLIKELY(r == NULL))
         return NULL;
     if (SMT_LIKELY(smt_incoming_id_accept(r)))
@@ -100,11 +103,19 @@ SMT_INLINE struct smt_rpc *request_new(struct smt_conn *c, uint64_t id, uint64_t
     return NULL;
 }
 
+/* The same for the id behind all that were used up, whose hash that is: nobody has it. */
+SMT_INLINE struct smt_rpc *request_next(struct smt_conn *c, uint64_t id, uint64_t hash)
+{
+    struct smt_rpc *r = smt_incoming_enter(c, id, hash);
+    if (SMT_LIKELY(r != NULL))
+        smt_ranges_add_next(&c->accepted);
+    return r;
+}
+
 /* One whose head is not the usual one: frames ride along, it is idempotent, a message or a test, or
  * its head does not say what the packet did. False: the buffer is not needed. */
-static __attribute__((noinline)) bool unusual_take(struct run *run, uint64_t now, uint64_t id,
-                                                   struct smt_rpc *r, const struct smt_pkt *pkt,
-                                                   uint8_t *buf)
+static bool unusual_deliver(struct run *run, uint64_t now, uint64_t id, struct smt_rpc *r,
+                            const struct smt_pkt *pkt, uint8_t *buf)
 {
     struct smt_conn *c = run->c;
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
@@ -127,7 +138,7 @@ static __attribute__((noinline)) bool unusual_take(struct run *run, uint64_t now
     if (run->is_response) {
         r = may_be_over ? smt_rpc_find(c, id) : r;
     } else {
-        r = request_new(c, id, smt_rpc_hash(c, id), may_be_over);
+        r = request_new(c, id);
         if (r != NULL) {
             r->one_way = inner->what != SMT_WHAT_REQUEST;
             r->idempotent = (inner->flags & SMT_INNER_IDEMPOTENT) != 0;
@@ -144,78 +155,128 @@ static __attribute__((noinline)) bool unusual_take(struct run *run, uint64_t now
     return true;
 }
 
-/* What was opened into `buf`, for `r`, or a request that is nobody's yet. False: the buffer is not
- * needed. */
-SMT_INLINE bool deliver(struct run *run, struct smt_engine *e, uint64_t now, uint64_t id,
-                        uint64_t hash, struct smt_rpc *r, const struct smt_pkt *pkt, uint8_t *buf)
+/* The same, which ends the run. */
+static __attribute__((noinline)) void unusual_take(struct run *run, uint64_t now, uint64_t id,
+                                                   struct smt_rpc *r, const struct smt_pkt *pkt,
+                                                   uint8_t *buf)
 {
-    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
-    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
-    struct smt_conn *c = run->c;
-    if (SMT_UNLIKELY(!smt_single_is_usual(s, inner, run->head))) {
-        bool is_taken = unusual_take(run, now, id, r, pkt, buf);
-        run->c = NULL;
-        return is_taken;
-    }
-    bool may_be_over = head_hear(run, now, inner);
-    if (!run->is_response)
-        r = request_new(c, id, hash, may_be_over);
-    else if (SMT_UNLIKELY(may_be_over))
-        r = smt_rpc_find(c, id);
-    if (SMT_UNLIKELY(r == NULL))
-        return false;
-    smt_cutoffs_note_class(&e->cutoffs, run->class);
-    smt_conn_hold_within(c, &e->memory, run->plain_len);
-    run->room -= run->plain_len;
-    smt_incoming_put(r, buf, run->plain_len, buf + SMT_SINGLE_INNER_LEN,
-                     run->plain_len - SMT_SINGLE_INNER_LEN);
-    if (run->is_response) {
-        smt_incoming_heard(r, now);
-        smt_rpc_got_response(r);
-    } else {
-        smt_rpc_got_request(r);
-    }
-    return true;
+    if (!unusual_deliver(run, now, id, r, pkt, buf))
+        smt_bufpool_put(&run->c->e->bufs, buf, run->plain_len);
+    run->c = NULL;
 }
 
-/* A packet whose header is in order. False: something else is not, and nothing has changed. */
-SMT_INLINE bool packet_take(struct run *run, struct smt_engine *e, uint64_t now,
-                            const struct smt_pkt *pkt)
+enum opened { LEFT, FORGED, OPENED };
+
+/* A packet that somebody waits for. LEFT: there is no buffer, and nothing has changed. */
+SMT_INLINE enum opened packet_open(struct run *run, struct smt_engine *e, const struct smt_pkt *pkt,
+                                   uint8_t **buf)
 {
     struct smt_conn *c = run->c;
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
-    uint64_t id = SMT_BSWAP_BE64(s->rpc_id) ^ SMT_ID_ROLE;
-    uint64_t no = SMT_BSWAP_BE64(smt_single_number(run->number, id));
-    if (SMT_UNLIKELY(s->record_no != no || run->room < run->plain_len))
-        return false;
-    uint64_t hash = smt_rpc_hash(c, id);
-    struct smt_rpc *r = smt_rpc_find_at(c, id, hash);
-    if (r != NULL) {
-        if (SMT_UNLIKELY(r->state != SMT_RPC_AWAIT_RESPONSE || r->resp_buf != NULL))
-            return false;
-    } else if (SMT_UNLIKELY(run->is_response || !smt_frames_id_is_new(c, id & SMT_ID_MASK))) {
-        return false;
-    }
-    uint8_t *buf = smt_bufpool_get(&e->bufs, run->plain_len);
-    if (SMT_UNLIKELY(buf == NULL))
-        return false;
+    *buf = smt_bufpool_get(&e->bufs, run->plain_len);
+    if (SMT_UNLIKELY(*buf == NULL))
+        return LEFT;
     e->stats.bytes_rcvd += pkt->len;
     e->stats.packets_rcvd_data++;
     e->stats.pad_bytes_rcvd += pkt->len - run->wire_len;
     if (SMT_UNLIKELY(smt_keys_run_open(&c->keys, &run->keys, s->record_no,
-                                       pkt->data + SMT_DATA_HDR_LEN, run->plain_len, buf) < 0)) {
+                                       pkt->data + SMT_DATA_HDR_LEN, run->plain_len, *buf) < 0)) {
         e->stats.drop_auth++;
-        smt_bufpool_put(&e->bufs, buf, run->plain_len);
+        smt_bufpool_put(&e->bufs, *buf, run->plain_len);
         run->c = NULL;
-        return true;
+        return FORGED;
     }
     c->pacer.got_packets++;
     c->pacer.got_bytes += run->wire_len;
     c->pacer.got_ce += pkt->ecn == 3;
     e->stats.records_opened++;
-    if (SMT_UNLIKELY(!deliver(run, e, now, id, hash, r, pkt, buf)))
+    return OPENED;
+}
+
+/* Its message is the rpc's. */
+SMT_INLINE void message_put(struct run *run, struct smt_engine *e, struct smt_rpc *r, uint8_t *buf)
+{
+    smt_cutoffs_note_class(&e->cutoffs, run->class);
+    smt_conn_hold_within(run->c, &e->memory, run->plain_len);
+    run->room -= run->plain_len;
+    smt_incoming_put(r, buf, run->plain_len, buf + SMT_SINGLE_INNER_LEN,
+                     run->plain_len - SMT_SINGLE_INNER_LEN);
+}
+
+/* False, here and in what follows: not as usual, and nothing has changed. */
+SMT_INLINE bool response_take(struct run *run, struct smt_engine *e, uint64_t now, uint64_t id,
+                              const struct smt_pkt *pkt)
+{
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    struct smt_rpc *r = smt_rpc_find(run->c, id);
+    uint8_t *buf;
+    if (SMT_UNLIKELY(r == NULL || r->state != SMT_RPC_AWAIT_RESPONSE || r->resp_buf != NULL))
+        return false;
+    enum opened is = packet_open(run, e, pkt, &buf);
+    if (SMT_UNLIKELY(is != OPENED))
+        return is == FORGED;
+    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
+    if (SMT_UNLIKELY(!smt_single_is_usual(s, inner, run->head))) {
+        unusual_take(run, now, id, r, pkt, buf);
+        return true;
+    }
+    if (SMT_UNLIKELY(head_hear(run, now, inner)))
+        r = smt_rpc_find(run->c, id);
+    if (SMT_UNLIKELY(r == NULL)) {
         smt_bufpool_put(&e->bufs, buf, run->plain_len);
+        return true;
+    }
+    message_put(run, e, r, buf);
+    smt_incoming_heard(r, now);
+    smt_rpc_got_response(r);
     return true;
+}
+
+SMT_INLINE bool request_take(struct run *run, struct smt_engine *e, uint64_t now, uint64_t id,
+                             const struct smt_pkt *pkt)
+{
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    struct smt_conn *c = run->c;
+    uint64_t hash = smt_rpc_hash(c, id), number = id & SMT_ID_MASK;
+    bool is_next = smt_ranges_is_next(&c->accepted, number);
+    bool is_new = SMT_LIKELY(is_next) ? !smt_finished_seen_has(&c->peer_finished, number)
+                                      : smt_rpc_find_at(c, id, hash) == NULL &&
+                                            smt_frames_id_is_new(c, number);
+    uint8_t *buf;
+    if (SMT_UNLIKELY(!is_new || run->n_new == 0))
+        return false;
+    enum opened is = packet_open(run, e, pkt, &buf);
+    if (SMT_UNLIKELY(is != OPENED))
+        return is == FORGED;
+    const struct smt_single_inner *inner = (const struct smt_single_inner *)(const void *)buf;
+    if (SMT_UNLIKELY(!smt_single_is_usual(s, inner, run->head))) {
+        unusual_take(run, now, id, NULL, pkt, buf);
+        return true;
+    }
+    bool is_used = head_hear(run, now, inner);
+    struct smt_rpc *r =
+        SMT_LIKELY(is_next && !is_used) ? request_next(c, id, hash) : request_new(c, id);
+    if (SMT_UNLIKELY(r == NULL)) {
+        smt_bufpool_put(&e->bufs, buf, run->plain_len);
+        return true;
+    }
+    run->n_new--;
+    message_put(run, e, r, buf);
+    smt_rpc_got_request(r);
+    return true;
+}
+
+/* A packet whose header is in order. */
+SMT_INLINE bool packet_take(struct run *run, struct smt_engine *e, uint64_t now,
+                            const struct smt_pkt *pkt)
+{
+    const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
+    uint64_t id = SMT_BSWAP_BE64(s->rpc_id) ^ SMT_ID_ROLE;
+    uint64_t no = SMT_BSWAP_BE64(smt_single_number(run->number, id));
+    if (SMT_UNLIKELY(s->record_no != no || run->room < run->plain_len))
+        return false;
+    return run->is_response ? response_take(run, e, now, id, pkt)
+                            : request_take(run, e, now, id, pkt);
 }
 
 unsigned smt_singles_receive(struct smt_engine *e, uint64_t now, const struct smt_pkt *pkts,

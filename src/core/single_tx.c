@@ -194,7 +194,12 @@ enum smt_sent smt_singles_send(struct smt_engine *e, uint64_t now, const struct 
             return SMT_SENT_FULL;
         run.keys.left--;
         smt_list_remove(l);
-        smt_rpc_begin_at(r, now, run.late_at);
+        if (SMT_LIKELY(r->deadline == SMT_NEVER)) {
+            r->heard = r->since = now;
+            smt_wheel_arm_next(&e->wheel, &r->timer.t, run.late_at);
+        } else {
+            smt_rpc_begin(r, now);
+        }
         (void)packet_send(&run, r, now, sink, pkt);
     }
     return SMT_SENT_NOTHING;
