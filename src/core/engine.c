@@ -223,14 +223,19 @@ static void reap(struct smt_engine *e)
         smt_conn_free(SMT_CONTAINER_OF(l, struct smt_conn, all_link));
 }
 
-static void enter(struct smt_engine *e, uint64_t now)
+static __attribute__((noinline)) void enter_due(struct smt_engine *e)
+{
+    reap(e);
+    if (e->memory.due)
+        smt_memory_run(e);
+}
+
+SMT_INLINE void enter(struct smt_engine *e, uint64_t now)
 {
     assert(now >= e->now);
     e->now = now;
-    if (SMT_UNLIKELY(!smt_list_is_empty(&e->over)))
-        reap(e);
-    if (SMT_UNLIKELY(e->memory.due))
-        smt_memory_run(e);
+    if (SMT_UNLIKELY(!smt_list_is_empty(&e->over) || e->memory.due))
+        enter_due(e);
     smt_pace_look(&e->pace, now);
 }
 

@@ -34,10 +34,12 @@ static int none_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const u
                      size_t aad_len, const struct smt_aead_in *in, unsigned n_in, uint8_t *out,
                      uint8_t *tag)
 {
-    for (; n_in > 0; n_in--, in++) {
-        if (in->len > 0 && in->p != out)
-            memcpy(out, in->p, in->len);
-        out += in->len;
+    if (n_in != 1 || in->p != out) {
+        for (; n_in > 0; n_in--, in++) {
+            if (in->len > 0 && in->p != out)
+                memcpy(out, in->p, in->len);
+            out += in->len;
+        }
     }
     memset(tag, 0, SMT_AEAD_TAG_LEN);
     return 0;
@@ -57,6 +59,10 @@ static int none_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const u
 {
     if (!is_zero(tag))
         return SMT_EAUTH;
+    if (SMT_LIKELY(n_out == 1 && out->p != in && in_len > 0)) {
+        memcpy(out->p, in, in_len);
+        return 0;
+    }
     for (; n_out > 0; n_out--, out++) {
         if (out->len > 0 && out->p != in)
             memcpy(out->p, in, out->len);
