@@ -60,6 +60,11 @@ static void random_host(struct smt_prng *rng, struct sim_host *h)
         h->config.mtu = 1024 + up_to(rng, 3000);
     if (smt_prng_below(rng, 4) == 0)
         h->config.cached_keys = 4 + up_to(rng, 8);
+    h->config.slices = smt_prng_below(rng, 4) > 0;
+    if (smt_prng_below(rng, 4) > 0)
+        h->run_max = 3000 + up_to(rng, 17000);
+    if (h->queue_len > 0 && h->run_max > h->queue_len)
+        h->run_max = (uint32_t)h->queue_len;
 }
 
 static struct sim_load_config random_load(struct smt_prng *rng)
