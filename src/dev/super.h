@@ -11,7 +11,7 @@ enum {
     SMT_SUPER_OPEN = 8,
     SMT_SUPER_SEGMENTS = 64,
     SMT_SUPER_LEN = 65000,       /* most bytes of all segments of a frame */
-    SMT_SUPER_RUN_LEN = 16000,   /* of a run: four are a frame */
+    SMT_SUPER_RUN_LEN = SMT_SUPER_LEN / 4, /* of a run: eleven packets of 1,472 bytes */
     SMT_SUPER_BATCH = 768 << 10, /* together with what is received inside an L2 cache of 2 MB */
 };
 
