@@ -53,7 +53,7 @@ class Row:
         if self.median is None:
             return "skipped"
         if self.bar is None:
-            return ""
+            return "moonshot" if self.moonshot is not None and self.median >= self.moonshot else ""
         if self.moonshot is not None and self.median >= self.moonshot:
             return "pass, moonshot"
         return "pass" if self.median >= self.bar else "below"
@@ -85,12 +85,13 @@ def rows():
         for device in DEVICES:
             add("rtt", size, 1, 1, device, "tls", (device, "rtt", size, 1, 1),
                 ("tls", "rtt", size, 1, 1), "p50", *lat_bars[size], best=True)
+    # One stream is TLS's artificial best: to be as fast as that is a moonshot and no bar.
     for peer, bar, moonshot in (("tls-conns", 13, None), ("udp-gcm-limit", 0.55, None),
                                 ("tls", None, 1.0)):
         for device in DEVICES:
             theirs = (peer, "rate", 64, 100, 100 if peer == "tls-conns" else 1)
             add("rate", 64, 100, 1, device, peer, (device, "rate", 64, 100, 1), theirs, "rate",
-                bar if bar is not None else moonshot, moonshot, best=True)
+                bar, moonshot, best=True)
     for size, bar, moonshot in ((KB, 1.6, 2.0), (8 * KB, 1.7, 2.1)):
         for device in DEVICES:
             add("rate", size, 100, 1, device, "tls", (device, "rate", size, 100, 1),
