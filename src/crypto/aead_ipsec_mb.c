@@ -228,6 +228,16 @@ int smt_aead_imb_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const 
     return check_tag(right, tag);
 }
 
+static void pieces_update(struct imb_ctx *c, aes_gcm_enc_dec_update_t update,
+                          struct smt_aead_walk *walk)
+{
+    const uint8_t *from;
+    uint8_t *to;
+    size_t len;
+    while ((len = smt_aead_walk_next(walk, &from, &to)) > 0)
+        update(&c->key, &c->state, to, from, len);
+}
+
 int smt_aead_imb_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
                          size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
                          const struct smt_aead_out *out, unsigned n_out, uint8_t *tag)
@@ -235,12 +245,8 @@ int smt_aead_imb_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], con
     struct imb_ctx *c = ctx;
     const struct imb_gcm *gcm = c->gcm;
     struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
-    const uint8_t *from;
-    uint8_t *to;
-    size_t len;
     gcm->start(&c->key, &c->state, nonce, aad, aad_len);
-    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0)
-        gcm->enc_update(&c->key, &c->state, to, from, len);
+    pieces_update(c, gcm->enc_update, &walk);
     gcm->enc_end(&c->key, &c->state, tag, SMT_AEAD_TAG_LEN);
     return 0;
 }
@@ -253,12 +259,8 @@ int smt_aead_imb_open_from(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], c
     const struct imb_gcm *gcm = c->gcm;
     uint8_t right[SMT_AEAD_TAG_LEN];
     struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
-    const uint8_t *from;
-    uint8_t *to;
-    size_t len;
     gcm->start(&c->key, &c->state, nonce, aad, aad_len);
-    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0)
-        gcm->dec_update(&c->key, &c->state, to, from, len);
+    pieces_update(c, gcm->dec_update, &walk);
     gcm->dec_end(&c->key, &c->state, right, sizeof(right));
     return check_tag(right, tag);
 }

@@ -172,6 +172,23 @@ int smt_aead_openssl_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], co
     return end_open(evp);
 }
 
+typedef int update_fn(EVP_CIPHER_CTX *evp, unsigned char *to, int *n, const unsigned char *from,
+                      int len);
+
+static bool pieces_update(EVP_CIPHER_CTX *evp, update_fn *update, struct smt_aead_walk *walk)
+{
+    const uint8_t *from;
+    uint8_t *to;
+    size_t len;
+    while ((len = smt_aead_walk_next(walk, &from, &to)) > 0) {
+        int n;
+        assert(len <= INT_MAX);
+        if (update(evp, to, &n, from, (int)len) != 1)
+            return false;
+    }
+    return true;
+}
+
 int smt_aead_openssl_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
                              size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
                              const struct smt_aead_out *out, unsigned n_out, uint8_t *tag)
@@ -181,15 +198,8 @@ int smt_aead_openssl_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN],
         return SMT_ECRYPTO;
 
     struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
-    const uint8_t *from;
-    uint8_t *to;
-    size_t len;
-    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0) {
-        int n;
-        assert(len <= INT_MAX);
-        if (EVP_EncryptUpdate(evp, to, &n, from, (int)len) != 1)
-            return SMT_ECRYPTO;
-    }
+    if (!pieces_update(evp, EVP_EncryptUpdate, &walk))
+        return SMT_ECRYPTO;
     return end_seal(evp, tag);
 }
 
@@ -203,14 +213,7 @@ int smt_aead_openssl_open_from(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN
         return SMT_ECRYPTO;
 
     struct smt_aead_walk walk = {.in = in, .out = out, .n_in = n_in, .n_out = n_out};
-    const uint8_t *from;
-    uint8_t *to;
-    size_t len;
-    while ((len = smt_aead_walk_next(&walk, &from, &to)) > 0) {
-        int n;
-        assert(len <= INT_MAX);
-        if (EVP_DecryptUpdate(evp, to, &n, from, (int)len) != 1)
-            return SMT_ECRYPTO;
-    }
+    if (!pieces_update(evp, EVP_DecryptUpdate, &walk))
+        return SMT_ECRYPTO;
     return end_open(evp);
 }
