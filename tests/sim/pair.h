@@ -72,4 +72,22 @@ static inline uint64_t pair_free(struct pair *p)
     return trace;
 }
 
+/* Messages of all lengths up to max_len both ways on a session, to their end: none fails. */
+static inline void pair_load_both(struct pair *p, struct smt_conn *conn, struct smt_conn *back,
+                                  uint32_t n_calls, uint32_t max_len)
+{
+    const struct sim_load_config config = {.n_calls = n_calls,
+                                           .window = 16,
+                                           .max_len = max_len,
+                                           .max_resp = 1 << 14,
+                                           .one_way = 20,
+                                           .serve_ns = 50 * SMT_USEC};
+    sim_app_load_on(p->app, p->a, conn, &config);
+    sim_app_load_on(p->app, p->b, back, &config);
+    sim_app_finish(p->app, p->net->now + 60 * SMT_SEC);
+    const struct sim_app_stats *s = sim_app_stats(p->app);
+    SIM_CHECK(p->net, s->failed == 0, "%llu failed", (unsigned long long)s->failed);
+    SIM_CHECK(p->net, checking_aead_stats().violations == 0, "nonce reuse");
+}
+
 #endif

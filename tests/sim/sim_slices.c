@@ -36,18 +36,7 @@ static void rig_start(struct rig *r)
 
 static void rig_load(struct rig *r, uint32_t n_calls, uint32_t max_len)
 {
-    const struct sim_load_config config = {.n_calls = n_calls,
-                                           .window = 16,
-                                           .max_len = max_len,
-                                           .max_resp = 1 << 14,
-                                           .one_way = 20,
-                                           .serve_ns = 50 * SMT_USEC};
-    sim_app_load_on(r->p.app, r->p.a, r->conn, &config);
-    sim_app_load_on(r->p.app, r->p.b, r->back, &config);
-    sim_app_finish(r->p.app, r->p.net->now + 60 * SMT_SEC);
-    const struct sim_app_stats *s = sim_app_stats(r->p.app);
-    SIM_CHECK(r->p.net, s->failed == 0, "%llu failed", (unsigned long long)s->failed);
-    SIM_CHECK(r->p.net, checking_aead_stats().violations == 0, "nonce reuse");
+    pair_load_both(&r->p, r->conn, r->back, n_calls, max_len);
 }
 
 static void records_in_slices(void **state)

@@ -387,6 +387,16 @@ static unsigned find_host(const struct simnet *net, const struct smt_addr *to)
     return SIM_MAX_HOSTS;
 }
 
+/* Is there room for len bytes more? If not the engine is told when there is again. */
+static bool queue_takes(struct sim_host *h, size_t len)
+{
+    if (h->queue_len > 0 && h->rate > 0 && backlog(h) + len > h->queue_len) {
+        h->state->tx_full = true;
+        return false;
+    }
+    return true;
+}
+
 static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, uint8_t prio)
 {
     struct sim_host *h = arg;
@@ -395,10 +405,8 @@ static uint8_t *sink_reserve(void *arg, const struct smt_addr *to, size_t len, u
     SIM_CHECK(h->net, len > 0 && len <= s->mtu_said, "packet of %zu bytes, device takes %u", len,
               h->mtu);
     SIM_CHECK(h->net, prio < 8, "priority %u", prio);
-    if (h->queue_len > 0 && h->rate > 0 && backlog(h) + len > h->queue_len) {
-        s->tx_full = true;
+    if (!queue_takes(h, len))
         return NULL;
-    }
     struct sim_packet *p = packet_new(h->net);
     p->from = h->number;
     p->to = find_host(h->net, to);
@@ -422,10 +430,8 @@ static uint8_t *sink_burst(void *arg, const struct smt_addr *to, size_t hdr_len,
     SIM_CHECK(h->net, hdr_len + record_len <= sizeof(b->bytes) && slice_len <= record_len,
               "burst of %zu bytes", record_len);
     SIM_CHECK(h->net, hdr_len + slice_len <= s->mtu_said, "slices of %zu bytes", slice_len);
-    if (h->queue_len > 0 && h->rate > 0 && backlog(h) + record_len > h->queue_len) {
-        s->tx_full = true;
+    if (!queue_takes(h, record_len))
         return NULL;
-    }
     b->to = find_host(h->net, to);
     b->prio = prio;
     b->hdr_len = hdr_len;
@@ -447,10 +453,8 @@ static uint8_t *sink_run(void *arg, const struct smt_addr *to, unsigned n, size_
               "run of %u packets of %zu bytes, the last %zu", n, len, last_len);
     SIM_CHECK(h->net, (n - 1) * len + last_len <= h->run_max, "run of %u packets of %zu bytes", n,
               len);
-    if (h->queue_len > 0 && h->rate > 0 && backlog(h) + n * len > h->queue_len) {
-        s->tx_full = true;
+    if (!queue_takes(h, n * len))
         return NULL;
-    }
     b->to = find_host(h->net, to);
     b->prio = prio;
     b->n = n;
