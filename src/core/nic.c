@@ -161,6 +161,21 @@ void smt_nic_worked(struct smt_rpc *r)
     r->conn->nic.n_doubts = 0;
 }
 
+void smt_nic_note_cpu(const struct smt_rpc *r)
+{
+    const struct smt_conn *c = r->conn;
+    const struct smt_sealer *s = c->e->config.sealer;
+    if (s == NULL)
+        return;
+    struct smt_stats *st = &c->e->stats;
+    if (r->tx.lost.n > 0 || r->tx.seal >> SMT_SEAL_INDEX_BITS > 0)
+        st->nic_not_again++;
+    else if (r->tx.len < s->min_len)
+        st->nic_not_worth++;
+    else if (c->nic.state != SMT_NIC_ON || c->nic.epoch != c->keys.now.number)
+        st->nic_not_ready++;
+}
+
 /* Is it the test of the present context? */
 static bool is_current(const struct smt_rpc *r)
 {

@@ -47,6 +47,11 @@ bool smt_nic_test_again(struct smt_rpc *r);
 /* Why the CPU seals, in one phrase; NULL: the NIC does. */
 const char *smt_nic_why_not(const struct smt_conn *c);
 
+/* The CPU sealed the next record of a message, on a conn that may use a NIC: counts why, as
+ * nic_not_again (some of the message was lost), nic_not_worth (it is too short) or nic_not_ready
+ * (no context has passed its test). One that fits none of them should have been the NIC's. */
+void smt_nic_note_cpu(const struct smt_rpc *r);
+
 /* The conn ends. */
 void smt_nic_fini(struct smt_conn *c);
 

@@ -346,6 +346,8 @@ static void sent_note(struct smt_rpc *r, uint64_t now, const struct plan *p)
     st->records_sealed++;
     st->bytes_sent += p->wire_len;
     st->resent_records += p->piece.again;
+    if (SMT_UNLIKELY(c->may_burst) && p->way != BY_NIC)
+        smt_nic_note_cpu(r);
     smt_msg_tx_sent(t, &p->piece);
     if (p->prio < t->low_prio)
         t->low_prio = p->prio;

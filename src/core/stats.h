@@ -18,6 +18,9 @@
     X(records_sealed)                                                                              \
     X(records_opened)                                                                              \
     X(records_sealed_nic)                                                                          \
+    X(nic_not_ready)                                                                               \
+    X(nic_not_again)                                                                               \
+    X(nic_not_worth)                                                                               \
     X(bursts_sent)                                                                                 \
     X(bursts_rcvd)                                                                                 \
     X(bursts_lost)                                                                                 \

@@ -16,14 +16,15 @@ import time
 
 SKIP = 77
 
-# Profiles of the model that open, and who must seal then. The words are what `sealing` must say.
+# Profiles of the model that open, and who must seal then; what `sealing` must say if not the NIC. (If
+# it does, the text is of one moment: a context may just have been lost.)
 FALLBACKS = [
-    ("full", "nic", "nic"),
-    ("no-sync-dek", "nic", "nic"),
-    ("128-only", "nic", "nic"),
-    ("tls12-only", "nic", "nic"),
-    ("small-dek", "nic", "nic"),
-    ("small-tis", "nic", "nic"),
+    ("full", "nic", None),
+    ("no-sync-dek", "nic", None),
+    ("128-only", "nic", None),
+    ("tls12-only", "nic", None),
+    ("small-dek", "nic", None),
+    ("small-tis", "nic", None),
     ("no-devx", "cpu", "DevX"),
     ("no-tls-tx", "cpu", "tls_tx 0"),
     ("tls-off", "cpu", "tls_tx 0"),
@@ -59,6 +60,14 @@ class Failed(Exception):
 def check(what, text):
     if not what:
         raise Failed(text)
+
+
+def wait_until(what, name):
+    for _ in range(1000):
+        if what():
+            return
+        time.sleep(0.1)
+    raise Failed("waited for %s in vain" % name)
 
 
 class Lab:
@@ -167,6 +176,21 @@ def check_statics(c):
     check(c["static_needless"] == 0, "%d needless statics" % c["static_needless"])
 
 
+def tally(report):
+    return ("%(records_sealed_nic)d of %(records_sealed)d records by the NIC, by the CPU "
+            "%(nic_not_ready)d before its test, %(nic_not_again)d after a loss, %(nic_not_worth)d "
+            "short" % report)
+
+
+def check_sealers(report):
+    """Whatever the NIC did not seal has a reason. How much that is depends on the machine: a starved
+    one asks again for what is under way."""
+    cpu = report["records_sealed"] - report["records_sealed_nic"]
+    why = report["nic_not_ready"] + report["nic_not_again"] + report["nic_not_worth"]
+    check(cpu == why, "%s: %d without a reason" % (tally(report), cpu - why))
+    check(report["records_sealed_nic"] > report["nic_tests"], tally(report) + ": tests only")
+
+
 # ---- scenarios ----
 
 def sizes(lab, scale):
@@ -178,11 +202,10 @@ def sizes(lab, scale):
             report, c = lab.pair("full" + link, "full" + link, spec="mlx5,crypto=nic",
                                  args=[*mode, "-n", n, "-a", "--min", "1", "--max", top])
             check(report["crypto"] == "nic", "crypto is " + report["crypto"])
-            share = report["records_sealed_nic"] / report["records_sealed"]
-            print("    %s%s: %d of %d records by the NIC, %d static" %
-                  ("events" if mode else "polling", link, report["records_sealed_nic"],
-                   report["records_sealed"], c["wqe_static"]))
-            check(link or share > 0.8, "%.2f of the records by the NIC" % share)
+            print("    %s%s: %s, %d static" % ("events" if mode else "polling", link,
+                                                tally(report), c["wqe_static"]))
+            check_sealers(report)
+            check(report["nic_not_worth"] == 0, "%(nic_not_worth)d records too short" % report)
             check_statics(c)
 
 
@@ -206,7 +229,10 @@ def profiles(lab, scale):
         report, _ = lab.pair(profile, "full", args=["-e", "-n", "20", "-s", "30000"])
         check(report["crypto"] == crypto, "%s: %s (%s)" % (profile, report["crypto"],
                                                          report["sealing"]))
-        check(words in report["sealing"], "%s: says \"%s\"" % (profile, report["sealing"]))
+        if crypto == "nic":
+            check_sealers(report)
+        else:
+            check(words in report["sealing"], "%s: says \"%s\"" % (profile, report["sealing"]))
         print("    %s: %s" % (profile, report["sealing"]))
 
 
@@ -285,10 +311,11 @@ def late(lab, scale):
     receive queues without PAUSE: memory given back too early would be a complaint."""
     knobs = "full,lazy_us=300,cqe_batch=8,cqe_delay_us=500,rq_drop=1,loss=0.01"
     for mode in ([], ["-e"]):
-        _, c = lab.pair(knobs, knobs, tool="smt_bw",
-                        args=[*mode, "-n", str(max(4, 40 * scale // 100)), "-t", "4", "-s",
-                              "300000"])
-        check(c["tls_records"] > 10, "%d records by the NIC" % c["tls_records"])
+        report, _ = lab.pair(knobs, knobs, tool="smt_bw",
+                             args=[*mode, "-n", str(max(4, 40 * scale // 100)), "-t", "4", "-s",
+                                   "300000"])
+        print("    " + tally(report))
+        check_sealers(report)
 
 
 def reset(lab, scale):
@@ -301,8 +328,10 @@ def reset(lab, scale):
             check("waiting" in s.stdout.readline(), "no server")
             c = lab.start("a", wire, "full", "smt_bw", *mode, "-d", "mlx5", "-s", "100000", "-D",
                           "60", "10.99.0.2")
-            time.sleep(2)
-            with open("%s/control.%d.0" % (wire, c.pid), "w") as f:
+            control = "%s/control.%d.0" % (wire, c.pid)
+            wait_until(lambda: os.path.exists(control), "the device")
+            time.sleep(1)
+            with open(control, "w") as f:
                 f.write("reset\n")
             out, err = c.communicate(timeout=30)
             check(c.returncode > 0, "exit %s\n%s%s" % (c.returncode, out, err))

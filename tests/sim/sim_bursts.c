@@ -90,6 +90,14 @@ static void bursts_only_to_who_takes_them(void **state)
     rig_free(&r);
 }
 
+/* What a NIC did not seal has a reason. */
+static void assert_reasons(const struct sim_host *h)
+{
+    assert_int_equal(counter(h, "records_sealed") - counter(h, "records_sealed_nic"),
+                     counter(h, "nic_not_ready") + counter(h, "nic_not_again") +
+                         counter(h, "nic_not_worth"));
+}
+
 /* Nothing is sealed by a NIC whose test has not passed; afterwards nearly all new records are. */
 static void nic_seals_after_its_test(void **state)
 {
@@ -107,6 +115,8 @@ static void nic_seals_after_its_test(void **state)
         assert_true(i == 1 || nic * 2 > all);
         assert_true(nic > 100);
         assert_int_equal(nic, r.nics[0].n_sealed);
+        assert_reasons(r.p.a);
+        assert_reasons(r.p.b);
         assert_int_equal(counter(r.p.a, "nic_refused"), 0);
         rig_free(&r);
     }
@@ -124,6 +134,7 @@ static void contexts_vanish(void **state)
     assert_true(counter(r.p.a, "nic_tests_passed") > 5);
     assert_true(counter(r.p.a, "rekeys") > 0);
     assert_true(counter(r.p.a, "records_sealed_nic") > 100);
+    assert_reasons(r.p.a);
     printf("    %llu contexts lost, %llu tests passed, %llu failed, %llu rekeys\n",
            (unsigned long long)counter(r.p.a, "nic_lost"),
            (unsigned long long)counter(r.p.a, "nic_tests_passed"),

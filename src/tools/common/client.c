@@ -34,7 +34,7 @@ struct client {
     pthread_barrier_t barrier;
     atomic_ullong n_gathered; /* threads that have come to `gather`, all in all */
     atomic_int exit_code; /* the first failure wins */
-    atomic_ullong sealed, sealed_nic; /* records, of workers that have closed */
+    atomic_ullong sealed[N_SEALED]; /* of workers that have closed */
     bool stop;            /* written by thread 0 between barriers */
     double cpu_start, cpu_s;
     uint64_t server_cpu_start, server_cpu_end; /* of the first session, hence of thread 0 */
@@ -445,10 +445,10 @@ static void note_sealing(struct client *c, const struct worker *w)
     struct smt_counter counters[MAX_COUNTERS];
     int n = smt_ep_counters(w->ep, counters, MAX_COUNTERS);
     for (int i = 0; i < n && i < MAX_COUNTERS; i++) {
-        if (strcmp(counters[i].name, "records_sealed") == 0) {
-            atomic_fetch_add(&c->sealed, counters[i].value);
-        } else if (strcmp(counters[i].name, "records_sealed_nic") == 0) {
-            atomic_fetch_add(&c->sealed_nic, counters[i].value);
+        for (unsigned k = 0; k < N_SEALED; k++) {
+            if (strcmp(counters[i].name, sealed_names[k]) == 0) {
+                atomic_fetch_add(&c->sealed[k], counters[i].value);
+            }
         }
     }
 }
@@ -618,8 +618,9 @@ int bench_client(const struct options *o, struct smt_ctx *ctx)
         say_error("interrupted");
         fail(c, TOOL_ERRORS);
     }
-    c->report.sealed = atomic_load(&c->sealed);
-    c->report.sealed_nic = atomic_load(&c->sealed_nic);
+    for (unsigned k = 0; k < N_SEALED; k++) {
+        c->report.sealed[k] = atomic_load(&c->sealed[k]);
+    }
     rc = report_close(&c->report);
     int first = atomic_load(&c->exit_code);
     free(c->workers);

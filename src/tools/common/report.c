@@ -14,6 +14,12 @@
 static const char rule[] = "-----------------------------------------------------------------------"
                            "----------------------------------------";
 
+const char *const sealed_names[N_SEALED] = {
+    [SEALED] = "records_sealed",       [SEALED_NIC] = "records_sealed_nic",
+    [NIC_TESTS] = "nic_tests",         [NIC_NOT_READY] = "nic_not_ready",
+    [NIC_NOT_AGAIN] = "nic_not_again", [NIC_NOT_WORTH] = "nic_not_worth",
+};
+
 static FILE *open_file(const char *path)
 {
     FILE *f = fopen(path, "w");
@@ -194,10 +200,11 @@ static void write_json(struct report *r)
     json_string(&j, "cipher", r->peer.cipher);
     json_string(&j, "cipher_impl", r->peer.cipher_impl);
     json_string(&j, "auth", auth_word(r->peer.auth));
-    json_string(&j, "crypto", r->sealed_nic > 0 ? "nic" : "cpu");
+    json_string(&j, "crypto", r->sealed[SEALED_NIC] > 0 ? "nic" : "cpu");
     json_string(&j, "sealing", r->sealing);
-    json_uint(&j, "records_sealed", r->sealed);
-    json_uint(&j, "records_sealed_nic", r->sealed_nic);
+    for (unsigned k = 0; k < N_SEALED; k++) {
+        json_uint(&j, sealed_names[k], r->sealed[k]);
+    }
     json_real(&j, "handshake_us", (double)r->peer.handshake_ns / 1e3);
     json_string(&j, "peer", r->peer.peer);
     json_uint(&j, "mtu", r->peer.mtu);
@@ -230,9 +237,9 @@ int report_close(struct report *r)
     progress_clear();
     if (r->n_results > 0) {
         fprintf(r->table, "%s\n crypto: %s, %llu of %llu records sealed by the NIC%s%s%s\n", rule,
-                r->sealed_nic > 0 ? "nic" : "cpu", (unsigned long long)r->sealed_nic,
-                (unsigned long long)r->sealed, r->sealing[0] != '\0' ? " (" : "", r->sealing,
-                r->sealing[0] != '\0' ? ")" : "");
+                r->sealed[SEALED_NIC] > 0 ? "nic" : "cpu",
+                (unsigned long long)r->sealed[SEALED_NIC], (unsigned long long)r->sealed[SEALED],
+                r->sealing[0] != '\0' ? " (" : "", r->sealing, r->sealing[0] != '\0' ? ")" : "");
         fflush(r->table);
     }
     if (r->json != NULL) {

@@ -6,15 +6,28 @@
 
 #include "bench.h"
 
+/* Who sealed records, all of them and by the NIC; why the CPU did where a NIC could have. */
+enum sealed {
+    SEALED,
+    SEALED_NIC,
+    NIC_TESTS,
+    NIC_NOT_READY,
+    NIC_NOT_AGAIN,
+    NIC_NOT_WORTH,
+    N_SEALED
+};
+
+/* The counters' names, here and in JSON. */
+extern const char *const sealed_names[N_SEALED];
+
 struct report {
     const struct options *options;
     FILE *table;           /* standard output, or standard error when JSON goes there */
     FILE *json;            /* NULL: not wanted */
     FILE *hdr;             /* NULL: not wanted */
     struct smt_session_info peer;
-    /* By whom records were sealed, all threads together; why not by a NIC. */
-    uint64_t sealed, sealed_nic;
-    char sealing[160];
+    uint64_t sealed[N_SEALED]; /* all threads together */
+    char sealing[160];         /* why not by a NIC */
     struct result *results; /* grown by report_add */
     unsigned n_results;
 };
