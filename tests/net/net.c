@@ -35,10 +35,15 @@ static const char *setting(const char *name, const char *otherwise)
     return value != NULL && value[0] != '\0' ? value : otherwise;
 }
 
-unsigned net_slow(void)
+static unsigned slowness(void)
 {
     unsigned n = (unsigned)strtoul(setting("SMT_TEST_SLOW", "1"), NULL, 10);
     return n > 0 ? n : 1;
+}
+
+unsigned net_slow(void)
+{
+    return 8 * slowness();
 }
 
 const char *net_host(bool accepts)
@@ -153,7 +158,7 @@ struct smt_ctx *net_ctx(enum net_security security)
 /* Times of an endpoint, those that the test left open too. */
 static void config_slow_down(struct smt_ep_config *c)
 {
-    unsigned slow = net_slow();
+    unsigned slow = slowness();
     if (slow == 1)
         return;
     c->peer_timeout_ns = (c->peer_timeout_ns > 0 ? c->peer_timeout_ns : 2000000000) * slow;

@@ -3,7 +3,10 @@
  *
  * The device is UDP on loopback unless the environment names another and the addresses on it:
  * SMT_TEST_DEVICE and SMT_TEST_HOST, for ends that do not accept also SMT_TEST_CLIENT_DEVICE and
- * SMT_TEST_CLIENT_HOST. SMT_TEST_SLOW=N multiplies all times of a slow machine. */
+ * SMT_TEST_CLIENT_HOST. SMT_TEST_SLOW=N multiplies the times of endpoints and all patience.
+ *
+ * No test asserts that something is soon: time is bounded from below, or by a hang. Where "soon" is
+ * meant, what would come instead takes longer than a test waits. */
 #ifndef SMT_TESTS_NET_NET_H
 #define SMT_TESTS_NET_NET_H
 
@@ -53,7 +56,8 @@ int net_teardown(void **state);
 /* Monotonic ns. */
 uint64_t net_now(void);
 
-/* How many times as long as usual things may take. */
+/* How many times as long as a machine of our own takes anything may take before a test fails: what
+ * that ends is a hang, never a slow machine. */
 unsigned net_slow(void);
 
 /* Address that endpoints are bound to: those that accept, and others. */

@@ -169,7 +169,7 @@ static void talk(void)
         assert_int_equal(smt_send(pair.session, &args, NULL), 0);
         assert_int_equal(smt_call(pair.peer, &args, NULL), 0);
         assert_int_equal(smt_send(pair.peer, &args, NULL), 0);
-        uint64_t until = net_now() + 60000000000ull;
+        uint64_t until = net_now() + 60000000000ull * net_slow();
         for (unsigned n = 0; n < N_KINDS;) {
             net_pump(&pair);
             end_serve(&pair.client);
@@ -306,7 +306,7 @@ static void early_talk(unsigned n_calls)
                                  &s), 0);
     for (unsigned i = 0; i < n_calls; i++)
         assert_int_equal(smt_call(s, &args, NULL), 0);
-    uint64_t until = net_now() + 10000000000ull;
+    uint64_t until = net_now() + 10000000000ull * net_slow();
     for (unsigned n = 0; n < n_calls;) {
         net_pump(&pair);
         end_serve(&pair.server);

@@ -42,7 +42,9 @@ static void calls_answered(void)
 /* The link goes and comes again before anybody's patience ends. */
 static void test_link_goes_and_comes(void **state)
 {
-    net_pair_open(&pair, NET_CERT, NULL, NULL);
+    struct smt_ep_config config = SMT_EP_CONFIG_INIT;
+    config.peer_timeout_ns = 60000000000;
+    net_pair_open(&pair, NET_CERT, &config, &config);
     for (unsigned round = 0; round < 3; round++) {
         calls_post();
         for (unsigned i = 0; i < 20; i++)

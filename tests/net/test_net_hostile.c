@@ -399,7 +399,7 @@ static void test_handshakes(void **state)
             smt_connect(pair.client.ep, net_address(&pair.server), NULL, SMT_NEW_SESSION, &s), 0);
         assert_int_equal(net_call(s, "x", 1, 0, NULL, NULL), 0);
         struct smt_event ev;
-        uint64_t until = net_now() + 30000000000ull;
+        uint64_t until = net_now() + 30000000000ull * net_slow();
         while (!net_take(&pair.client, SMT_EV_RESPONSE, &ev)) {
             t.n_left = 2;
             throw_some(&t);
@@ -416,7 +416,7 @@ static void test_handshakes(void **state)
            net_counter(pair.server.ep, "handshakes_ok"),
            net_counter(pair.server.ep, "conns_accepted"));
     assert_int_equal(net_counter(pair.client.ep, "handshakes_ok"), N_SESSIONS + 1);
-    uint64_t until = net_now() + 40000000000ull;
+    uint64_t until = net_now() + 40000000000ull * net_slow();
     while (smt_pool_n_live(&pair.server.ep->engine->conns) > 1) {
         net_pump(&pair);
         queues_clear();

@@ -73,7 +73,8 @@ static void *client_run(void *arg)
     struct smt_session *sessions[N_SESSIONS];
     static const uint8_t bytes[LARGE] = {1, 2, 3, [LARGE - 1] = 4};
     for (unsigned i = 0; i < N_SESSIONS; i++)
-        if (smt_connect_wait(ep, address, NULL, SMT_NEW_SESSION, 20000000000, &sessions[i]) < 0)
+        if (smt_connect_wait(ep, address, NULL, SMT_NEW_SESSION,
+                             20000000000ull * net_slow(), &sessions[i]) < 0)
             return "connect";
     const char *wrong = NULL;
     for (unsigned i = 0; i < N_ROUNDS && wrong == NULL; i++)
