@@ -847,6 +847,29 @@ static void bad_unacked_qp(struct end *e)
     ibv_destroy_qp(e->qp);
 }
 
+static void bad_unacked_cq_error(struct end *e)
+{
+    struct ibv_async_event event;
+    verbs_model_cq_overrun(0, 0);
+    ibv_get_async_event(e->ctx, &event);
+    ibv_destroy_qp(e->qp);
+    ibv_destroy_cq(event.element.cq);
+}
+
+/* Completions of a life before a reset take room. */
+static void bad_stale_cq(struct end *e)
+{
+    struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RESET};
+    verbs_model.devices[0].reset_keeps_cqes = true;
+    for (unsigned i = 0; i < 3; i++)
+        recv_post(e, 10 + i, BUF);
+    verbs_model_qp_error(0, -1);
+    ibv_modify_qp(e->qp, &attr, IBV_QP_STATE);
+    (void)to_init(e);
+    for (unsigned i = 0; i < DEPTH; i++)
+        recv_post(e, 13 + i, BUF);
+}
+
 static void bad_ack(struct end *e)
 {
     ibv_ack_cq_events(e->send_cq, 1);
@@ -992,6 +1015,8 @@ static const struct death deaths[] = {
     {bad_double_qp, "ibv_destroy_qp: qp: the queue pair was destroyed before"},
     {bad_unacked_cq, "ibv_destroy_cq: cq: 1 of 1 events not acknowledged"},
     {bad_unacked_qp, "ibv_destroy_qp: qp: 1 asynchronous events not acknowledged"},
+    {bad_unacked_cq_error, "ibv_destroy_cq: cq: 1 asynchronous events not acknowledged"},
+    {bad_stale_cq, "ibv_post_recv: recv_cq: 9 completions could come, cqe is 8"},
     {bad_ack, "ibv_ack_cq_events: nevents: 1, 0 are open"},
     {bad_leak, "exit: leaked: 1 context, 1 protection domain, 1 memory region, 1 completion "
                "channel, 2 completion queues, 1 queue pair, 1 address handle"},

@@ -100,6 +100,9 @@ int ibv_destroy_cq(struct ibv_cq *ibv)
     if (cq->n_got != cq->n_acked)
         vm_abort("ibv_destroy_cq", "cq", "%u of %u events not acknowledged",
                  cq->n_got - cq->n_acked, cq->n_got);
+    if (cq->n_unacked > 0)
+        vm_abort("ibv_destroy_cq", "cq", "%u asynchronous events not acknowledged", cq->n_unacked);
+    vm_async_forget(vm_ctx_of("ibv_destroy_cq", ibv->context), ibv);
     if (ibv->channel != NULL) {
         struct vm_channel *ch = channel_of("ibv_destroy_cq", ibv->channel);
         ch->n_cqs--;
@@ -156,6 +159,49 @@ void vm_cq_forget(struct vm_cq *cq, const struct vm_qp *qp)
     cq->n = kept;
 }
 
+void vm_cq_outdate(struct vm_cq *cq, const struct vm_qp *qp)
+{
+    for (unsigned i = 0; i < cq->n; i++) {
+        const struct vm_cqe *cqe = &cq->ring[(cq->first + i) % (unsigned)cq->ibv.cqe];
+        cq->n_stale += cqe->qp == qp && cqe->generation == qp->generation;
+    }
+}
+
+void vm_cq_room(const char *call, const char *field, const struct vm_cq *cq, unsigned n_staged)
+{
+    unsigned n = cq->n_owed + cq->n_stale + n_staged;
+    if (n >= (unsigned)cq->ibv.cqe)
+        vm_abort(call, field, "%u completions could come, cqe is %d", n + 1, cq->ibv.cqe);
+}
+
+static void cq_fail(struct vm_cq *cq, bool is_dead)
+{
+    if (is_dead)
+        cq->is_failed = true;
+    else
+        cq->n = 0; /* what they were of stays owed for ever */
+    verbs_model_counts.cq_errors++;
+    vm_async_push(vm_ctx_of("model", cq->ibv.context),
+                  (struct ibv_async_event){.element.cq = &cq->ibv,
+                                           .event_type = IBV_EVENT_CQ_ERR});
+}
+
+/* One more completion has been taken, of this queue pair. */
+static void errors_come(struct vm_cq *cq, struct vm_qp *qp)
+{
+    uint64_t n = ++verbs_model_counts.completions;
+    if (n == verbs_model.cq_error_at) {
+        verbs_model.cq_error_at *= 2;
+        cq_fail(cq, verbs_model_counts.cq_errors % 2 == 0);
+    }
+    if (n >= verbs_model.qp_error_at && verbs_model.qp_error_at > 0 &&
+        qp->ex.qp_base.state == IBV_QPS_RTS) {
+        verbs_model.qp_error_at *= 2;
+        verbs_model_counts.qp_errors++;
+        vm_qp_fail(qp, IBV_EVENT_QP_FATAL);
+    }
+}
+
 int vm_op_poll_cq(struct ibv_cq *ibv, int n, struct ibv_wc *wc)
 {
     vm_lock();
@@ -167,21 +213,22 @@ int vm_op_poll_cq(struct ibv_cq *ibv, int n, struct ibv_wc *wc)
         verbs_model_counts.empty_polls++;
         vm_wire_idle();
     }
-    int got = 0;
-    for (; got < n && cq->n > 0; got++) {
+    int got = cq->is_failed ? -1 : 0;
+    for (; got >= 0 && got < n && cq->n > 0; got++) {
         struct vm_cqe *cqe = &cq->ring[cq->first];
         cq->first = cq->first + 1 == (unsigned)ibv->cqe ? 0 : cq->first + 1;
         cq->n--;
         wc[got] = cqe->wc;
-        if (cqe->generation != cqe->qp->generation)
+        if (cqe->generation != cqe->qp->generation) {
+            cq->n_stale--;
             continue;
+        }
         if (cqe->is_send)
             vm_send_retire(cqe->qp, cqe->index);
         else
             vm_recv_retire(cqe->qp, cqe->index);
+        errors_come(cq, cqe->qp);
     }
-    if (cq->is_failed)
-        got = -1;
     vm_unlock();
     return got;
 }
@@ -236,19 +283,29 @@ void ibv_ack_cq_events(struct ibv_cq *ibv, unsigned int n)
     vm_unlock();
 }
 
-unsigned verbs_model_cq_error(unsigned device)
+/* Of the i-th live CQ of a device, or of all. */
+static unsigned cqs_fail(unsigned device, unsigned i, bool is_all, bool is_dead)
 {
-    unsigned n = 0;
+    unsigned n = 0, at = 0;
     vm_lock();
-    for (struct vm_object *o = NULL; (o = vm_object_next(VM_CQ, o)) != NULL; n++) {
+    for (struct vm_object *o = NULL; (o = vm_object_next(VM_CQ, o)) != NULL;) {
         struct vm_cq *cq = SMT_CONTAINER_OF(o, struct vm_cq, object);
         struct vm_ctx *c = vm_ctx_of("verbs_model_cq_error", cq->ibv.context);
-        if (c->dev != &vm_devices[device])
+        if (c->dev != &vm_devices[device] || (at++ != i && !is_all))
             continue;
-        cq->is_failed = true;
-        vm_async_push(
-            c, (struct ibv_async_event){.element.cq = &cq->ibv, .event_type = IBV_EVENT_CQ_ERR});
+        cq_fail(cq, is_dead);
+        n++;
     }
     vm_unlock();
     return n;
+}
+
+unsigned verbs_model_cq_error(unsigned device)
+{
+    return cqs_fail(device, 0, true, true);
+}
+
+unsigned verbs_model_cq_overrun(unsigned device, unsigned i)
+{
+    return cqs_fail(device, i, false, false);
 }

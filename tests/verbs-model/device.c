@@ -314,6 +314,33 @@ void vm_async_push(struct vm_ctx *c, struct ibv_async_event event)
         vm_abort("model", "async_fd", "%s", strerror(errno));
 }
 
+void vm_async_forget(struct vm_ctx *c, const void *element)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < c->n_events; i++) {
+        struct ibv_async_event ev = c->events[(c->first_event + i) % VM_MAX_ASYNC];
+        eventfd_t one;
+        if ((const void *)ev.element.cq != element)
+            c->events[(c->first_event + kept++) % VM_MAX_ASYNC] = ev;
+        else if (eventfd_read(c->verbs.context.async_fd, &one) < 0)
+            vm_abort("model", "async_fd", "%s", strerror(errno));
+    }
+    c->n_events = kept;
+}
+
+static bool is_of_qp(enum ibv_event_type type)
+{
+    switch (type) {
+    case IBV_EVENT_QP_FATAL:
+    case IBV_EVENT_QP_REQ_ERR:
+    case IBV_EVENT_QP_ACCESS_ERR:
+    case IBV_EVENT_SQ_DRAINED:
+        return true;
+    default:
+        return false;
+    }
+}
+
 int ibv_get_async_event(struct ibv_context *ctx, struct ibv_async_event *event)
 {
     vm_lock();
@@ -328,7 +355,9 @@ int ibv_get_async_event(struct ibv_context *ctx, struct ibv_async_event *event)
     c->first_event = (c->first_event + 1) % VM_MAX_ASYNC;
     c->n_events--;
     c->n_unacked++;
-    if (event->event_type == IBV_EVENT_QP_FATAL || event->event_type == IBV_EVENT_SQ_DRAINED)
+    if (event->event_type == IBV_EVENT_CQ_ERR)
+        vm_cq_of("ibv_get_async_event", "event", event->element.cq)->n_unacked++;
+    else if (is_of_qp(event->event_type))
         vm_qp_of("ibv_get_async_event", event->element.qp)->n_unacked++;
     vm_unlock();
     return 0;
@@ -337,9 +366,12 @@ int ibv_get_async_event(struct ibv_context *ctx, struct ibv_async_event *event)
 static struct vm_ctx *acked_context(struct ibv_async_event *event)
 {
     static const char call[] = "ibv_ack_async_event";
-    if (event->event_type == IBV_EVENT_CQ_ERR)
-        return vm_ctx_of(call, vm_cq_of(call, "event", event->element.cq)->ibv.context);
-    if (event->event_type == IBV_EVENT_QP_FATAL || event->event_type == IBV_EVENT_SQ_DRAINED) {
+    if (event->event_type == IBV_EVENT_CQ_ERR) {
+        struct vm_cq *cq = vm_cq_of(call, "event", event->element.cq);
+        cq->n_unacked--;
+        return vm_ctx_of(call, cq->ibv.context);
+    }
+    if (is_of_qp(event->event_type)) {
         struct vm_qp *qp = vm_qp_of(call, event->element.qp);
         qp->n_unacked--;
         return vm_ctx_of(call, qp->ex.qp_base.context);

@@ -71,8 +71,9 @@ struct vm_cq {
     struct vm_object object;
     struct vm_cqe *ring;
     unsigned n, first;
-    unsigned n_owed; /* work posted whose completion may come here */
-    unsigned n_qps, n_got, n_acked;
+    unsigned n_owed;  /* work posted whose completion may come here */
+    unsigned n_stale; /* completions here of a queue pair's life before a reset */
+    unsigned n_qps, n_got, n_acked, n_unacked; /* the last: asynchronous events */
     bool is_armed, solicited_only, is_failed;
 };
 
@@ -173,6 +174,9 @@ struct vm_ah *vm_ah_of(const char *call, const char *field, struct ibv_ah *ah);
 
 void vm_async_push(struct vm_ctx *ctx, struct ibv_async_event event);
 
+/* Events of an object that nobody has read go with it. */
+void vm_async_forget(struct vm_ctx *ctx, const void *element);
+
 /* Finds and checks the region of an SGE and holds it. */
 struct vm_sge vm_sge_take(const char *call, struct vm_qp *qp, const struct ibv_sge *sge,
                           bool is_written);
@@ -188,6 +192,12 @@ void vm_recv_release(struct vm_recv *recv);
 void vm_cqe_add(const char *call, struct vm_cq *cq, const struct vm_cqe *cqe, bool solicited);
 void vm_cq_forget(struct vm_cq *cq, const struct vm_qp *qp);
 
+/* What lies there of this queue pair is of a former life from now on. */
+void vm_cq_outdate(struct vm_cq *cq, const struct vm_qp *qp);
+
+/* Aborts when there is no room for one more completion than may come already. */
+void vm_cq_room(const char *call, const char *field, const struct vm_cq *cq, unsigned n_staged);
+
 /* Work leaves its ring because its completion was polled, or its QP reset. */
 void vm_send_retire(struct vm_qp *qp, uint64_t index);
 void vm_recv_retire(struct vm_qp *qp, uint64_t index);
@@ -197,6 +207,9 @@ void vm_recv_complete(struct vm_qp *qp, const struct ibv_wc *wc, bool solicited)
 unsigned vm_sends_run(struct vm_qp *qp, unsigned n);
 void vm_recvs_flush(struct vm_qp *qp);
 void vm_qp_clear(struct vm_qp *qp);
+
+/* Into ERR, with the event unless it is -1. */
+void vm_qp_fail(struct vm_qp *qp, int type);
 void vm_wr_ops_init(struct vm_qp *qp);
 
 int vm_op_post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_send_wr **bad);

@@ -229,11 +229,14 @@ void vm_qp_clear(struct vm_qp *qp)
     qp->rq_done = qp->rq_posted;
     qp->is_building = false;
     qp->n_staged = 0;
-    qp->generation++;
     if (!vm_knobs_of(vm_ctx_of("model", qp->ex.qp_base.context)->dev)->reset_keeps_cqes) {
         vm_cq_forget(qp->send_cq, qp);
         vm_cq_forget(qp->recv_cq, qp);
+    } else {
+        vm_cq_outdate(qp->send_cq, qp);
+        vm_cq_outdate(qp->recv_cq, qp);
     }
+    qp->generation++;
 }
 
 static void state_enter(struct vm_qp *qp, enum ibv_qp_state state)
@@ -290,6 +293,7 @@ int ibv_destroy_qp(struct ibv_qp *ibv)
         vm_abort("ibv_destroy_qp", "qp", "%u asynchronous events not acknowledged", qp->n_unacked);
     if (qp->is_building)
         vm_abort("ibv_destroy_qp", "qp", "between ibv_wr_start and ibv_wr_complete");
+    vm_async_forget(vm_ctx_of("ibv_destroy_qp", ibv->context), ibv);
     vm_qp_clear(qp);
     qp->send_cq->n_qps--;
     qp->recv_cq->n_qps--;
@@ -313,9 +317,7 @@ static void recv_post(struct vm_qp *qp, const struct ibv_recv_wr *wr)
         vm_abort(call, "num_sge", "%d of 1 to %u", wr->num_sge, qp->cap.max_recv_sge);
     if (qp->rq_posted - qp->rq_retired == qp->cap.max_recv_wr)
         vm_abort(call, "max_recv_wr", "the receive queue of %u overflows", qp->cap.max_recv_wr);
-    if (qp->recv_cq->n_owed == (unsigned)qp->recv_cq->ibv.cqe)
-        vm_abort(call, "recv_cq", "%u completions could come, cqe is %d", qp->recv_cq->n_owed + 1,
-                 qp->recv_cq->ibv.cqe);
+    vm_cq_room(call, "recv_cq", qp->recv_cq, 0);
     struct vm_recv *recv = &qp->rq[qp->rq_posted % qp->cap.max_recv_wr];
     recv->wr_id = wr->wr_id;
     recv->n_sge = (unsigned)wr->num_sge;
@@ -383,6 +385,15 @@ void vm_recv_retire(struct vm_qp *qp, uint64_t index)
     }
 }
 
+void vm_qp_fail(struct vm_qp *qp, int type)
+{
+    state_enter(qp, IBV_QPS_ERR);
+    if (type >= 0)
+        vm_async_push(vm_ctx_of("model", qp->ex.qp_base.context),
+                      (struct ibv_async_event){.element.qp = &qp->ex.qp_base,
+                                               .event_type = (enum ibv_event_type)type});
+}
+
 unsigned verbs_model_qp_error(unsigned device, int type)
 {
     unsigned n = 0;
@@ -394,11 +405,8 @@ unsigned verbs_model_qp_error(unsigned device, int type)
         struct vm_ctx *c = vm_ctx_of("verbs_model_qp_error", qp->ex.qp_base.context);
         if (c->dev != &vm_devices[device] || qp->ex.qp_base.state == IBV_QPS_RESET)
             continue;
-        state_enter(qp, IBV_QPS_ERR);
+        vm_qp_fail(qp, type);
         n++;
-        if (type >= 0)
-            vm_async_push(c, (struct ibv_async_event){.element.qp = &qp->ex.qp_base,
-                                                      .event_type = (enum ibv_event_type)type});
     }
     vm_unlock();
     return n;

@@ -30,9 +30,7 @@ static struct vm_send *slot_take(const char *call, struct vm_qp *qp, unsigned n_
     uint64_t held = qp->sq_posted + n_more - qp->sq_retired;
     if (held >= qp->cap.max_send_wr)
         vm_abort(call, "max_send_wr", "the send queue of %u overflows", qp->cap.max_send_wr);
-    if (qp->send_cq->n_owed + n_more >= (unsigned)qp->send_cq->ibv.cqe)
-        vm_abort(call, "send_cq", "%u completions could come, cqe is %d",
-                 qp->send_cq->n_owed + n_more + 1, qp->send_cq->ibv.cqe);
+    vm_cq_room(call, "send_cq", qp->send_cq, n_more);
     struct vm_send *s = &qp->sq[(qp->sq_posted + n_more) % qp->cap.max_send_wr];
     uint8_t *inline_data = s->inline_data;
     *s = (struct vm_send){.inline_data = inline_data};

@@ -240,6 +240,10 @@ static void word_apply(const char *word)
         verbs_model.late = (unsigned)n;
     else if (WORD("ce"))
         verbs_model.ce = (unsigned)n;
+    else if (WORD("cq-error"))
+        verbs_model.cq_error_at = n;
+    else if (WORD("qp-error"))
+        verbs_model.qp_error_at = n;
     else if (WORD("seed"))
         smt_prng_seed(&prng, n);
     else

@@ -10,7 +10,7 @@
  *
  * A program that never calls verbs_model_reset gets its knobs from the environment:
  * SMT_VERBS_MODEL="mlx5,mtu=1024,loss=5,seed=7", of the words mlx5, ib, post, no-ops, lax, mtu=N,
- * inline=N, loss=N, dup=N, late=N, ce=N, seed=N.
+ * inline=N, loss=N, dup=N, late=N, ce=N, cq-error=N, qp-error=N, seed=N.
  *
  * Any thread may call verbs. Knobs are set while no other thread does. */
 #ifndef SMT_TESTS_VERBS_MODEL_VERBS_MODEL_H
@@ -99,6 +99,10 @@ struct verbs_model_knobs {
     /* The next send_errors sends complete with send_status, then their QP is in SQE. */
     unsigned send_errors;
     enum ibv_wc_status send_status;
+    /* When so many completions have been taken: the CQ in question is in error, dead or with what
+     * lies in it lost in turn; the queue pair in question, with IBV_EVENT_QP_FATAL. Then again
+     * after twice as many, and so on; 0: never. */
+    uint64_t cq_error_at, qp_error_at;
     /* Percent of packets; see verbs_model_seed. A packet that is late is overtaken by up to eight,
      * and comes at the latest when CQs are found empty several times or one is armed (just before).
      */
@@ -113,11 +117,12 @@ struct verbs_model_knobs {
 struct verbs_model_counts {
     /* doorbells: calls of post_send and wr_complete that posted something */
     uint64_t doorbells, sends, inline_sends, signalled, send_bytes;
-    uint64_t recv_posts, recvs, polls, empty_polls, notifies, cq_events, cq_acks;
+    uint64_t recv_posts, recvs, polls, empty_polls, completions, notifies, cq_events, cq_acks;
     uint64_t delivered, delivered_bytes, lost, duplicated, filtered, injected;
     /* dropped because: no such port, no such QP, Q_Key, QP not ready, no receive posted, MTU */
     uint64_t no_port, bad_qpn, bad_qkey, not_ready, no_recv, too_big;
     uint64_t send_errors, flushed, ahs_created, ahs_destroyed, mrs, mr_bytes, qps, async_events;
+    uint64_t cq_errors, qp_errors;
 };
 
 extern struct verbs_model_knobs verbs_model;
@@ -149,6 +154,10 @@ unsigned verbs_model_qp_error(unsigned device, int type);
 
 /* Every CQ of the device: in error, with IBV_EVENT_CQ_ERR. Polling answers -1 from now on. */
 unsigned verbs_model_cq_error(unsigned device);
+
+/* The i-th live CQ of a device, the youngest first: what lies in it is lost, with IBV_EVENT_CQ_ERR.
+ * Polling goes on, as on rxe. Returns how many there were, 0 or 1. */
+unsigned verbs_model_cq_overrun(unsigned device, unsigned i);
 
 /* Pulled out: IBV_EVENT_DEVICE_FATAL, and what is not a destruction fails with EIO. */
 void verbs_model_remove(unsigned device);
