@@ -30,6 +30,7 @@ static void put_device(const struct smt_ep *ep, struct smt_counter *out, unsigne
     put(out, n, i, "dev_rx_calls", s.rx_calls);
     put(out, n, i, "dev_rx_dropped", s.rx_dropped);
     put(out, n, i, "dev_pad_bytes", s.pad_bytes);
+    put(out, n, i, "dev_rebuilds", s.rebuilds);
     put(out, n, i, "tx_tls_encrypted_records", s.seal_records);
     put(out, n, i, "tx_tls_encrypted_packets", s.seal_packets);
     put(out, n, i, "tx_tls_encrypted_bytes", s.seal_bytes);

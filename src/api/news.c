@@ -39,6 +39,9 @@ void smt_ep_news_take(struct smt_ep *ep)
     uint8_t news = ep->dev->news;
     ep->dev->news = 0;
     smt_dev_news_add(&ep->news, news & (SMT_DEV_NEWS_PORT_DOWN | SMT_DEV_NEWS_PORT_UP));
+    if (news & SMT_DEV_NEWS_REBUILT)
+        smt_log_emit(&ep->ctx->log, SMT_LOGLVL_WARN, "device \"%s\": %s; its queues were made anew",
+                     ep->ctx->device, why_lost(ep));
     if (news & SMT_DEV_NEWS_LOST)
         smt_ep_lose(ep);
 }

@@ -39,6 +39,7 @@ enum smt_dev_news {
     SMT_DEV_NEWS_PORT_DOWN = 1 << 0,
     SMT_DEV_NEWS_PORT_UP = 1 << 1,
     SMT_DEV_NEWS_LOST = 1 << 2, /* for good: rx answers SMT_EDEVICE */
+    SMT_DEV_NEWS_REBUILT = 1 << 3, /* its queues had failed and were made anew */
 };
 
 /* Adds news to news that nobody has read. */
@@ -74,6 +75,7 @@ struct smt_dev_stats {
     uint64_t tx_packets, tx_bytes, tx_frames, tx_calls, tx_errors, tx_too_big, tx_full;
     uint64_t rx_packets, rx_bytes, rx_frames, rx_calls, rx_dropped;
     uint64_t pad_bytes;
+    uint64_t rebuilds; /* all queues made anew after an error */
     /* Of a device that seals: what it sealed; contexts programmed anew, made, taken from others;
      * commands refused; errors of its queue; records that were dropped. */
     uint64_t seal_records, seal_packets, seal_bytes, seal_resyncs, seal_contexts, seal_evicted;
@@ -158,8 +160,9 @@ struct smt_dev_ops {
 
     void (*stats)(struct smt_dev *dev, struct smt_dev_stats *out);
 
-    /* For messages, one phrase: why packets to `to` do not leave; with NULL, why the device is
-     * lost. NULL when it knows nothing of it. Good until the next call on this device. */
+    /* For messages, one phrase: why packets to `to` do not leave; with NULL, why the device is lost
+     * or was rebuilt last. NULL when it knows nothing of it. Good until the next call on this
+     * device. */
     const char *(*why)(struct smt_dev *dev, const struct smt_addr *to);
 
     /* The same for a peer that can be reached: what could be better, such as the MTU. */

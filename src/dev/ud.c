@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -26,14 +27,21 @@
 
 enum { RELEASE_MS = 20, MARK_MS = 100 };
 
-enum source { SOURCE_CHANNEL, SOURCE_EVENTS, SOURCE_RESOLVE, SOURCE_NODE, N_SOURCES };
+enum source {
+    SOURCE_CHANNEL,
+    SOURCE_EVENTS,
+    SOURCE_RESOLVE,
+    SOURCE_NODE,
+    SOURCE_TIMER, /* joins when it is first needed */
+    N_SOURCES
+};
 
 void smt_ud_lose(struct smt_ud *d, const char *why)
 {
     if (d->is_lost)
         return;
     d->is_lost = true;
-    d->why_lost = why;
+    d->trouble = why;
     smt_dev_tell(&d->base, SMT_DEV_NEWS_LOST);
 }
 
@@ -53,6 +61,7 @@ static int sleep_init(struct smt_ud *d, const struct smt_dev_config *config)
         [SOURCE_EVENTS] = ctx->async_fd,
         [SOURCE_RESOLVE] = smt_ud_peers_fd(d->peers),
         [SOURCE_NODE] = d->node_watch,
+        [SOURCE_TIMER] = -1,
     };
     d->epoll_fd = smt_verbs_epoll_open(fds, N_SOURCES);
     return d->epoll_fd < 0 ? fail_system(config, "descriptors of a ud device") : 0;
@@ -94,6 +103,8 @@ static void ud_close(struct smt_dev *dev)
         close(d->epoll_fd);
     if (d->node_watch >= 0)
         close(d->node_watch);
+    if (d->timer_fd >= 0)
+        close(d->timer_fd);
     smt_ud_qps_destroy(d);
     smt_ud_peers_close(d->peers);
     smt_ud_objects_fini(d);
@@ -113,7 +124,7 @@ static int ud_open(const struct smt_dev_config *config, struct smt_dev **out)
         return smt_dev_fail(config->error_text, config->error_text_len, SMT_ENOMEM,
                             "no memory for a ud device");
     smt_dev_init(&d->base, &smt_ud_ops);
-    d->epoll_fd = d->node_watch = -1;
+    d->epoll_fd = d->node_watch = d->timer_fd = -1;
     r = smt_ud_port_open(config, &d->port);
     if (r < 0) {
         smt_mem_free(d);
@@ -164,7 +175,7 @@ static bool event_take(void *arg, const struct ibv_async_event *ev)
         smt_ud_lose(d, "the RDMA device has failed or was removed");
         break;
     case IBV_EVENT_CQ_ERR: /* completions are lost, and buffers with them */
-        smt_ud_lose(d, "a completion queue of the RDMA device has failed");
+        smt_ud_break(d, "a completion queue of the RDMA device has failed");
         break;
     case IBV_EVENT_QP_FATAL:
     case IBV_EVENT_QP_REQ_ERR:
@@ -237,6 +248,25 @@ static void handles_reap(struct smt_ud *d)
     }
 }
 
+/* A readable descriptor after so long; 0: none. */
+static bool timer_set(struct smt_ud *d, uint64_t ns)
+{
+    if (d->timer_fd < 0) {
+        struct epoll_event ev = {.events = EPOLLIN, .data.u32 = SOURCE_TIMER};
+        int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (fd < 0)
+            return false;
+        if (epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+            close(fd);
+            return false;
+        }
+        d->timer_fd = fd;
+    }
+    const struct itimerspec spec = {
+        .it_value = {.tv_sec = (time_t)(ns / SMT_SEC), .tv_nsec = (long)(ns % SMT_SEC)}};
+    return timerfd_settime(d->timer_fd, 0, &spec, NULL) == 0;
+}
+
 void smt_ud_look(struct smt_ud *d)
 {
     struct epoll_event ready[N_SOURCES];
@@ -251,6 +281,9 @@ void smt_ud_look(struct smt_ud *d)
             break;
         case SOURCE_EVENTS:
             events_look(d);
+            break;
+        case SOURCE_TIMER:
+            (void)timer_set(d, 0); /* it has expired, and is not to be read any more */
             break;
         case SOURCE_NODE:
             if (smt_ud_node_is_gone(d->node_watch, d->node, d->port.ctx->cmd_fd))
@@ -291,7 +324,7 @@ static bool cq_arm(struct smt_ud *d, enum smt_ud_watch watch, struct ibv_cq *cq)
 {
     if (smt_verbs_arm(&d->watches[watch], cq))
         return true;
-    smt_ud_lose(d, "the RDMA device raises no completion events any more");
+    smt_ud_break(d, "the RDMA device raises no completion events any more");
     return false;
 }
 
@@ -309,9 +342,20 @@ static bool is_busy(struct smt_ud *d)
     return d->is_lost || smt_ud_tx_has_room(d);
 }
 
+/* Nothing can come before the queues are made anew, and that has its time. */
+static int broken_arm(struct smt_ud *d)
+{
+    smt_ud_look(d);
+    if (d->is_lost || d->now >= d->rebuild.at)
+        return SMT_EBUSY;
+    return timer_set(d, d->rebuild.at - d->now) ? 0 : SMT_EBUSY;
+}
+
 static int ud_arm(struct smt_dev *dev)
 {
     struct smt_ud *d = smt_ud_of(dev);
+    if (smt_ud_is_broken(d) && !d->is_lost)
+        return broken_arm(d);
     if (d->is_lost || is_busy(d))
         return SMT_EBUSY;
     smt_ud_look(d);
@@ -350,7 +394,7 @@ static const char *ud_why(struct smt_dev *dev, const struct smt_addr *to)
 {
     struct smt_ud *d = smt_ud_of(dev);
     if (to == NULL)
-        return d->why_lost;
+        return d->trouble;
     return smt_ud_peers_explain(d->peers, to, d->why, sizeof(d->why)) ? d->why : NULL;
 }
 

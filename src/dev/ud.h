@@ -1,5 +1,5 @@
-/* The parts of one `ud` device, shared by ud.c (opening, sleeping, events), ud_qp.c (queue pairs
- * and memory), ud_tx.c and ud_rx.c.
+/* The parts of one `ud` device, shared by ud.c (opening, sleeping, events), ud_qp.c (queue pairs),
+ * ud_rebuild.c (when they have failed), ud_mem.c (memory), ud_tx.c and ud_rx.c.
  *
  * One smt2 packet is one UD SEND with immediate data (docs/wire.md, UD). All queue pairs share one
  * completion queue for sends and one for receives. Numbers of work requests count up for ever and
@@ -47,7 +47,7 @@ struct smt_ud_qp {
     struct ibv_qp_ex *ex; /* NULL: posts by ibv_post_send */
     uint32_t inline_len;
     uint64_t tag;           /* upper half of wr_id: generation and index; new with every reset */
-    bool is_suspect;        /* has shown an error: smt_ud_qp_recover looks at it */
+    bool is_suspect;        /* has shown an error: smt_ud_recover looks at it */
     bool is_stuck;          /* the same, and its rings are out of step: reset whatever its state */
     bool is_peers_doing;    /* the error was a packet that is too large */
     uint64_t suspect_since; /* 0: recovery has not begun */
@@ -100,6 +100,15 @@ struct smt_ud_rx {
     struct smt_addr from[SMT_DEV_RX_BATCH];
 };
 
+/* Queues that have failed for good, see ud_rebuild.c. */
+struct smt_ud_rebuild {
+    const char *why;         /* they are to be made anew, because of this; NULL: they work */
+    uint64_t at;             /* not before */
+    uint64_t last, gap;      /* the last attempt; the least time to the next */
+    uint64_t n_heard;        /* packets received until then */
+    uint32_t n_vain;         /* attempts in a row that gave no queues that work */
+};
+
 /* Completion queues that may wake who sleeps. */
 enum smt_ud_watch { SMT_UD_WATCH_RX, SMT_UD_WATCH_TX, SMT_UD_N_WATCHES };
 
@@ -125,13 +134,15 @@ struct smt_ud {
     size_t tables_len;
 
     int epoll_fd, node_watch;
+    int timer_fd;       /* ends a sleep before queues are made anew; -1: none was needed yet */
     char node[96];      /* the device's file */
     uint32_t countdown; /* calls of rx until the next look at sockets and events */
     uint64_t now;       /* coarse, of the last look at the clock */
     uint64_t looked_at, released_at;
     struct smt_verbs_watch watches[SMT_UD_N_WATCHES];
+    struct smt_ud_rebuild rebuild;
     bool is_lost;
-    const char *why_lost;
+    const char *trouble; /* why it is lost, or was rebuilt last */
     char why[512]; /* the last answer of `why` about a peer */
 };
 
@@ -166,9 +177,30 @@ SMT_MUST_CHECK int smt_ud_objects_init(struct smt_ud *d, const struct smt_dev_co
 void smt_ud_objects_fini(struct smt_ud *d);
 void smt_ud_qps_destroy(struct smt_ud *d);
 
+/* Completion queues and queue pairs, ready; what is made of them when it fails goes by
+ * smt_ud_queues_unmake. */
+SMT_MUST_CHECK int smt_ud_queues_make(struct smt_ud *d, const struct smt_dev_config *config);
+
+/* Takes completion queues and queue pairs away: what was posted is lost, its buffers are ours
+ * again. An error when the device keeps any of them, and may so write to its buffers. */
+SMT_MUST_CHECK int smt_ud_queues_unmake(struct smt_ud *d);
+
 /* Brings suspect queue pairs back to life; packets posted on them are lost. Nobody may be borrowing
- * receive buffers. Gives the device up when that fails, or too often. */
+ * receive buffers. When that fails, or is needed too often, all queues are made anew. */
 void smt_ud_recover(struct smt_ud *d);
+
+/* The queues do not work any more, because of `why` (a literal): they are made anew by one of the
+ * next calls of rx. Until then nothing is posted and nothing polled. */
+void smt_ud_break(struct smt_ud *d, const char *why);
+
+static inline bool smt_ud_is_broken(const struct smt_ud *d)
+{
+    return SMT_UNLIKELY(d->rebuild.why != NULL);
+}
+
+/* Makes the queues of a broken device anew if it is time to. Nobody may be borrowing receive
+ * buffers. Gives the device up after several attempts in vain. */
+void smt_ud_rebuild(struct smt_ud *d);
 
 uint8_t *smt_ud_tx_reserve(struct smt_dev *dev, const struct smt_addr *to, size_t len,
                            uint8_t prio);

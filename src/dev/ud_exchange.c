@@ -7,7 +7,7 @@
 
 #include "dev/ud_peers_impl.h"
 
-enum { POLL_BATCH = 64 };
+enum { POLL_BATCH = 64, MAX_TOLD = 256 };
 #define ASK_GAP_MOST SMT_SEC
 #define RENEW_GAP SMT_SEC
 
@@ -206,6 +206,17 @@ static bool ack_take(struct smt_ud_peers *p, const struct smt_ud_msg *msg,
     if (peer == NULL)
         peer = smt_ud_peer_new(p, from, msg->number, now);
     return peer != NULL && peer_prove(p, peer, msg, local, now);
+}
+
+void smt_ud_peers_requeue(struct smt_ud_peers *p, const uint32_t *qpns, uint64_t now)
+{
+    unsigned n = 0;
+    memcpy(p->qpns, qpns, p->n_qps * sizeof(*qpns));
+    for (struct smt_list *l = p->proven.prev; l != &p->proven && n < MAX_TOLD; l = l->prev, n++) {
+        struct smt_ud_peer *peer = SMT_CONTAINER_OF(l, struct smt_ud_peer, lru);
+        peer->gap = SMT_UD_ASK_GAP;
+        smt_ud_peer_ask(p, peer, now);
+    }
 }
 
 /* One datagram. True when a route became ready or changed. */

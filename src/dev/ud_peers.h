@@ -108,6 +108,10 @@ void smt_ud_peers_reap(struct smt_ud_peers *p, uint64_t posted, uint64_t done);
 /* After smt_ud_port_refresh: GIDs or LID may have moved, so every address handle is made anew. */
 void smt_ud_peers_refresh(struct smt_ud_peers *p);
 
+/* Our queue pairs have these numbers now. The peers used last are asked, so that they learn of it
+ * in their turn; the others do when nothing comes from us any more. Makes system calls. */
+void smt_ud_peers_requeue(struct smt_ud_peers *p, const uint32_t *qpns, uint64_t now);
+
 /* Why nothing may come from this address: a sentence for people when our queries to it went
  * unanswered, it cannot be reached or its packets do not arrive; false when there is nothing to
  * say. */

@@ -1,9 +1,10 @@
 /* Queue pairs and completion queues of a `ud` device.
  *
- * Owns how they are made and how a queue pair that has failed is made to work again. mlx5 has its
- * own call to make queue pairs; elsewhere it is the extended one, and where that does not know the
- * operations the first form of all. Who made it decides which calls post to it. What is refused for
- * want of memory is tried again at half the size. */
+ * Owns how they are made, how a queue pair that has failed is made to work again, and how all of
+ * them are taken away; when they are made anew is ud_rebuild.c's. mlx5 has its own call to make
+ * queue pairs; elsewhere it is the extended one, and where that does not know the operations the
+ * first form of all. Who made it decides which calls post to it. What is refused for want of memory
+ * is tried again at half the size. */
 #include "dev/ud.h"
 
 #include <errno.h>
@@ -29,11 +30,8 @@ int smt_ud_fail_create(const struct smt_ud *d, const struct smt_dev_config *conf
     return smt_ud_env_create(text_of(config), d->port.devname, what, error, smt_ud_sizes_locked(d));
 }
 
-static int cqs_init(struct smt_ud *d, const struct smt_dev_config *config)
+static int cqs_make(struct smt_ud *d, const struct smt_dev_config *config)
 {
-    d->channel = ibv_create_comp_channel(d->port.ctx);
-    if (d->channel == NULL)
-        return smt_ud_fail_create(d, config, "completion channel", errno);
     /* Every send may end in an error, which completes whether asked for or not. */
     d->tx.cq = ibv_create_cq(d->port.ctx, (int)(d->n_qps * d->sizes.tx_depth), NULL, d->channel, 0);
     if (d->tx.cq == NULL)
@@ -135,21 +133,31 @@ static int qp_start(struct smt_ud *d, struct smt_ud_qp *q)
     return r;
 }
 
+int smt_ud_queues_make(struct smt_ud *d, const struct smt_dev_config *config)
+{
+    int r = cqs_make(d, config);
+    for (uint32_t i = 0; i < d->n_qps && r == 0; i++) {
+        r = qp_create(d, config, &d->qps[i]);
+        if (r == 0 && qp_start(d, &d->qps[i]) < 0)
+            r = smt_ud_fail_create(d, config, "queue pair in its ready state", errno);
+    }
+    return r;
+}
+
 static int objects_make(struct smt_ud *d, const struct smt_dev_config *config)
 {
     d->pd = ibv_alloc_pd(d->port.ctx);
     if (d->pd == NULL)
         return smt_ud_fail_create(d, config, "protection domain", errno);
     int r = smt_ud_memory_init(d, config);
-    if (r == 0)
-        r = cqs_init(d, config);
-    for (uint32_t i = 0; i < d->n_qps && r == 0; i++) {
+    if (r < 0)
+        return r;
+    d->channel = ibv_create_comp_channel(d->port.ctx);
+    if (d->channel == NULL)
+        return smt_ud_fail_create(d, config, "completion channel", errno);
+    for (uint32_t i = 0; i < d->n_qps; i++)
         d->qps[i].tag = (uint64_t)i << 32;
-        r = qp_create(d, config, &d->qps[i]);
-        if (r == 0 && qp_start(d, &d->qps[i]) < 0)
-            r = smt_ud_fail_create(d, config, "queue pair in its ready state", errno);
-    }
-    return r;
+    return smt_ud_queues_make(d, config);
 }
 
 int smt_ud_objects_init(struct smt_ud *d, const struct smt_dev_config *config)
@@ -178,20 +186,51 @@ void smt_ud_qps_destroy(struct smt_ud *d)
     }
 }
 
-static void cq_destroy(struct ibv_cq **cq, struct smt_verbs_watch *watch)
+/* False when the device keeps it. */
+static bool cq_destroy(struct ibv_cq **cq, struct smt_verbs_watch *watch)
 {
     if (*cq == NULL)
-        return;
+        return true;
     smt_verbs_watch_end(watch);
-    (void)ibv_destroy_cq(*cq);
+    if (ibv_destroy_cq(*cq) != 0)
+        return false;
     *cq = NULL;
+    *watch = (struct smt_verbs_watch){0};
+    return true;
+}
+
+static void tag_renew(struct smt_ud_qp *q)
+{
+    q->tag += (uint64_t)SMT_UD_MAX_QPS << 32;
+}
+
+int smt_ud_queues_unmake(struct smt_ud *d)
+{
+    struct smt_ud_rx *rx = &d->rx;
+    for (uint32_t i = 0; i < d->n_qps; i++) {
+        struct smt_ud_qp *q = &d->qps[i];
+        if (q->qp == NULL)
+            continue;
+        if (ibv_destroy_qp(q->qp) != 0)
+            return SMT_EDEVICE;
+        q->qp = NULL;
+        q->ex = NULL;
+        smt_ud_tx_forget(d, q);
+        tag_renew(q);
+    }
+    d->stats.rx_dropped += rx->n - rx->cur;
+    rx->n = rx->cur = 0;
+    bool is_done = cq_destroy(&rx->cq, &d->watches[SMT_UD_WATCH_RX]) &&
+                   cq_destroy(&d->tx.cq, &d->watches[SMT_UD_WATCH_TX]);
+    return is_done ? 0 : SMT_EDEVICE;
 }
 
 void smt_ud_objects_fini(struct smt_ud *d)
 {
     smt_ud_qps_destroy(d);
-    cq_destroy(&d->rx.cq, &d->watches[SMT_UD_WATCH_RX]);
-    cq_destroy(&d->tx.cq, &d->watches[SMT_UD_WATCH_TX]);
+    (void)cq_destroy(&d->rx.cq, &d->watches[SMT_UD_WATCH_RX]);
+    (void)cq_destroy(&d->tx.cq, &d->watches[SMT_UD_WATCH_TX]);
+    d->rx.cq = d->tx.cq = NULL;
     if (d->channel != NULL)
         (void)ibv_destroy_comp_channel(d->channel);
     smt_ud_memory_fini(d);
@@ -211,7 +250,7 @@ static int qp_reset(struct smt_ud *d, struct smt_ud_qp *q)
     smt_ud_rx_drain(d);
     smt_ud_tx_reap(d);
     smt_ud_tx_forget(d, q);
-    q->tag += (uint64_t)SMT_UD_MAX_QPS << 32;
+    tag_renew(q);
     q->is_suspect = false;
     return qp_start(d, q);
 }
@@ -251,7 +290,7 @@ static int qp_recover(struct smt_ud *d, struct smt_ud_qp *q)
 }
 
 /* Too many recoveries mean that they are none. What peers can cause does not count, or they could
- * take the device from us. */
+ * have all queues made anew as often as they like. */
 static bool recovery_is_allowed(const struct smt_ud *d, struct smt_ud_qp *q)
 {
     if (q->is_peers_doing)
@@ -266,22 +305,24 @@ static bool recovery_is_allowed(const struct smt_ud *d, struct smt_ud_qp *q)
 void smt_ud_recover(struct smt_ud *d)
 {
     d->now = smt_coarse_now();
-    for (uint32_t i = 0; i < d->n_qps && !d->is_lost; i++) {
+    for (uint32_t i = 0; i < d->n_qps && !d->is_lost && !smt_ud_is_broken(d); i++) {
         struct smt_ud_qp *q = &d->qps[i];
         if (!q->is_suspect)
             continue;
         if (q->suspect_since == 0) {
             q->suspect_since = d->now;
             if (!recovery_is_allowed(d, q)) {
-                smt_ud_lose(d, "a queue pair of the RDMA device fails again and again");
-                return;
+                smt_ud_break(d, "a queue pair of the RDMA device fails again and again");
+                break;
             }
         }
         if (qp_recover(d, q) < 0)
-            smt_ud_lose(d, "a queue pair of the RDMA device cannot be made to work again");
+            smt_ud_break(d, "a queue pair of the RDMA device cannot be made to work again");
         if (!q->is_suspect) {
             q->suspect_since = 0;
             q->is_stuck = q->is_peers_doing = false;
         }
     }
+    if (smt_ud_is_broken(d) && !d->is_lost)
+        smt_ud_rebuild(d);
 }

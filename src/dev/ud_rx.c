@@ -59,7 +59,7 @@ bool smt_ud_rx_fill(struct smt_ud *d, uint32_t n)
     rx->cur = 0;
     int got = ibv_poll_cq(rx->cq, (int)(n < SMT_UD_WCS ? n : SMT_UD_WCS), rx->wcs);
     if (SMT_UNLIKELY(got < 0)) {
-        smt_ud_lose(d, "a completion queue of the RDMA device cannot be read any more");
+        smt_ud_break(d, "a completion queue of the RDMA device cannot be read any more");
         got = 0;
     }
     rx->n = (uint32_t)got;
@@ -133,8 +133,11 @@ int smt_ud_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     struct smt_ud *d = smt_ud_of(dev);
     struct smt_ud_rx *rx = &d->rx;
     d->stats.rx_calls++;
-    if (SMT_UNLIKELY(buffers_return(d)))
+    if (SMT_UNLIKELY(buffers_return(d))) {
         smt_ud_recover(d);
+        if (smt_ud_is_broken(d))
+            n = 0;
+    }
     if (n > SMT_DEV_RX_BATCH)
         n = SMT_DEV_RX_BATCH;
     unsigned got = 0;

@@ -112,10 +112,12 @@ void smt_ud_tx_reap(struct smt_ud *d)
 {
     struct ibv_wc wcs[SMT_UD_WCS];
     int n;
+    if (smt_ud_is_broken(d))
+        return;
     do {
         n = ibv_poll_cq(d->tx.cq, SMT_UD_WCS, wcs);
         if (n < 0) {
-            smt_ud_lose(d, "a completion queue of the RDMA device cannot be read any more");
+            smt_ud_break(d, "a completion queue of the RDMA device cannot be read any more");
             return;
         }
         for (int i = 0; i < n; i++) {

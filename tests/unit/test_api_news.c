@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -175,9 +176,18 @@ static void expect_one(struct world *w, enum smt_event_type type)
     w->n_seen = 0;
 }
 
+static char last_warning[256];
+
+static void warning_keep(void *arg, int level, const char *text)
+{
+    if (level == 1)
+        snprintf(last_warning, sizeof(last_warning), "%s", text);
+}
+
 static void world_open(struct world *w, const char *tap)
 {
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
+    config.log = warning_keep;
     struct smt_dev *devs[2];
     *w = (struct world){0};
     config.plaintext = 1;
@@ -309,6 +319,24 @@ static void calls_survive_a_port_that_comes_back(void **state)
     w.m->rx_news = UP;
     w.m->is_deaf = false;
     expect_one(&w, SMT_EV_DEVICE_UP);
+    world_close(&w);
+}
+
+/* Queues that were made anew are no event: it is logged, and everything goes on. */
+static void queues_made_anew_are_logged(void **state)
+{
+    struct world w;
+    world_open(&w, NULL);
+    world_connect(&w);
+    w.m->rx_news = SMT_DEV_NEWS_REBUILT;
+    w.m->why_lost = "a queue of it has failed";
+    last_warning[0] = '\0';
+    expect_one(&w, SMT_EV_NONE);
+    assert_non_null(strstr(last_warning, "a queue of it has failed; its queues were made anew"));
+    last_warning[0] = '\0';
+    post(&w, "hello", 0, &w);
+    expect_one(&w, SMT_EV_NONE);
+    assert_string_equal(last_warning, "");
     world_close(&w);
 }
 
@@ -549,6 +577,7 @@ int main(void)
         cmocka_unit_test(a_port_that_flaps),
         cmocka_unit_test(news_of_arm_end_the_sleep),
         cmocka_unit_test(calls_survive_a_port_that_comes_back),
+        cmocka_unit_test(queues_made_anew_are_logged),
         cmocka_unit_test(a_loss_ends_everything_in_order),
         cmocka_unit_test(a_lost_endpoint_closes_at_any_time),
         cmocka_unit_test(a_lost_endpoint_gives_memory_back),

@@ -78,9 +78,10 @@ quiet arrives 20
 ! grep -v -E ' (dev_rx_[a-z]*|bytes_rcvd|drop_[a-z_]*) ' changed | grep . ||
     fail "more than counters of received and dropped packets has changed"
 grep -q -E ' (dev_rx_dropped|drop_[a-z_]*) ' changed || fail "nothing was counted"
-# The queue pair is made anew, and what had been sent last without being heard of is counted too.
+# The queue pair is reset, and what had been sent last without being heard of is counted too. Now
+# and then the kernel's completion queue overflows at this, and all queues are made anew.
 quiet breaks 5
-! grep -v -E ' (dev_rx_[a-z]*|bytes_rcvd|drop_[a-z_]*|dev_tx_errors) ' changed | grep . ||
+! grep -v -E ' (dev_rx_[a-z]*|bytes_rcvd|drop_[a-z_]*|dev_tx_errors|dev_rebuilds) ' changed | grep . ||
     fail "more than counters has changed"
 kill -USR2 $CALLER
 
