@@ -25,7 +25,7 @@
 #include "dev/dev.h"
 
 enum {
-    PATIENCE_MS = 5000,
+    PATIENCE_MS = 60000,
     ETH_LEN = 14,
     IP_LEN = 20,
     UDP_LEN = 8,

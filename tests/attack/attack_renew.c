@@ -26,21 +26,6 @@ enum {
 };
 static const uint64_t step = 100 * SMT_USEC;
 
-static uint64_t now;
-
-/* Bound by the linker in place of the library's clock, and of that of its endpoints. */
-uint64_t __wrap_smt_api_clock(void);
-uint64_t __wrap_smt_api_clock(void)
-{
-    return now;
-}
-
-uint64_t __wrap_smt_clock_now(struct smt_clock *c);
-uint64_t __wrap_smt_clock_now(struct smt_clock *c)
-{
-    return now;
-}
-
 /* A call or a one-way message. */
 struct job {
     uint8_t *bytes;
@@ -84,7 +69,7 @@ static struct world w;
 static void fly(const struct rig_packet *p, uint64_t delay)
 {
     assert_true(w.n_flying < MAX_FLYING);
-    w.flying[w.n_flying++] = (struct flying){.at = now + delay, .pkt = *p};
+    w.flying[w.n_flying++] = (struct flying){.at = rig_now + delay, .pkt = *p};
 }
 
 /* 5 % lost, 5 % twice, a fifth late. */
@@ -112,7 +97,7 @@ static void wire_run(void)
 {
     for (uint32_t i = 0; i < w.n_flying;) {
         struct flying *f = &w.flying[i];
-        if (f->at > now) {
+        if (f->at > rig_now) {
             i++;
             continue;
         }
@@ -170,7 +155,7 @@ static void request_take(const struct smt_event *ev)
     uint64_t delay = is_late ? smt_prng_below(&w.rig.rng, 3 * SMT_SEC) : 0;
     struct smt_iov iov = {ev->data, ev->len};
     if (is_late)
-        w.held[w.n_held++] = (struct held){now + delay, ev->msg, iov};
+        w.held[w.n_held++] = (struct held){rig_now + delay, ev->msg, iov};
     else
         assert_int_equal(smt_reply(ev->msg, &iov, 1, ev->msg), 0);
 }
@@ -217,11 +202,11 @@ static void event_take(unsigned end, const struct smt_event *ev)
 
 static void turn(bool goes_on)
 {
-    now += step;
+    rig_now += step;
     wire_run();
     for (uint32_t i = 0; i < w.n_held;) {
         struct held *h = &w.held[i];
-        if (h->at > now) {
+        if (h->at > rig_now) {
             i++;
             continue;
         }
@@ -241,16 +226,16 @@ static void turn(bool goes_on)
 
 static void run_for(uint64_t ns, bool goes_on)
 {
-    for (uint64_t until = now + ns; now < until;)
+    for (uint64_t until = rig_now + ns; rig_now < until;)
         turn(goes_on);
 }
 
 static void run_until_up(unsigned n)
 {
-    uint64_t until = now + 20 * SMT_SEC;
+    uint64_t until = rig_now + 20 * SMT_SEC;
     while (w.n_up[0] < n || w.n_up[1] < n) {
         turn(true);
-        assert_true(now < until);
+        assert_true(rig_now < until);
     }
 }
 
@@ -259,7 +244,7 @@ static void world_begin(uint64_t seed)
     w = (struct world){.flying = calloc(MAX_FLYING, sizeof(*w.flying)),
                        .kept = calloc(N_KEPT, sizeof(*w.kept))};
     assert_true(w.flying != NULL && w.kept != NULL);
-    now = 1000 * SMT_SEC;
+    rig_now = 1000 * SMT_SEC;
     rig_open(&w.rig, false, 5 * SMT_SEC);
     smt_prng_seed(&w.rig.rng, seed);
     w.rig.hook = wire_hook;
@@ -272,10 +257,10 @@ static void world_begin(uint64_t seed)
 /* All that was begun ends; then the books are compared. */
 static void world_settle(void)
 {
-    uint64_t until = now + 60 * SMT_SEC;
+    uint64_t until = rig_now + 60 * SMT_SEC;
     while (w.n_ended < w.n_jobs || w.n_held > 0) {
         turn(false);
-        assert_true(now < until);
+        assert_true(rig_now < until);
     }
     for (uint32_t i = 0; i < w.n_jobs; i++) {
         assert_int_equal(w.jobs[i].n_run, 1);
@@ -312,7 +297,7 @@ static void new_keys_under_loss(void **state)
         world_settle();
         run_for(SMT_SEC, false);
         print_message("    %u jobs, %u changes of keys, %.1f s\n", w.n_jobs, w.n_up[0] - 1,
-                      (double)(now - 1000 * SMT_SEC) / 1e9);
+                      (double)(rig_now - 1000 * SMT_SEC) / 1e9);
         assert_in_range(w.n_jobs, 500, MAX_JOBS);
         assert_int_equal(rig_counter(&w.rig, 0, "sessions_rekeyed"), 5);
         assert_int_equal(rig_counter(&w.rig, 0, "sessions_replaced"), 0);

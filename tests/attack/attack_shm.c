@@ -26,7 +26,7 @@
 #include "base/prng.h"
 #include "dev/shm.h"
 
-enum { PATIENCE_MS = 5000, N_KILLS = 50 };
+enum { PATIENCE_MS = 60000, N_KILLS = 50 };
 
 static uint64_t now_ms(void)
 {

@@ -32,6 +32,23 @@ struct rig_wire {
 
 static struct test_dir dir;
 
+static const uint64_t step = 50 * SMT_USEC;
+
+uint64_t rig_now = 1000 * SMT_SEC;
+
+/* Bound by the linker in place of the library's clock, and of that of its endpoints. */
+uint64_t __wrap_smt_api_clock(void);
+uint64_t __wrap_smt_api_clock(void)
+{
+    return rig_now;
+}
+
+uint64_t __wrap_smt_clock_now(struct smt_clock *c);
+uint64_t __wrap_smt_clock_now(struct smt_clock *c)
+{
+    return rig_now;
+}
+
 int rig_setup(void **state)
 {
     (void)state;
@@ -278,6 +295,7 @@ static void event_take(struct rig_end *end, const struct smt_event *ev)
 
 void rig_pump(struct rig *rig)
 {
+    rig_now += step;
     for (unsigned i = 0; i < RIG_ENDS; i++) {
         struct smt_event evs[16];
         int n = smt_poll(rig->ends[i].ep, evs, 16);
@@ -291,11 +309,11 @@ bool rig_connect(struct rig *rig, unsigned from, unsigned to, uint64_t ns, struc
 {
     struct rig_end *end = &rig->ends[from];
     unsigned up = end->n_up, down = end->n_down;
-    uint64_t until = smt_api_clock() + ns;
+    uint64_t until = rig_now + ns;
     assert_int_equal(smt_connect(end->ep, rig->ends[to].name, NULL, SMT_NEW_SESSION, out), 0);
     while (end->n_up == up && end->n_down == down) {
         rig_pump(rig);
-        if (smt_api_clock() > until)
+        if (rig_now > until)
             fail_msg("no session and no failure in time");
     }
     return end->n_up > up;
@@ -311,11 +329,11 @@ void rig_call(struct rig *rig, unsigned from, struct smt_session *s, size_t len)
     args.iov = &iov;
     args.n_iov = 1;
     unsigned before = end->n_responses;
-    uint64_t until = smt_api_clock() + 20 * SMT_SEC;
+    uint64_t until = rig_now + 20 * SMT_SEC;
     assert_int_equal(smt_call(s, &args, NULL), 0);
     while (end->n_responses == before) {
         rig_pump(rig);
-        assert_true(smt_api_clock() < until);
+        assert_true(rig_now < until);
     }
     free(bytes);
 }

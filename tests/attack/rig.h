@@ -1,6 +1,6 @@
 /* Endpoints of the library, TLS and all, on a network that the test holds in its hands: every
  * packet goes through a hook that may look, change, drop, keep, turn round and add. One process,
- * addresses 10.0.0.1, 10.0.0.2 …; time is the machine's, since the API reads it. */
+ * addresses 10.0.0.1, 10.0.0.2 …, and a clock that only the test moves (meson.build: rig_wrap). */
 #ifndef SMT_TESTS_RIG_H
 #define SMT_TESTS_RIG_H
 
@@ -41,6 +41,9 @@ struct rig {
     struct rig_wire *wire;
 };
 
+/* What the library and its endpoints read as their clock. */
+extern uint64_t rig_now;
+
 /* With certificates or one pre-shared key. All ends accept. */
 void rig_open(struct rig *rig, bool with_psk, uint64_t handshake_timeout);
 /* With certificates and early data: a bit for each end that wants it. */
@@ -51,7 +54,7 @@ void rig_close(struct rig *rig);
 void rig_inject(struct rig *rig, const struct smt_addr *from, const struct smt_addr *to,
                 const uint8_t *bytes, size_t len);
 
-/* Polls all ends: requests are answered with their own bytes, messages released. */
+/* A step of the clock; polls all ends: requests are answered with their own bytes, messages released. */
 void rig_pump(struct rig *rig);
 
 /* Pumps until the end has had an UP or a DOWN of a session it dialled; true: UP. Fails the test

@@ -13,7 +13,7 @@
 #include "dev/steer.h"
 
 enum { SHARE = 3, BULK = 24, N_BULKS = 20, N_AT = 32, KIND_AT = 13, KIND = 0x10 };
-#define PATIENCE_NS (5 * SMT_SEC)
+#define PATIENCE_NS (60 * SMT_SEC)
 
 struct group {
     struct smt_dev *devs[SHARE];
