@@ -52,6 +52,11 @@ static int option_get(int fd, int level, int name, int otherwise)
     return getsockopt(fd, level, name, &value, &len) == 0 ? value : otherwise;
 }
 
+bool smt_udp_gro_set(int fd, bool on)
+{
+    return option_set(fd, SOL_UDP, UDP_GRO, on) == 0;
+}
+
 static bool gso_is_known(int fd)
 {
     return option_get(fd, SOL_UDP, UDP_SEGMENT, -1) >= 0;
@@ -144,7 +149,7 @@ int smt_udp_socket_prepare(const struct smt_udp *d, int fd, int family)
     buffer_set(fd, SO_RCVBUFFORCE, SO_RCVBUF, d->rx_buffer_len);
     buffer_set(fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
     /* Without GRO super-frames arrive cut by the kernel: slower, otherwise the same. */
-    (void)option_set(fd, SOL_UDP, UDP_GRO, 1);
+    (void)smt_udp_gro_set(fd, true);
     return family == AF_INET6 ? option_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) : 0;
 }
 
@@ -298,7 +303,7 @@ static int udp_open(const struct smt_dev_config *config, struct smt_dev **out)
     buffer_set(d->fd, SO_SNDBUFFORCE, SO_SNDBUF, TX_BUFFER);
     d->rx_capacity = (uint32_t)option_get(d->fd, SOL_SOCKET, SO_RCVBUF, 1 << 18) / RX_PAYLOAD_PART;
     /* Without GRO super-frames arrive cut by the kernel: slower, otherwise the same. */
-    (void)option_set(d->fd, SOL_UDP, UDP_GRO, 1);
+    (void)smt_udp_gro_set(d->fd, true);
 
     struct sockaddr_storage sa = {0};
     socklen_t len = sizeof(sa);
@@ -375,6 +380,8 @@ static int udp_arm(struct smt_dev *dev)
     struct smt_udp *d = SMT_CONTAINER_OF(dev, struct smt_udp, base);
     if (smt_udp_rx_has_rest(d))
         return SMT_EBUSY;
+    if (d->fav.lone.stands)
+        smt_udp_lone_take(d);
     d->n_unarmed = 0;
     bool waits = d->tx.super.n > 0;
     bool waits_by_fav = waits && smt_udp_fav_is(d, &smt_super_at(&d->tx.super, 0)->to);
@@ -439,7 +446,7 @@ static int udp_report(struct smt_dev_report *out, unsigned n)
         return 1;
     }
     bool has_gso = gso_is_known(fd);
-    bool has_gro = option_set(fd, SOL_UDP, UDP_GRO, 1) == 0;
+    bool has_gro = smt_udp_gro_set(fd, true);
     close(fd);
     snprintf(r->text, sizeof(r->text), "UDP sockets, %s", fd6 >= 0 ? "IPv6 and IPv4" : "IPv4 only");
     snprintf(r->offload, sizeof(r->offload),

@@ -1,5 +1,5 @@
-/* The parts of one UDP device, shared by udp.c (opening, sleeping), udp_tx.c, udp_rx.c and
- * udp_fav.c (a second socket for one peer). */
+/* The parts of one UDP device, shared by udp.c (opening, sleeping), udp_tx.c, udp_rx.c,
+ * udp_fav.c (a second socket for one peer) and udp_lone.c (what comes there one at a time). */
 #ifndef SMT_DEV_UDP_H
 #define SMT_DEV_UDP_H
 
@@ -16,6 +16,7 @@ enum {
     SMT_UDP_SLOT = 65536 + 5 * 64,
     SMT_UDP_TX_CONTROL = 64,
     SMT_UDP_RX_CONTROL = 128,
+    SMT_UDP_CE = 3, /* ECN bits: congestion experienced */
 };
 
 struct smt_udp_frame {
@@ -46,6 +47,16 @@ struct smt_udp_rx {
     uint32_t batch;  /* frames to ask for; 1 = recvmsg */
     uint32_t streak; /* calls in a row that found something */
     bool is_of_fav;  /* these came by the favourite's socket */
+    bool owes_ce;    /* a packet handed out had a CE mark, the next one tells of it */
+};
+
+/* Packets that are handed out while they stand in the favourite's socket. */
+struct smt_udp_lone {
+    bool is_on;
+    bool stands;      /* what was handed out last still does */
+    uint32_t n_row;   /* while off: packets alone, each after a look in vain */
+    uint32_t n_bunch; /* packets since a look in vain */
+    uint32_t n_pairs; /* how many came behind another of late */
 };
 
 /* The favourite, and who may become it. */
@@ -58,6 +69,7 @@ struct smt_udp_fav {
     uint32_t n_row, n_wanted; /* frames of `to` in a row; so many make it the favourite */
     uint32_t n_others;        /* how much came for others of late */
     uint32_t n_looks, every;  /* calls of rx since the last look at the socket of all; for one */
+    struct smt_udp_lone lone;
 };
 
 struct smt_udp_path {
@@ -103,6 +115,9 @@ unsigned smt_udp_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n);
 /* Options and buffers of a socket of this device, but for its port. */
 SMT_MUST_CHECK int smt_udp_socket_prepare(const struct smt_udp *d, int fd, int family);
 
+/* Shall the kernel join packets there (UDP_GRO)? False: it refused. */
+bool smt_udp_gro_set(int fd, bool on);
+
 /* Packets that the kernel dropped there for want of room. */
 uint64_t smt_udp_socket_drops(int fd);
 
@@ -111,11 +126,35 @@ void smt_udp_fav_init(struct smt_udp *d, bool is_off);
 void smt_udp_fav_end(struct smt_udp *d);
 void smt_udp_fav_off(struct smt_udp *d);
 
+/* Segment length and ECN bits, as far as control messages tell them. */
+void smt_udp_control_read(struct msghdr *m, uint32_t *seg_len, uint8_t *ecn);
+
+/* These ECN bits, or the CE mark of a packet handed out before. */
+static inline uint8_t smt_udp_owed_ce(struct smt_udp *d, uint8_t ecn)
+{
+    bool owes = d->rx.owes_ce;
+    d->rx.owes_ce = false;
+    return owes ? SMT_UDP_CE : ecn;
+}
+
 /* A frame has come from `from`. */
 void smt_udp_fav_count(struct smt_udp *d, const struct smt_addr *from);
 
 /* What goes out without a control message has changed. */
 void smt_udp_fav_tos(struct smt_udp *d, uint8_t tos);
+
+/* A frame of the favourite was received the usual way: was it one packet, with none before it since
+ * a look in vain? */
+void smt_udp_lone_count(struct smt_udp *d, bool is_alone);
+
+/* A look in vain: the moment to begin, if it is time to. */
+void smt_udp_lone_begin(struct smt_udp *d);
+
+/* Looks for a packet: 1, or -1 and errno. hand gives it to the engine (1, or 0 where it is empty),
+ * the next call of rx takes it from the socket. */
+int smt_udp_lone_look(struct smt_udp *d);
+int smt_udp_lone_hand(struct smt_udp *d, struct smt_pkt *pkt);
+void smt_udp_lone_take(struct smt_udp *d);
 
 static inline bool smt_udp_fav_is(const struct smt_udp *d, const struct smt_addr *to)
 {

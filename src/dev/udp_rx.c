@@ -39,41 +39,53 @@ void smt_udp_rx_init(struct smt_udp *d, uint8_t *slots)
     rx->batch = 1;
 }
 
-/* The kernel wrote over these. */
+/* The kernel wrote over these. Whose the favourite's packets are is known. */
 static inline void message_reset(struct smt_udp_rx *rx, uint32_t i)
 {
-    rx->msgs[i].msg_hdr.msg_namelen = sizeof(rx->names[i]);
-    rx->msgs[i].msg_hdr.msg_controllen = SMT_UDP_RX_CONTROL;
+    struct msghdr *m = &rx->msgs[i].msg_hdr;
+    m->msg_name = rx->is_of_fav ? NULL : &rx->names[i];
+    m->msg_namelen = rx->is_of_fav ? 0 : sizeof(rx->names[i]);
+    m->msg_controllen = SMT_UDP_RX_CONTROL;
 }
 
-/* Segment length and ECN bits of frame `cur`; false when the kernel cut something off. */
+void smt_udp_control_read(struct msghdr *m, uint32_t *seg_len, uint8_t *ecn)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+        const uint8_t *data = CMSG_DATA(c);
+        int value;
+        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+            memcpy(&value, data, sizeof(value));
+            if (value > 0)
+                *seg_len = (uint32_t)value;
+        } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
+            *ecn = data[0] & 3;
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+            memcpy(&value, data, sizeof(value));
+            *ecn = value & 3;
+        }
+    }
+}
+
+/* Sender, segment length and ECN bits of frame `cur`; false when the kernel cut something off. */
 static bool frame_open(struct smt_udp *d)
 {
     struct smt_udp_rx *rx = &d->rx;
     struct msghdr *m = &rx->msgs[rx->cur].msg_hdr;
+    uint8_t ecn = 0;
     rx->off = 0;
     rx->seg_len = rx->msgs[rx->cur].msg_len;
-    rx->ecn = 0;
     d->stats.rx_frames++;
     if (SMT_UNLIKELY(m->msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
         return false;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
-        const uint8_t *data = CMSG_DATA(c);
-        if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
-            int seg_len;
-            memcpy(&seg_len, data, sizeof(seg_len));
-            if (seg_len > 0)
-                rx->seg_len = (uint32_t)seg_len;
-        } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
-            rx->ecn = data[0] & 3;
-        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
-            int tclass;
-            memcpy(&tclass, data, sizeof(tclass));
-            rx->ecn = tclass & 3;
-        }
-    }
-    if (!smt_addr_from_sockaddr(&rx->names[rx->cur], &rx->from[rx->cur]))
+    smt_udp_control_read(m, &rx->seg_len, &ecn);
+    rx->ecn = smt_udp_owed_ce(d, ecn);
+    if (rx->is_of_fav) {
+        bool is_one = rx->seg_len == rx->msgs[rx->cur].msg_len;
+        smt_udp_lone_count(d, is_one && rx->streak == 1);
+        rx->from[rx->cur] = d->fav.to;
+    } else if (!smt_addr_from_sockaddr(&rx->names[rx->cur], &rx->from[rx->cur])) {
         return false;
+    }
     if (!d->fav.is_off)
         smt_udp_fav_count(d, &rx->from[rx->cur]);
     return true;
@@ -165,6 +177,12 @@ static int socket_receive(struct smt_udp *d, int fd)
     return r;
 }
 
+static int all_receive(struct smt_udp *d)
+{
+    d->rx.is_of_fav = false;
+    return socket_receive(d, d->fd);
+}
+
 /* A look at the socket of all, beside the favourite's. */
 static int main_look(struct smt_udp *d)
 {
@@ -180,11 +198,23 @@ static bool is_nothing(int error)
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
+static int fav_receive(struct smt_udp *d)
+{
+    d->rx.is_of_fav = true;
+    if (d->fav.lone.is_on)
+        return smt_udp_lone_look(d);
+    int r = socket_receive(d, d->fav.fd);
+    if (r < 0 && is_nothing(errno)) {
+        smt_udp_lone_begin(d);
+        errno = EAGAIN;
+    }
+    return r;
+}
+
 static int both_receive(struct smt_udp *d)
 {
     if (SMT_UNLIKELY(d->fav.is_new)) {
-        d->rx.is_of_fav = false;
-        int r = socket_receive(d, d->fd);
+        int r = all_receive(d);
         if (r > 0 || !is_nothing(errno))
             return r;
         d->fav.is_new = false;
@@ -196,8 +226,7 @@ static int both_receive(struct smt_udp *d)
         if (r > 0 || !is_nothing(errno))
             return r;
     }
-    d->rx.is_of_fav = true;
-    int r = socket_receive(d, d->fav.fd);
+    int r = fav_receive(d);
     if (r > 0)
         return r;
     if (!is_nothing(errno)) {
@@ -222,10 +251,14 @@ int smt_udp_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     d->stats.rx_calls++;
     if (d->watched != 0 && ++d->n_unarmed > UNWATCH_AFTER)
         smt_udp_unwatch(d);
-    int r = d->fav.fd < 0 ? socket_receive(d, d->fd) : both_receive(d);
-    rx->cur = 0;
-    rx->n = r > 0 ? (uint32_t)r : 0;
+    if (d->fav.lone.stands)
+        smt_udp_lone_take(d);
+    rx->cur = rx->n = 0;
+    int r = d->fav.fd < 0 ? all_receive(d) : both_receive(d);
     if (r < 0)
         return is_dead(errno) ? SMT_EDEVICE : 0;
+    if (d->fav.lone.stands)
+        return smt_udp_lone_hand(d, pkts);
+    rx->n = (uint32_t)r;
     return rest_take(d, pkts, n);
 }
