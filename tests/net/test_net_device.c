@@ -80,6 +80,32 @@ static void test_queue_pairs_fail(void **state)
     net_pair_close(&pair);
 }
 
+/* So do completion queues, of one end or both, spinning or by events. */
+static void test_completion_queues_fail(void **state)
+{
+    net_pair_open(&pair, NET_CERT, NULL, NULL);
+    for (unsigned round = 0; round < 10; round++) {
+        unsigned i = round % 5;
+        calls_post();
+        for (unsigned k = 0; k < 10 * round; k++)
+            net_pump(&pair);
+        if (i == 4)
+            assert_int_equal(verbs_model_cq_error(0), 4);
+        else
+            assert_int_equal(verbs_model_cq_overrun(0, i), 1);
+        if (round >= 5 && smt_arm(pair.server.ep) == 0) {
+            struct pollfd pfd = {.fd = smt_get_fd(pair.server.ep), .events = POLLIN};
+            assert_in_range(poll(&pfd, 1, 10000 * (int)net_slow()), 0, 1);
+        }
+        calls_answered();
+    }
+    assert_int_equal(net_count(&pair.client, SMT_EV_SESSION_DOWN), 0);
+    assert_in_range(net_counter(pair.client.ep, "dev_rebuilds") +
+                        net_counter(pair.server.ep, "dev_rebuilds"),
+                    5, 12);
+    net_pair_close(&pair);
+}
+
 /* Polls one end until it says that its device is gone; its events are queued in their order. */
 static void poll_to_the_end(struct net_end *end)
 {
@@ -165,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_link_goes_and_comes),
         cmocka_unit_test(test_queue_pairs_fail),
+        cmocka_unit_test(test_completion_queues_fail),
         cmocka_unit_test(test_device_is_removed),
         cmocka_unit_test(test_removal_ends_a_sleep),
     };
