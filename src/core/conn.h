@@ -207,7 +207,7 @@ bool smt_conn_may_hold(const struct smt_conn *c, uint32_t len);
 uint64_t smt_conn_hold_room(const struct smt_conn *c);
 
 /* Takes so many, within that. */
-SMT_INLINE void smt_conn_hold_within(struct smt_conn *c, struct smt_memory *m, uint32_t len)
+SMT_INLINE void smt_conn_hold_within(struct smt_conn *c, struct smt_memory *m, uint64_t len)
 {
     c->held_bytes += len;
     m->held += len;

@@ -30,17 +30,17 @@ void smt_cutoffs_init(struct smt_cutoffs *c, unsigned n_prios, uint32_t limit);
 
 unsigned smt_cutoffs_class(uint32_t len);
 
-/* A message of a length of that class is coming in. */
-static inline void smt_cutoffs_note_class(struct smt_cutoffs *c, unsigned class)
+/* n messages of a length of that class are coming in. */
+static inline void smt_cutoffs_note_class(struct smt_cutoffs *c, unsigned class, uint32_t n)
 {
-    c->count[class] += SMT_CUTOFFS_ONE;
-    c->n_seen++;
+    c->count[class] += n * SMT_CUTOFFS_ONE;
+    c->n_seen += n;
 }
 
 /* One of that length is. */
 static inline void smt_cutoffs_note(struct smt_cutoffs *c, uint32_t len)
 {
-    smt_cutoffs_note_class(c, smt_cutoffs_class(len));
+    smt_cutoffs_note_class(c, smt_cutoffs_class(len), 1);
 }
 
 static inline bool smt_cutoffs_is_due(const struct smt_cutoffs *c)

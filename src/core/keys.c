@@ -235,6 +235,7 @@ int smt_keys_run_begin(struct smt_keys *k, uint64_t rpc_id, struct smt_seal_run 
                   e->n_blocks + RUN_BLOCKS < max_blocks / 2;
     out->aead = k->env->aead;
     out->ctx = ctx_of(k, &k->now, SMT_TX_DATA);
+    out->is_plain = out->aead->alg == SMT_AEAD_NONE;
     out->left = is_far ? RUN_RECORDS : 1;
     smt_record_nonce(out->nonce, e->block->salt[SMT_TX_DATA], 0);
     return SMT_LIKELY(out->ctx != NULL) ? 0 : SMT_ECRYPTO;
@@ -388,6 +389,7 @@ int smt_keys_open_begin(struct smt_keys *k, size_t plain_len, struct smt_open_ru
     if (SMT_UNLIKELY(e->n_failed >= max_failed))
         return SMT_EAUTH;
     out->aead = k->env->aead;
+    out->is_plain = out->aead->alg == SMT_AEAD_NONE;
     out->ctx = ctx_of(k, e, SMT_RX_DATA);
     smt_record_nonce(out->nonce, e->block->salt[SMT_RX_DATA], 0);
     smt_record_aad(out->aad, 0, plain_len);

@@ -91,6 +91,7 @@ SMT_MUST_CHECK int smt_keys_seal_data(struct smt_keys *k, uint64_t rpc_id, uint3
 struct smt_seal_run {
     const struct smt_aead *aead;
     void *ctx;
+    bool is_plain; /* SMT_AEAD_NONE: nothing below is needed but `left` */
     uint32_t left; /* records before the limits have to be looked at again; the user counts */
     uint8_t nonce[SMT_AEAD_NONCE_LEN]; /* but for the record number */
     uint8_t aad[SMT_AAD_LEN];          /* the same; smt_record_aad with the length writes it */
@@ -106,10 +107,19 @@ SMT_MUST_CHECK SMT_INLINE int smt_keys_run_seal(struct smt_seal_run *run, uint64
                                                 const struct smt_aead_in *in, unsigned n_in,
                                                 uint8_t *cipher, size_t plain_len)
 {
+    assert(!run->is_plain);
     memcpy(run->nonce + SMT_SALT_LEN, &no_be, sizeof(no_be));
     memcpy(run->aad, &no_be, sizeof(no_be));
     return run->aead->seal(run->ctx, run->nonce, run->aad, sizeof(run->aad), in, n_in, cipher,
                            cipher + plain_len);
+}
+
+/* The same in a run in plaintext, for a record that lies in its place: its tag. */
+SMT_INLINE void smt_keys_run_end_plain(const struct smt_seal_run *run, uint8_t *tag)
+{
+    assert(run->is_plain);
+    (void)run;
+    smt_aead_none_tag(tag);
 }
 
 /* A record in pieces: its ciphertext, plain_len bytes together, and its tag. */
@@ -170,6 +180,7 @@ SMT_MUST_CHECK int smt_keys_open_pieces(struct smt_keys *k, uint64_t now, enum s
 struct smt_open_run {
     const struct smt_aead *aead;
     void *ctx;
+    bool is_plain; /* as above */
     uint8_t nonce[SMT_AEAD_NONCE_LEN], aad[SMT_AAD_LEN]; /* but for the record number */
 };
 
@@ -178,22 +189,32 @@ SMT_MUST_CHECK int smt_keys_open_begin(struct smt_keys *k, size_t plain_len,
                                        struct smt_open_run *out);
 
 /* Opens one into one piece; `no_be`: its number in network order. After a failure, which counts,
- * the run is over. */
+ * the run is over; after the first success the caller says that there was one. */
 SMT_MUST_CHECK SMT_INLINE int smt_keys_run_open(struct smt_keys *k, struct smt_open_run *run,
                                                 uint64_t no_be, const uint8_t *record,
                                                 size_t plain_len, uint8_t *out)
 {
     const struct smt_aead_out piece = {out, plain_len};
-    const uint8_t *cipher = record + SMT_RECORD_HEAD_LEN;
-    memcpy(run->nonce + SMT_SALT_LEN, &no_be, sizeof(no_be));
-    memcpy(run->aad, &no_be, sizeof(no_be));
-    int rc = run->aead->open(run->ctx, run->nonce, run->aad, sizeof(run->aad), cipher, plain_len,
-                             &piece, 1, cipher + plain_len);
-    if (SMT_LIKELY(rc == 0))
-        k->confirmed = true;
-    else
+    const uint8_t *cipher = record + SMT_RECORD_HEAD_LEN, *tag = cipher + plain_len;
+    int rc;
+    if (run->is_plain) {
+        memcpy(out, cipher, plain_len);
+        rc = smt_aead_none_is_tag(tag) ? 0 : SMT_EAUTH;
+    } else {
+        memcpy(run->nonce + SMT_SALT_LEN, &no_be, sizeof(no_be));
+        memcpy(run->aad, &no_be, sizeof(no_be));
+        rc = run->aead->open(run->ctx, run->nonce, run->aad, sizeof(run->aad), cipher, plain_len,
+                             &piece, 1, tag);
+    }
+    if (SMT_UNLIKELY(rc < 0))
         k->now.n_failed++;
     return rc;
+}
+
+/* One was opened: the peer has these keys. */
+static inline void smt_keys_run_opened(struct smt_keys *k)
+{
+    k->confirmed = true;
 }
 
 /* The same for CTRL, in place, with the replay check before and its mark after. SMT_EAGAIN: seen

@@ -254,6 +254,7 @@ void smt_rpc_got_all(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
     if (!smt_rpc_is_server(r)) {
+        r->conn->e->stats.responses_received++;
         smt_rpc_got_response(r);
         return;
     }
@@ -261,7 +262,8 @@ void smt_rpc_got_all(struct smt_rpc *r)
         smt_rpc_rx_leave(r);
     if (!r->one_way) {
         smt_wheel_disarm(&c->e->wheel, &r->timer.t);
-        smt_rpc_got_request(r);
+        r->conn->e->stats.requests_received++;
+        smt_rpc_got_request(r, r->conn->e);
         return;
     }
     c->e->stats.messages_received++;

@@ -123,41 +123,59 @@ SMT_INLINE void smt_rpc_rx_free(struct smt_rpc *r)
     smt_conn_let_go(c, &c->e->memory, m->store_len);
 }
 
-/* Its outgoing message leaves the queue, and gives back what it took. */
-SMT_INLINE void smt_rpc_tx_give_back(struct smt_rpc *r)
+/* The outgoing message of one that is not involved leaves the queue. */
+SMT_INLINE void smt_rpc_tx_give_back_usual(struct smt_rpc *r, struct smt_engine *e)
 {
     r->tx.active = false;
     if (SMT_UNLIKELY(!smt_list_is_empty(&r->tx.ready)))
-        smt_srpt_remove(&r->conn->e->srpt, r);
+        smt_srpt_remove(&e->srpt, r);
+}
+
+/* The same of any, which gives back what it took. */
+SMT_INLINE void smt_rpc_tx_give_back(struct smt_rpc *r)
+{
+    struct smt_engine *e = r->conn->e;
+    smt_rpc_tx_give_back_usual(r, e);
     if (SMT_LIKELY(!r->is_involved))
         return;
     if (r->tx.sealed != NULL)
-        r->conn->e->config.profile->tx_end(r);
-    smt_msg_tx_fini(&r->tx, &r->conn->e->iov_blocks);
+        e->config.profile->tx_end(r);
+    smt_msg_tx_fini(&r->tx, &e->iov_blocks);
+}
+
+/* Leaves the index, its timer and the line of what was posted. */
+SMT_INLINE void smt_rpc_unlink_index(struct smt_rpc *r, struct smt_engine *e)
+{
+    smt_chains_remove(&e->rpc_index, &r->index);
+    smt_wheel_disarm(&e->wheel, &r->timer.t);
+    if (SMT_UNLIKELY(!smt_list_is_empty(&r->wait_link)))
+        smt_list_remove(&r->wait_link);
+}
+
+/* It is no longer one of the open calls of its conn, of which it was. */
+SMT_INLINE void smt_rpc_uncount(struct smt_rpc *r, struct smt_conn *c)
+{
+    r->counted = false;
+    c->open_calls--;
+    c->out_bytes -= r->out_len;
+    smt_conn_call_finished(c, r->id);
+    smt_conn_room_made(c);
 }
 
 /* Leaves the map and all queues, in which it is: nothing from the wire finds it any more. */
 SMT_INLINE void smt_rpc_unlink(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    smt_chains_remove(&c->e->rpc_index, &r->index);
-    smt_wheel_disarm(&c->e->wheel, &r->timer.t);
-    if (SMT_UNLIKELY(!smt_list_is_empty(&r->wait_link)))
-        smt_list_remove(&r->wait_link);
+    smt_rpc_unlink_index(r, c->e);
     smt_rpc_tx_give_back(r);
     if (SMT_UNLIKELY(r->is_involved)) {
         smt_asks_answered(r);
         smt_rpc_rx_leave(r);
     }
-    if (smt_rpc_is_server(r)) {
+    if (smt_rpc_is_server(r))
         c->served--;
-    } else if (r->counted) {
-        r->counted = false;
-        c->open_calls--;
-        c->out_bytes -= r->out_len;
-        smt_conn_call_finished(c, r->id);
-        smt_conn_room_made(c);
-    }
+    else if (r->counted)
+        smt_rpc_uncount(r, c);
 }
 
 /* The wire, the queue of events and the user have let go. */
@@ -194,7 +212,7 @@ SMT_INLINE void smt_rpc_leave_wire(struct smt_rpc *r)
     smt_rpc_set_state(r, SMT_RPC_AWAIT_USER);
 }
 
-/* The response of a call is whole. */
+/* The response of a call is whole. Here and below the caller counts the message. */
 static inline void smt_rpc_got_response(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
@@ -203,7 +221,6 @@ static inline void smt_rpc_got_response(struct smt_rpc *r)
         if (r->tx.by_nic)
             smt_nic_worked(r);
     }
-    c->e->stats.responses_received++;
     const struct smt_profile *profile = c->e->config.profile;
     if (SMT_UNLIKELY(!profile->tells_near || !smt_finished_is_near(&c->finished, r->id)))
         profile->response_came(r);
@@ -212,14 +229,28 @@ static inline void smt_rpc_got_response(struct smt_rpc *r)
     smt_rpc_leave_wire(r);
 }
 
-/* A request is whole, and its timer does not run. */
-static inline void smt_rpc_got_request(struct smt_rpc *r)
+/* The same for a call that is not involved, near the mark, whose response lies in memory of the
+ * library. */
+SMT_INLINE void smt_rpc_got_usual_response(struct smt_rpc *r, struct smt_conn *c,
+                                           struct smt_engine *e)
 {
-    r->conn->e->stats.requests_received++;
-    smt_rpc_set_state(r, SMT_RPC_AWAIT_REPLY);
+    assert(!r->is_involved && !smt_rpc_is_server(r) && r->counted && r->rx.store != NULL);
+    assert(e->config.profile->tells_near && smt_finished_is_near(&c->finished, r->id));
+    r->holds_bytes = true;
+    smt_evlink_begin(&e->events, &r->ev, SMT_EE_RESPONSE);
+    smt_rpc_unlink_index(r, e);
+    smt_rpc_tx_give_back_usual(r, e);
+    smt_rpc_uncount(r, c);
+    smt_rpc_set_state_idle(r, SMT_RPC_AWAIT_USER);
+}
+
+/* A request is whole, and its timer does not run. */
+SMT_INLINE void smt_rpc_got_request(struct smt_rpc *r, struct smt_engine *e)
+{
+    smt_rpc_set_state_idle(r, SMT_RPC_AWAIT_REPLY);
     r->holds_handle = true;
     r->holds_bytes = true;
-    smt_rpc_raise(r, SMT_EE_REQUEST);
+    smt_evlink_begin(&e->events, &r->ev, SMT_EE_REQUEST);
 }
 
 /* Its incoming message is whole, whatever it is. */

@@ -4,7 +4,9 @@
  * address, room for received bytes) is asked once. A packet that is not as usual is left to
  * record_rx.c before anything has changed, and ends the run: what it does may change all of this.
  *
- * Until the tag has passed nothing but counters changes, as in record_rx.c. */
+ * Until the tag has passed nothing but counters changes, as in record_rx.c. What a run adds to the
+ * counters of engine and conn is added at its end, or before anything is done that may look at
+ * them. */
 #include "core/single.h"
 
 #include "core/frames.h"
@@ -18,16 +20,59 @@ struct run {
     const struct smt_single *like; /* the first one's clear header */
     const struct smt_addr *from;  /* the conn's, as the last one said it */
     uint64_t number;              /* what the ids' upper half says of a record number */
-    uint64_t room;                /* for received bytes, without a question */
     uint64_t low_water, done;     /* as they stand in packets, heard last */
     uint16_t cutoffs_version;     /* ours, the same way */
+    uint32_t len;                 /* of a packet */
     uint32_t plain_len, wire_len;
-    uint32_t n_new;               /* requests that may still be opened */
+    uint32_t left;                /* messages that there is room for, without a question */
+    uint32_t n;                   /* messages taken that are to be counted */
     uint64_t head;                /* how a sealed head begins that is as usual */
     unsigned class;               /* of the message's length (cutoffs.h) */
     bool is_response;
+    bool is_heard;                /* one was opened: the peer lives */
     struct smt_open_run keys;
 };
+
+/* Counts packets that came, and records that were opened. */
+static void came_count(const struct run *run, struct smt_engine *e, uint64_t n)
+{
+    e->stats.bytes_rcvd += n * run->len;
+    e->stats.packets_rcvd_data += n;
+    e->stats.pad_bytes_rcvd += n * (run->len - run->wire_len);
+}
+
+static void opened_count(const struct run *run, struct smt_engine *e, uint32_t n)
+{
+    struct smt_pacer *p = &run->c->pacer;
+    p->got_packets += n;
+    p->got_bytes += n * run->wire_len;
+    e->stats.records_opened += n;
+}
+
+/* Counts what was taken since this was last called. */
+static void run_count(struct run *run, struct smt_engine *e)
+{
+    uint32_t n = run->n;
+    if (n == 0)
+        return;
+    run->n = 0;
+    came_count(run, e, n);
+    opened_count(run, e, n);
+    smt_cutoffs_note_class(&e->cutoffs, run->class, n);
+    smt_conn_hold_within(run->c, &e->memory, (uint64_t)n * run->plain_len);
+    if (run->is_response)
+        e->stats.responses_received += n;
+    else
+        e->stats.requests_received += n;
+}
+
+/* How many messages may come: bytes that may be held, requests that may be open. */
+static void room_look(struct run *run)
+{
+    uint64_t n = smt_conn_hold_room(run->c) / run->plain_len;
+    uint32_t most = run->is_response ? UINT32_MAX : smt_incoming_room(run->c);
+    run->left = n < most ? (uint32_t)n : most;
+}
 
 /* A run that begins with this packet. False: it is not as usual. */
 static bool run_begin(struct run *run, struct smt_engine *e, const struct smt_pkt *pkt)
@@ -49,45 +94,61 @@ static bool run_begin(struct run *run, struct smt_engine *e, const struct smt_pk
     run->like = s;
     run->from = pkt->from;
     run->number = smt_single_number_high(SMT_BSWAP_BE64(s->rpc_id));
-    run->room = smt_conn_hold_room(c);
     run->low_water = SMT_BSWAP_BE64(c->peer_finished.low_water);
     run->done = SMT_BSWAP_BE64(c->peer_finished.done);
     run->cutoffs_version = SMT_BSWAP_BE16(e->cutoffs.version);
+    run->len = pkt->len;
     run->plain_len = (uint32_t)plain_len;
     run->wire_len = (uint32_t)(SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len);
     run->class = smt_cutoffs_class(len);
-    run->n_new = smt_incoming_room(c);
     run->is_response = (SMT_BSWAP_BE64(s->rpc_id) & SMT_ID_ROLE) != 0;
     run->head = smt_single_usual_head(plain_len, len,
                                       run->is_response ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST);
+    run->n = 0;
+    run->is_heard = false;
     run->c = c;
+    room_look(run);
     return true;
 }
 
 SMT_INLINE bool run_takes(const struct run *run, const struct smt_pkt *pkt)
 {
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
-    return run->c != NULL && pkt->len >= run->wire_len && smt_single_is_alike(s, run->like) &&
+    return run->c != NULL && pkt->len == run->len && smt_single_is_alike(s, run->like) &&
            (pkt->from == run->from || smt_addr_equal(&run->c->addr, pkt->from));
 }
 
-/* The head of a packet, opened: the peer lives, and may tell that some of his calls are finished.
- * True: which may have ended the rpc. */
-SMT_INLINE bool head_hear(struct run *run, uint64_t now, const struct smt_single_inner *inner)
+/* The head of a packet says something new: the peer lives, or some of his calls are finished. True:
+ * which may have ended the rpc. */
+static __attribute__((noinline)) bool head_hear_news(struct run *run, struct smt_engine *e,
+                                                     uint64_t now,
+                                                     const struct smt_single_inner *inner)
 {
     struct smt_conn *c = run->c;
+    run_count(run, e);
+    run->is_heard = true;
+    smt_keys_run_opened(&c->keys);
     smt_conn_heard(c, now);
-    bool is_news = inner->low_water != run->low_water || inner->done != run->done;
-    if (is_news) {
+    bool is_told = inner->low_water != run->low_water || inner->done != run->done;
+    if (is_told) {
         run->low_water = inner->low_water;
         run->done = inner->done;
         uint64_t low_water = SMT_BSWAP_BE64(inner->low_water);
         smt_frames_peer_finished(c, low_water, SMT_BSWAP_BE64(inner->done));
-        run->n_new = smt_incoming_room(c);
+        room_look(run);
     }
     if (SMT_UNLIKELY(inner->cutoffs_version != run->cutoffs_version))
         smt_frames_cutoffs_tell(c, now);
-    return is_news;
+    return is_told;
+}
+
+/* The head of a packet, opened. True: it may have ended the rpc. */
+SMT_INLINE bool head_hear(struct run *run, struct smt_engine *e, uint64_t now,
+                          const struct smt_single_inner *inner)
+{
+    bool is_news = inner->low_water != run->low_water || inner->done != run->done ||
+                   inner->cutoffs_version != run->cutoffs_version || !run->is_heard;
+    return SMT_UNLIKELY(is_news) && head_hear_news(run, e, now, inner);
 }
 
 /* The rpc of a request or message: a new one. NULL: not to be had, or its id was used up by what
@@ -127,7 +188,7 @@ static bool unusual_deliver(struct run *run, uint64_t now, uint64_t id, struct s
         c->e->stats.drop_hint++;
         return false;
     }
-    bool may_be_over = head_hear(run, now, inner);
+    bool may_be_over = head_hear_news(run, c->e, now, inner);
     uint32_t frames_len = SMT_BSWAP_BE16(inner->frames_len);
     uint8_t *frames = buf + SMT_SINGLE_INNER_LEN;
     if (SMT_UNLIKELY(inner->what == SMT_WHAT_TEST)) {
@@ -160,8 +221,32 @@ static __attribute__((noinline)) void unusual_take(struct run *run, uint64_t now
                                                    struct smt_rpc *r, const struct smt_pkt *pkt,
                                                    uint8_t *buf)
 {
+    struct smt_engine *e = run->c->e;
+    run_count(run, e);
+    came_count(run, e, 1);
+    opened_count(run, e, 1);
     if (!unusual_deliver(run, now, id, r, pkt, buf))
-        smt_bufpool_put(&run->c->e->bufs, buf, run->plain_len);
+        smt_bufpool_put(&e->bufs, buf, run->plain_len);
+    run->c = NULL;
+}
+
+/* As usual, but what its head told has ended its rpc, or there is no memory for one. */
+static __attribute__((noinline)) void lost_take(struct run *run, struct smt_engine *e, uint8_t *buf)
+{
+    run_count(run, e);
+    came_count(run, e, 1);
+    opened_count(run, e, 1);
+    smt_bufpool_put(&e->bufs, buf, run->plain_len);
+}
+
+/* One whose tag is wrong, which ends the run. */
+static __attribute__((noinline)) void forged_take(struct run *run, struct smt_engine *e,
+                                                  uint8_t *buf)
+{
+    run_count(run, e);
+    came_count(run, e, 1);
+    e->stats.drop_auth++;
+    smt_bufpool_put(&e->bufs, buf, run->plain_len);
     run->c = NULL;
 }
 
@@ -176,29 +261,20 @@ SMT_INLINE enum opened packet_open(struct run *run, struct smt_engine *e, const 
     *buf = smt_bufpool_get(&e->bufs, run->plain_len);
     if (SMT_UNLIKELY(*buf == NULL))
         return LEFT;
-    e->stats.bytes_rcvd += pkt->len;
-    e->stats.packets_rcvd_data++;
-    e->stats.pad_bytes_rcvd += pkt->len - run->wire_len;
     if (SMT_UNLIKELY(smt_keys_run_open(&c->keys, &run->keys, s->record_no,
                                        pkt->data + SMT_DATA_HDR_LEN, run->plain_len, *buf) < 0)) {
-        e->stats.drop_auth++;
-        smt_bufpool_put(&e->bufs, *buf, run->plain_len);
-        run->c = NULL;
+        forged_take(run, e, *buf);
         return FORGED;
     }
-    c->pacer.got_packets++;
-    c->pacer.got_bytes += run->wire_len;
     c->pacer.got_ce += pkt->ecn == 3;
-    e->stats.records_opened++;
     return OPENED;
 }
 
 /* Its message is the rpc's. */
-SMT_INLINE void message_put(struct run *run, struct smt_engine *e, struct smt_rpc *r, uint8_t *buf)
+SMT_INLINE void message_put(struct run *run, struct smt_rpc *r, uint8_t *buf)
 {
-    smt_cutoffs_note_class(&e->cutoffs, run->class);
-    smt_conn_hold_within(run->c, &e->memory, run->plain_len);
-    run->room -= run->plain_len;
+    run->n++;
+    run->left--;
     smt_incoming_put(r, buf, run->plain_len, buf + SMT_SINGLE_INNER_LEN,
                      run->plain_len - SMT_SINGLE_INNER_LEN);
 }
@@ -220,15 +296,21 @@ SMT_INLINE bool response_take(struct run *run, struct smt_engine *e, uint64_t no
         unusual_take(run, now, id, r, pkt, buf);
         return true;
     }
-    if (SMT_UNLIKELY(head_hear(run, now, inner)))
+    if (SMT_UNLIKELY(head_hear(run, e, now, inner)))
         r = smt_rpc_find(run->c, id);
     if (SMT_UNLIKELY(r == NULL)) {
-        smt_bufpool_put(&e->bufs, buf, run->plain_len);
+        lost_take(run, e, buf);
         return true;
     }
-    message_put(run, e, r, buf);
-    smt_incoming_heard(r, now);
-    smt_rpc_got_response(r);
+    message_put(run, r, buf);
+    if (SMT_UNLIKELY(r->is_involved || !smt_finished_is_near(&run->c->finished, id))) {
+        run_count(run, e);
+        smt_incoming_heard(r, now);
+        smt_rpc_got_response(r);
+        return true;
+    }
+    smt_compete_came(r, now, 0);
+    smt_rpc_got_usual_response(r, run->c, e);
     return true;
 }
 
@@ -243,7 +325,7 @@ SMT_INLINE bool request_take(struct run *run, struct smt_engine *e, uint64_t now
                                       : smt_rpc_find_at(c, id, hash) == NULL &&
                                             smt_frames_id_is_new(c, number);
     uint8_t *buf;
-    if (SMT_UNLIKELY(!is_new || run->n_new == 0))
+    if (SMT_UNLIKELY(!is_new))
         return false;
     enum opened is = packet_open(run, e, pkt, &buf);
     if (SMT_UNLIKELY(is != OPENED))
@@ -253,16 +335,15 @@ SMT_INLINE bool request_take(struct run *run, struct smt_engine *e, uint64_t now
         unusual_take(run, now, id, NULL, pkt, buf);
         return true;
     }
-    bool is_used = head_hear(run, now, inner);
+    bool is_used = head_hear(run, e, now, inner);
     struct smt_rpc *r =
         SMT_LIKELY(is_next && !is_used) ? request_next(c, id, hash) : request_new(c, id);
     if (SMT_UNLIKELY(r == NULL)) {
-        smt_bufpool_put(&e->bufs, buf, run->plain_len);
+        lost_take(run, e, buf);
         return true;
     }
-    run->n_new--;
-    message_put(run, e, r, buf);
-    smt_rpc_got_request(r);
+    message_put(run, r, buf);
+    smt_rpc_got_request(r, e);
     return true;
 }
 
@@ -273,7 +354,7 @@ SMT_INLINE bool packet_take(struct run *run, struct smt_engine *e, uint64_t now,
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
     uint64_t id = SMT_BSWAP_BE64(s->rpc_id) ^ SMT_ID_ROLE;
     uint64_t no = SMT_BSWAP_BE64(smt_single_number(run->number, id));
-    if (SMT_UNLIKELY(s->record_no != no || run->room < run->plain_len))
+    if (SMT_UNLIKELY(s->record_no != no || run->left == 0))
         return false;
     return run->is_response ? response_take(run, e, now, id, pkt)
                             : request_take(run, e, now, id, pkt);
@@ -283,12 +364,18 @@ unsigned smt_singles_receive(struct smt_engine *e, uint64_t now, const struct sm
                              unsigned n)
 {
     struct run run;
+    unsigned i;
     run.c = NULL;
-    for (unsigned i = 0; i < n; i++) {
-        if (SMT_UNLIKELY(!run_takes(&run, &pkts[i]) && !run_begin(&run, e, &pkts[i])))
-            return i;
+    run.n = 0;
+    for (i = 0; i < n; i++) {
+        if (SMT_UNLIKELY(!run_takes(&run, &pkts[i]))) {
+            run_count(&run, e);
+            if (!run_begin(&run, e, &pkts[i]))
+                break;
+        }
         if (SMT_UNLIKELY(!packet_take(&run, e, now, &pkts[i])))
-            return i;
+            break;
     }
-    return n;
+    run_count(&run, e);
+    return i;
 }

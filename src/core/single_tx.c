@@ -110,6 +110,11 @@ SMT_INLINE int packet_make(struct run *run, const struct smt_rpc *r, uint8_t *pk
     p->inner.what = r->what;
     p->inner.flags = (uint8_t)(SMT_INNER_EXT | r->idempotent * SMT_INNER_IDEMPOTENT);
     uint8_t *plain = (uint8_t *)&p->inner;
+    if (run->keys.is_plain) {
+        smt_msg_tx_copy(t, 0, t->len, pkt + sizeof(*p));
+        smt_keys_run_end_plain(&run->keys, plain + run->plain_len);
+        return 0;
+    }
     if (SMT_LIKELY(t->len < SMT_GATHER_MIN || t->n_iov != 1)) {
         smt_msg_tx_copy(t, 0, t->len, pkt + sizeof(*p));
         const struct smt_aead_in in = {plain, run->plain_len};

@@ -41,23 +41,15 @@ static int none_seal(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const u
             out += in->len;
         }
     }
-    memset(tag, 0, SMT_AEAD_TAG_LEN);
+    smt_aead_none_tag(tag);
     return 0;
-}
-
-static bool is_zero(const uint8_t *tag)
-{
-    uint64_t words[2];
-    static_assert(sizeof(words) == SMT_AEAD_TAG_LEN, "the tag is two words");
-    memcpy(words, tag, sizeof(words));
-    return (words[0] | words[1]) == 0;
 }
 
 static int none_open(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], const uint8_t *aad,
                      size_t aad_len, const uint8_t *in, size_t in_len,
                      const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
 {
-    if (!is_zero(tag))
+    if (!smt_aead_none_is_tag(tag))
         return SMT_EAUTH;
     if (SMT_LIKELY(n_out == 1 && out->p != in && in_len > 0)) {
         memcpy(out->p, in, in_len);
@@ -89,7 +81,7 @@ static int none_seal_to(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], cons
                         const struct smt_aead_out *out, unsigned n_out, uint8_t *tag)
 {
     copy_pieces(in, n_in, out, n_out);
-    memset(tag, 0, SMT_AEAD_TAG_LEN);
+    smt_aead_none_tag(tag);
     return 0;
 }
 
@@ -97,7 +89,7 @@ static int none_open_from(void *ctx, const uint8_t nonce[SMT_AEAD_NONCE_LEN], co
                           size_t aad_len, const struct smt_aead_in *in, unsigned n_in,
                           const struct smt_aead_out *out, unsigned n_out, const uint8_t *tag)
 {
-    if (!is_zero(tag))
+    if (!smt_aead_none_is_tag(tag))
         return SMT_EAUTH;
     copy_pieces(in, n_in, out, n_out);
     return 0;
