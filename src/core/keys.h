@@ -145,14 +145,14 @@ static inline uint32_t smt_keys_blocks(size_t plain_len)
 {
     return (uint32_t)(plain_len + 15) / 16 + 2;
 }
-static inline void smt_keys_note_blocks(struct smt_keys *k, uint32_t n_blocks)
+static inline void smt_keys_note_blocks(struct smt_keys *k, uint32_t n_records, uint32_t n_blocks)
 {
-    k->now.n_sealed++;
-    k->now.n_blocks += n_blocks;
+    k->now.n_sealed += n_records;
+    k->now.n_blocks += (uint64_t)n_records * n_blocks;
 }
 static inline void smt_keys_note_data(struct smt_keys *k, size_t plain_len)
 {
-    smt_keys_note_blocks(k, smt_keys_blocks(plain_len));
+    smt_keys_note_blocks(k, 1, smt_keys_blocks(plain_len));
 }
 void smt_keys_lend_data(const struct smt_keys *k, struct smt_seal_key *out);
 

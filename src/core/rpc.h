@@ -75,6 +75,16 @@ static inline bool smt_rpc_is_server(const struct smt_rpc *r)
     return (r->id & (1ull << 63)) != 0;
 }
 
+/* What its packets are told apart by, in one word: is_involved to idempotent. */
+static inline uint32_t smt_rpc_kind(const struct smt_rpc *r)
+{
+    uint32_t kind;
+    static_assert(offsetof(struct smt_rpc, idempotent) - offsetof(struct smt_rpc, is_involved) == 3,
+                  "four bytes");
+    memcpy(&kind, &r->is_involved, sizeof(kind));
+    return kind;
+}
+
 /* The wire knows it: packets find it, its timer may run. */
 static inline bool smt_rpc_is_on_wire(const struct smt_rpc *r)
 {

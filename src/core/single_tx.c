@@ -2,6 +2,8 @@
  * the other have in common (header, keys, level, when an answer is late, how far the next MARK is)
  * is made once, and each of them is that with its id, its record number and its bytes. Between two
  * packets of a run nothing else happens, so nothing of it can have changed but by this file.
+ * Those of one length that wait behind each other leave as a *row*: they take their places in the
+ * device, leave the line and are counted together.
  *
  * A run holds messages of any length that fits; what follows from the length is laid out anew when
  * that changes. record_tx.c has everything else: messages of more packets, what goes a second time,
@@ -11,14 +13,19 @@
 #include "core/state.h"
 #include "wire/single.h"
 
+/* A quarter of the segments that a device's frame has: what is left of one is filled well. */
+enum { ROW_MOST = 16 };
+
 struct run {
     struct smt_conn *c; /* NULL: none yet */
     uint32_t id_high;   /* of the ids in headers, role included */
     uint32_t most;      /* bytes of a message */
+    uint32_t kind;      /* of the messages (smt_rpc_kind) */
     uint64_t number;    /* what that says of a record number (wire/single.h) */
     uint64_t late_at;   /* when an answer to what leaves now is late */
     uint64_t mark_at;   /* sent_bytes of the pacer below which no MARK is due */
     uint8_t top;
+    uint32_t row_most;  /* packets of a row of the last length; 0: the device was not asked */
     struct smt_seal_run keys;
     uint32_t len;       /* of the last message; 0: there was none. What follows goes by it */
     uint32_t plain_len, wire_len, n_blocks;
@@ -53,6 +60,7 @@ static void len_set(struct run *run, uint32_t len)
     struct smt_single_inner *in = &run->bytes.inner;
     uint32_t len_be = SMT_BSWAP_BE32(len);
     run->len = len;
+    run->row_most = 0;
     run->plain_len = SMT_SINGLE_INNER_LEN + len;
     uint32_t record_len = SMT_RECORD_OVERHEAD + run->plain_len;
     run->wire_len = SMT_DATA_HDR_LEN + record_len;
@@ -75,6 +83,7 @@ static int run_begin(struct run *run, const struct smt_rpc *r, uint64_t now)
         return rc;
     run->c = c;
     run->id_high = (uint32_t)(id >> 32);
+    run->kind = smt_rpc_kind(r);
     run->number = smt_single_number_high(id);
     run->most = most_of(c);
     run->late_at = now + smt_conn_patience(c, 0);
@@ -88,7 +97,9 @@ static int run_begin(struct run *run, const struct smt_rpc *r, uint64_t now)
                   .version = SMT_WIRE_VERSION,
                   .epoch = (uint8_t)c->keys.now.number,
                   .session_id = SMT_BSWAP_BE64(c->peer_id)},
-        .inner = {.id_high = SMT_BSWAP_BE32(run->id_high),
+        .inner = {.what = r->what,
+                  .flags = (uint8_t)(SMT_INNER_EXT | r->idempotent * SMT_INNER_IDEMPOTENT),
+                  .id_high = SMT_BSWAP_BE32(run->id_high),
                   .low_water = SMT_BSWAP_BE64(c->finished.low_water),
                   .done = SMT_BSWAP_BE64(c->finished.done),
                   .cutoffs_version = SMT_BSWAP_BE16(c->cutoffs_version)},
@@ -107,8 +118,6 @@ SMT_INLINE int packet_make(struct run *run, const struct smt_rpc *r, uint8_t *pk
     *p = run->bytes;
     p->clear.rpc_id = SMT_BSWAP_BE64(id);
     p->clear.record_no = no;
-    p->inner.what = r->what;
-    p->inner.flags = (uint8_t)(SMT_INNER_EXT | r->idempotent * SMT_INNER_IDEMPOTENT);
     uint8_t *plain = (uint8_t *)&p->inner;
     if (run->keys.is_plain) {
         smt_msg_tx_copy(t, 0, t->len, pkt + sizeof(*p));
@@ -124,58 +133,135 @@ SMT_INLINE int packet_make(struct run *run, const struct smt_rpc *r, uint8_t *pk
     return smt_keys_run_seal(&run->keys, no, in, 2, plain, run->plain_len);
 }
 
-/* Its place. NULL: the sink is full. */
-SMT_INLINE uint8_t *packet_reserve(struct run *run, const struct smt_rpc *r,
-                                   const struct smt_tx_sink *sink)
+/* One packet of the run, into its place. SMT_ECRYPTO: nothing is in it. */
+SMT_INLINE int packet_fill(struct run *run, struct smt_rpc *r, uint64_t now, uint8_t *pkt)
 {
-    if (SMT_UNLIKELY(r->tx.len != run->len))
-        len_set(run, r->tx.len);
-    return sink->reserve(sink->arg, &run->c->addr, run->wire_len, run->prio);
-}
-
-/* One packet of a run, in the place reserved. ALL, FAILED, BLOCKED. */
-SMT_INLINE enum smt_sent packet_send(struct run *run, struct smt_rpc *r, uint64_t now,
-                                     const struct smt_tx_sink *sink, uint8_t *pkt)
-{
-    struct smt_conn *c = run->c;
     struct smt_msg_tx *t = &r->tx;
-    uint32_t wire_len = run->wire_len;
-    smt_keys_note_blocks(&c->keys, run->n_blocks);
     int rc = packet_make(run, r, pkt);
-    if (SMT_UNLIKELY(rc < 0)) {
-        sink->unreserve(sink->arg);
-        return smt_record_failed(r, rc);
-    }
-    c->finished.untold = false;
-    struct smt_stats *st = &c->e->stats;
-    st->packets_sent_data++;
-    st->records_sealed++;
-    st->bytes_sent += wire_len;
+    if (SMT_UNLIKELY(rc < 0))
+        return rc;
     t->seal = 1;
-    t->sent = t->len;
+    t->sent = run->len;
     t->low_prio = run->prio;
-    struct smt_pacer *p = &c->pacer;
-    if (SMT_UNLIKELY(p->sent_bytes + wire_len >= run->mark_at)) {
-        smt_pacer_sent(c, now, wire_len, run->prio);
-        run->mark_at = mark_at(c);
-    } else {
-        p->sent_bytes += wire_len;
-        p->sent_packets++;
-        if (run->prio < p->low_prio)
-            p->low_prio = run->prio;
-    }
     r->heard = now;
     /* From here on its response may be late. */
     r->rx.came_at = now;
-    r->rx.came_bytes = st->bytes_rcvd;
-    return SMT_SENT_ALL;
+    r->rx.came_bytes = run->c->e->stats.bytes_rcvd;
+    return 0;
 }
 
-/* Does it go on with this one, which has just been posted? */
+/* n packets of the run leave. */
+SMT_INLINE void left_count(struct run *run, uint64_t now, uint32_t n)
+{
+    struct smt_conn *c = run->c;
+    struct smt_stats *st = &c->e->stats;
+    struct smt_pacer *p = &c->pacer;
+    uint64_t bytes = (uint64_t)n * run->wire_len;
+    c->finished.untold = false;
+    st->packets_sent_data += n;
+    st->records_sealed += n;
+    st->bytes_sent += bytes;
+    if (SMT_LIKELY(p->sent_bytes + bytes < run->mark_at)) {
+        p->sent_bytes += bytes;
+        p->sent_packets += n;
+        if (run->prio < p->low_prio)
+            p->low_prio = run->prio;
+        return;
+    }
+    for (; n > 0; n--)
+        smt_pacer_sent(c, now, run->wire_len, run->prio);
+    run->mark_at = mark_at(c);
+}
+
+/* Is what an rpc has to send, if its length is, one packet of the run? */
 SMT_INLINE bool run_takes(const struct run *run, const struct smt_rpc *r)
 {
-    return r->conn == run->c && (uint32_t)(smt_rpc_tx_id(r) >> 32) == run->id_high &&
-           run->keys.left > 0;
+    return r->conn == run->c && smt_rpc_kind(r) == run->kind &&
+           (uint32_t)(smt_rpc_tx_id(r) >> 32) == run->id_high;
+}
+
+/* Packets of a row, as far as the device gives places for them at once. */
+static uint32_t row_most(const struct run *run, const struct smt_tx_sink *sink)
+{
+    uint32_t n = sink->run != NULL ? sink->run_max(sink->arg, &run->c->addr) / run->wire_len : 1;
+    return n == 0 ? 1 : n < ROW_MOST ? n : ROW_MOST;
+}
+
+/* How many of those that wait from `l` on, which is in the run, are of one row; *end: what stands
+ * behind it. */
+SMT_INLINE uint32_t row_look(struct run *run, const struct smt_engine *e,
+                             const struct smt_tx_sink *sink, struct smt_list *l,
+                             struct smt_list **end)
+{
+    uint32_t n = 1;
+    l = l->next;
+    if (l != &e->posted && run->row_most == 0)
+        run->row_most = row_most(run, sink);
+    uint32_t most = run->row_most < run->keys.left ? run->row_most : run->keys.left;
+    for (; l != &e->posted && n < most; l = l->next, n++) {
+        const struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
+        if (!run_takes(run, r) || r->tx.len != run->len || r->tx.unsched != run->len)
+            break;
+    }
+    *end = l;
+    return n;
+}
+
+/* The first n of the line, up to `end`, leave it and go into their places, `stride` bytes apart. A
+ * place whose packet cannot be sealed goes back when it is alone; among others it has zeros, which
+ * the peer drops. */
+SMT_INLINE void row_send(struct run *run, uint32_t n, struct smt_list *end, uint64_t now,
+                         const struct smt_tx_sink *sink, uint8_t *pkt, size_t stride)
+{
+    struct smt_engine *e = run->c->e;
+    struct smt_list *l = e->posted.next;
+    e->posted.next = end;
+    end->prev = &e->posted;
+    run->keys.left -= n;
+    smt_keys_note_blocks(&run->c->keys, n, run->n_blocks);
+    for (uint32_t i = 0; i < n; i++, pkt += stride) {
+        struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
+        l = l->next;
+        smt_list_init(&r->wait_link);
+        if (SMT_LIKELY(r->deadline == SMT_NEVER)) {
+            r->since = now;
+            smt_wheel_arm_next(&e->wheel, &r->timer.t, run->late_at);
+        } else {
+            smt_rpc_begin(r, now);
+        }
+        int rc = packet_fill(run, r, now, pkt);
+        if (SMT_LIKELY(rc == 0))
+            continue;
+        (void)smt_record_failed(r, rc);
+        if (n == 1) {
+            sink->unreserve(sink->arg);
+            return;
+        }
+        memset(pkt, 0, run->wire_len);
+    }
+    left_count(run, now, n);
+}
+
+/* A row whose first message is that of `l`, which is in the run. False: the sink is full. */
+SMT_INLINE bool row_leave(struct run *run, struct smt_engine *e, struct smt_list *l, uint64_t now,
+                          const struct smt_tx_sink *sink)
+{
+    const struct smt_addr *to = &run->c->addr;
+    struct smt_list *end;
+    size_t stride;
+    uint32_t n = row_look(run, e, sink, l, &end);
+    uint8_t *pkt = NULL;
+    if (n > 1)
+        pkt = sink->run(sink->arg, to, n, run->wire_len, run->wire_len, run->prio, &stride);
+    if (SMT_LIKELY(pkt != NULL)) {
+        row_send(run, n, end, now, sink, pkt, stride);
+        return true;
+    }
+    pkt = sink->reserve(sink->arg, to, run->wire_len, run->prio);
+    if (SMT_UNLIKELY(pkt == NULL))
+        return false;
+    row_send(run, 1, l->next, now, sink, pkt, 0);
+    return true;
 }
 
 enum smt_sent smt_singles_send(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
@@ -189,23 +275,15 @@ enum smt_sent smt_singles_send(struct smt_engine *e, uint64_t now, const struct 
         assert(t->seal == 0 && t->active && t->granted == t->unsched);
         if (SMT_UNLIKELY(r->is_involved))
             return SMT_SENT_NOTHING;
-        if (SMT_UNLIKELY(!run_takes(&run, r)) &&
+        if (SMT_UNLIKELY(!run_takes(&run, r) || run.keys.left == 0) &&
             (!is_usual(r->conn) || smt_keys_is_due(&r->conn->keys) || run_begin(&run, r, now) < 0))
             return SMT_SENT_NOTHING;
         if (SMT_UNLIKELY(t->len - 1 >= run.most || t->unsched != t->len))
             return SMT_SENT_NOTHING;
-        uint8_t *pkt = packet_reserve(&run, r, sink);
-        if (SMT_UNLIKELY(pkt == NULL))
+        if (SMT_UNLIKELY(t->len != run.len))
+            len_set(&run, t->len);
+        if (SMT_UNLIKELY(!row_leave(&run, e, l, now, sink)))
             return SMT_SENT_FULL;
-        run.keys.left--;
-        smt_list_remove(l);
-        if (SMT_LIKELY(r->deadline == SMT_NEVER)) {
-            r->heard = r->since = now;
-            smt_wheel_arm_next(&e->wheel, &r->timer.t, run.late_at);
-        } else {
-            smt_rpc_begin(r, now);
-        }
-        (void)packet_send(&run, r, now, sink, pkt);
     }
     return SMT_SENT_NOTHING;
 }
@@ -223,6 +301,16 @@ enum smt_sent smt_single_send(struct smt_rpc *r, uint64_t now, const struct smt_
     int rc = run_begin(&run, r, now);
     if (SMT_UNLIKELY(rc < 0))
         return smt_record_failed(r, rc);
-    uint8_t *pkt = packet_reserve(&run, r, sink);
-    return SMT_LIKELY(pkt != NULL) ? packet_send(&run, r, now, sink, pkt) : SMT_SENT_FULL;
+    len_set(&run, r->tx.len);
+    uint8_t *pkt = sink->reserve(sink->arg, &run.c->addr, run.wire_len, run.prio);
+    if (SMT_UNLIKELY(pkt == NULL))
+        return SMT_SENT_FULL;
+    smt_keys_note_blocks(&run.c->keys, 1, run.n_blocks);
+    rc = packet_fill(&run, r, now, pkt);
+    if (SMT_UNLIKELY(rc < 0)) {
+        sink->unreserve(sink->arg);
+        return smt_record_failed(r, rc);
+    }
+    left_count(&run, now, 1);
+    return SMT_SENT_ALL;
 }
