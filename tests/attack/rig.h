@@ -54,7 +54,8 @@ void rig_close(struct rig *rig);
 void rig_inject(struct rig *rig, const struct smt_addr *from, const struct smt_addr *to,
                 const uint8_t *bytes, size_t len);
 
-/* A step of the clock; polls all ends: requests are answered with their own bytes, messages released. */
+/* A step of the clock; polls all ends: requests are answered with their own bytes, messages
+ * released. */
 void rig_pump(struct rig *rig);
 
 /* Pumps until the end has had an UP or a DOWN of a session it dialled; true: UP. Fails the test
