@@ -18,7 +18,7 @@
 #include "api/api.h"
 #include "dev/shm.h"
 
-enum { PATIENCE_S = 10, BIG = 3 << 20 };
+enum { PATIENCE_S = 60, BIG = 3 << 20 };
 
 static const char psk_line[] = "alpha:00112233445566778899aabbccddeeff\n";
 static char psk_file[] = "/tmp/smt-shm-psk-XXXXXX";

@@ -28,7 +28,7 @@
 #include "base/mem.h"
 #include "dev/dev.h"
 
-enum { HEAD = 20, WAIT_MS = 3000, QUIET_MS = 100, HOMA = 146 };
+enum { HEAD = 20, WAIT_MS = 60000, QUIET_MS = 100, HOMA = 146 };
 
 static const struct smt_addr v4_host = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
 static const struct smt_addr v6_host = {.ip = {[15] = 1}};

@@ -13,7 +13,7 @@
 #include "dev/shm.h"
 #include "dev/steer.h"
 
-enum { N = 3, PATIENCE_MS = 10000, LONG = 20000, STRAY = SMT_STEER_AT + 1 };
+enum { N = 3, PATIENCE_MS = 60000, LONG = 20000, STRAY = SMT_STEER_AT + 1 };
 
 static struct smt_dev *device_open(uint16_t port, uint8_t number, uint8_t share)
 {

@@ -231,7 +231,7 @@ static void test_delay(void **state)
                 assert_int_equal(tapped->ops->rx(tapped, &pkt, 1), 0);
             if (n_got > 0)
                 assert_true(now_us() - start >= 3000);
-            assert_true(now_us() - start < 5000000);
+            assert_true(now_us() - start < 60000000);
         }
         for (unsigned i = 0; i < 5; i++)
             assert_int_equal(got_number[i], i);

@@ -20,7 +20,7 @@
 #include "dev/ud_resolve.h"
 #include "verbs_model.h"
 
-enum { PATIENCE_MS = 10000, QKEY = 0x1234567, N = 3, MANY = 255 };
+enum { PATIENCE_MS = 60000, QKEY = 0x1234567, N = 3, MANY = 255 };
 #define START (1000 * SMT_SEC)
 
 static uint64_t now;

@@ -5,7 +5,7 @@
 #include "dev/dev.h"
 #include "verbs-model/verbs_model.h"
 
-enum { UD_RIG_MAX = 8, UD_RIG_PATIENCE_MS = 10000 };
+enum { UD_RIG_MAX = 8, UD_RIG_PATIENCE_MS = 60000 };
 
 /* How the model's device is posted to. */
 struct ud_rig_flavour {
