@@ -207,6 +207,15 @@ static uint8_t carriages_of(uint32_t caps)
     return all != 0 ? all : SMT_CARRIAGE_UDP;
 }
 
+/* Where a packet of control costs each side a system call, grants go in half windows: what is still
+ * on its way then fills the path. And a host's own work between two packets of a sender, some
+ * hundred microseconds, is no silence. */
+static void sockets_tune(struct smt_tune *t)
+{
+    t->grant_step_pct = 50;
+    t->silent_floor_ns = 500000;
+}
+
 static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
 {
     /* Numbers that were sealed under are known to one engine only. */
@@ -228,6 +237,8 @@ static int engine_open(struct smt_ep *ep, const struct smt_ep_config *c)
     ec.slices = ec.carriages == SMT_CARRIAGE_UDP && !ec.bursts;
     ec.sealer = smt_aead_is_fips() ? NULL : ep->dev->ops->sealer(ep->dev);
     ec.tune.link_mbps = ep->dev->ops->link_mbps(ep->dev);
+    if (ec.slices)
+        sockets_tune(&ec.tune);
     ec.max_open_rpcs = c->max_open_rpcs;
     ec.max_conn_bytes = c->max_session_bytes;
     ec.max_bytes = c->max_ep_bytes;

@@ -11,8 +11,8 @@
 #include "core/state.h"
 
 enum {
-    RUN_PACKETS = 32, /* of one message before the order is looked at again */
-    RUN_LEN = 44000,  /* bytes of them, at most */
+    RUN_PACKETS = 44, /* of one message before the order is looked at again: a super-frame */
+    RUN_LEN = 64000,  /* bytes of them, at most */
     FIRST_CONNS = 16,
     FIRST_RPCS = 256,
     RPC_CHAINS_BITS = 10,
@@ -392,7 +392,8 @@ static enum smt_sent run_send(struct smt_engine *e, struct smt_rpc *r, uint64_t 
 /* Whoever receives a long message works on its first part while we write the next: so a run that
  * is not the last of its message leaves at once, as if the sink were full. (64 KB left as a whole,
  * and both sides waited for each other: p50 of the round trip 92 us in place of 70, of 1 MB 1,010
- * in place of 670. Shorter runs cost more than they gain.) */
+ * in place of 670. Shorter runs cost more than they gain. 64 in place of 44 KB at most changed
+ * nothing at 64 KB, which is two runs either way, and made 1 MB 1.1 times as fast.) */
 static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
 {
     struct smt_rpc *r;

@@ -221,18 +221,19 @@ static bool grant_one(struct smt_engine *e, struct smt_rpc *r, unsigned rank)
 {
     struct smt_msg_rx *m = &r->rx;
     uint32_t window = window_of(e, r, rank);
+    uint32_t step = (uint32_t)((uint64_t)window * e->config.tune.grant_step_pct / 100);
     uint64_t have = smt_msg_rx_received(m);
     /* Gaps are filled at the end, and must not shut the window until then. */
     if (smt_compete_in_is_on(r->conn, e->now) && m->got.n > 0)
         have = m->got.last.end;
     uint32_t to = whole_packets(m, have + window);
-    /* Small steps cost a packet each and bring nothing: wait for a quarter of the window. */
-    if (to <= m->granted || (to < m->len && to - m->granted < window / 4))
+    /* Small steps cost a packet each and bring nothing: wait for a part of the window. */
+    if (to <= m->granted || (to < m->len && to - m->granted < step))
         return true;
     uint64_t room = room_for(e, rank);
     if (to - m->granted > room) {
         to = whole_packets(m, m->granted + room);
-        if (to - m->granted < window / 4)
+        if (to - m->granted < step)
             return false;
     }
     grant_send(e, r, to, grant_prio(e, rank));

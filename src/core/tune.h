@@ -19,6 +19,7 @@
     X(window_pct, 250, 10, 10000, "grant window, percent of RTT x rate")                           \
     X(window_next_pct, 40, 0, 100, "window of all active messages but the best, percent of its")   \
     X(credit_pct, 350, 10, 100000, "all on its way but the best message's, same unit")             \
+    X(grant_step_pct, 25, 1, 50, "least step of a grant, percent of the window")                   \
     X(grant_fifo_permille, 50, 0, 500, "share of granted bytes that the oldest message gets")      \
     X(grant_fifo_bytes, 20000, 1, 1 << 30, "bytes of one such grant")                              \
     X(send_fifo_permille, 50, 0, 500, "share of sent bytes that the oldest message gets")          \

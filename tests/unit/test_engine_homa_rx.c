@@ -416,6 +416,29 @@ static void homa_068_069_the_window(void **state)
     hand_free(h);
 }
 
+/* And its step: with the part of the window that has to be free as wide as told. */
+static void a_grant_takes_its_step(void **state)
+{
+    static const uint32_t pct[] = {25, 50};
+    for (unsigned i = 0; i < 2; i++) {
+        struct hand *h = hand_new(hand_is_initiator);
+        h->config.tune.grant_step_pct = pct[i];
+        uint32_t step = h->config.tune.window_first / 100 * pct[i];
+        hand_connect(h);
+        begin(h, 1, 900000, 10000, 10000);
+        uint32_t to = granted(h, 1);
+        for (uint32_t at = 10000; at < 100000; at += 1000) {
+            assert_true(at + 1000 <= to);
+            hand_clear(h);
+            piece(h, at, at + 1000, 900000);
+            uint32_t more = granted(h, 1);
+            assert_true(more == 0 || (more >= to + step && more <= to + step + 1000));
+            to = more > 0 ? more : to;
+        }
+        hand_free(h);
+    }
+}
+
 static void homa_070_clipped_to_the_length(void **state)
 {
     struct hand *h = start();
@@ -663,6 +686,7 @@ int main(void)
         cmocka_unit_test(homa_055_an_unscheduled_one_is_not),
         cmocka_unit_test(homa_056_074_fewer_remaining_wins),
         cmocka_unit_test(homa_068_069_the_window),
+        cmocka_unit_test(a_grant_takes_its_step),
         cmocka_unit_test(homa_070_clipped_to_the_length),
         cmocka_unit_test(homa_071_the_sum_of_grants_is_bounded),
         cmocka_unit_test(homa_076_a_finished_message_gives_its_place),
