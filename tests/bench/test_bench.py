@@ -83,7 +83,7 @@ class Run(unittest.TestCase):
             out = pathlib.Path(tmp) / "bench.json"
             done = subprocess.run([ROOT / "scripts/bench", "--build", BUILD, "--no-build", "--quick",
                                    "--seconds", "0.02", "--json", out], capture_output=True,
-                                  text=True, check=False, timeout=280)
+                                  text=True, check=False, timeout=3000)
             if done.returncode == SKIP:
                 self.skipTest(done.stdout.strip())
             self.assertEqual(done.returncode, 0, done.stdout[-4000:] + done.stderr[-2000:])

@@ -13,10 +13,10 @@ skip()
     exit 77
 }
 
-# wait_until SECONDS COMMAND...
+# wait_until SECONDS COMMAND...: the seconds are those of a machine that has nothing else to do.
 wait_until()
 {
-    local end=$(($(date +%s) + $1))
+    local end=$(($(date +%s) + 4 * $1))
     shift
     until "$@" >/dev/null 2>&1; do
         [ "$(date +%s)" -lt $end ] || fail "waited in vain for: $*"
