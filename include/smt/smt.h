@@ -82,7 +82,8 @@ struct smt_ctx_config {
      * marked SMT_IDEMPOTENT that fit one packet along with its hello, the server runs them at once
      * and answers before the handshake is through, which saves a round trip. They may be run twice,
      * by the client's hand or a replayer's, and whoever gets the server's ticket keys within two
-     * hours can read them (docs/security.md). */
+     * hours can read them (docs/security.md). One whose session never comes up fails SMT_EMAYBE:
+     * SESSION_DOWN says why. */
     int early;
 };
 #define SMT_CTX_CONFIG_INIT {.size = sizeof(struct smt_ctx_config)}

@@ -82,6 +82,7 @@ struct smt_link {
     bool up;
     bool resumed;                /* its handshake stood on a ticket */
     bool early;                  /* responder: took early data, and is up before TLS is through */
+    bool may_have_run;           /* initiator: offered early data, and has not been refused them */
     bool hello_sent, hello_seen; /* plaintext endpoints: plain.c */
     bool closing;                /* smt_conn_close was called */
     bool rekeys;                 /* made beside a live link to take over from it, on request */
@@ -142,6 +143,7 @@ struct smt_kept {
     size_t resp_cap;
     int error; /* on ep->failing */
     bool one_way, idempotent;
+    bool may_have_run; /* an attempt that was lost has sent it to where it may have been run */
     uint8_t n_iov;
     struct smt_post_iov iov[SMT_MAX_IOV];
 };

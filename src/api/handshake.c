@@ -109,8 +109,10 @@ static int handshake_done(struct smt_link *link)
         link->resumed = result.resumed;
         if (has_tail(link))
             smt_conn_hs_keep(link->conn, link->ep->now);
-        if (smt_conn_is_initiator(link->conn) && !smt_hs_early_taken(link->hs))
+        if (smt_conn_is_initiator(link->conn) && !smt_hs_early_taken(link->hs)) {
             smt_conn_early_refused(link->conn);
+            link->may_have_run = false;
+        }
         link->peer = smt_peer_get(link->ep, link->hs, &result);
         r = link->peer == NULL ? SMT_ENOMEM
                                : smt_link_install(link, result.alg, result.secret, &result.peer);
@@ -155,8 +157,10 @@ int smt_handshake_start(struct smt_link *link, const char *verify_name)
     if (smt_hs_token(link->hs) != NULL)
         smt_conn_hs_token(link->conn, smt_hs_token(link->hs));
     r = smt_hs_input(link->hs, NULL, 0);
-    if (r >= 0 && smt_hs_has_early(link->hs))
+    if (r >= 0 && smt_hs_has_early(link->hs)) {
+        link->may_have_run = true;
         r = early_install(link);
+    }
     return r < 0 ? r : output_pump(link);
 }
 

@@ -64,9 +64,8 @@ static bool is_lost(const struct smt_kept *k, int error, uint64_t now)
     if (k->link->up)
         return k->idempotent &&
                (error == SMT_EMAYBE || error == SMT_EUNREACHABLE || error == SMT_ECLOSED);
-    /* It had left, under keys that the peer never confirmed. One that refused the handshake has not
-     * executed it. */
-    if (error == SMT_EMAYBE && !k->idempotent && k->link->error == 0)
+    /* It had left, early or under keys that the peer never confirmed. */
+    if (error == SMT_EMAYBE && !k->idempotent)
         return false;
     return error != SMT_ETIMEDOUT || now < k->deadline;
 }
@@ -74,6 +73,7 @@ static bool is_lost(const struct smt_kept *k, int error, uint64_t now)
 bool smt_kept_final(struct smt_ep *ep, struct smt_kept *k, int error, uint64_t *id, void **user)
 {
     if (error < 0 && is_lost(k, error, ep->now)) {
+        k->may_have_run |= error == SMT_EMAYBE;
         smt_list_remove(&k->node);
         smt_list_push_tail(&k->session->target->orphans, &k->node);
         k->link = NULL;
@@ -94,8 +94,10 @@ static void fail_later(struct smt_kept *k, int error)
 
 void smt_kept_fail_all(struct smt_session *s, int error)
 {
-    SMT_LIST_FOREACH_SAFE(it, tmp, &s->target->orphans)
-        fail_later(SMT_CONTAINER_OF(it, struct smt_kept, node), error);
+    SMT_LIST_FOREACH_SAFE(it, tmp, &s->target->orphans) {
+        struct smt_kept *k = SMT_CONTAINER_OF(it, struct smt_kept, node);
+        fail_later(k, k->may_have_run && !s->closing ? SMT_EMAYBE : error);
+    }
 }
 
 static int repost(struct smt_session *s, struct smt_kept *k)

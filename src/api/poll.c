@@ -131,14 +131,15 @@ static void stranger_accept(struct smt_ep *ep, struct smt_conn *conn)
 }
 
 /* EMAYBE where more is known: whoever closed the session himself is told that; and a peer that
- * refused our handshake has executed nothing, even if requests had left before its refusal came. */
+ * refused our handshake has executed nothing, even if requests had left before its refusal came,
+ * unless it may have taken early data. */
 static int final_error(const struct smt_link *link, int error)
 {
     if (SMT_LIKELY(error != SMT_EMAYBE) || link == NULL)
         return error;
     if (link->session != NULL && link->session->closing)
         return SMT_ECLOSED;
-    return !link->up && link->error != 0 ? link->error : error;
+    return !link->up && link->error != 0 && !link->may_have_run ? link->error : error;
 }
 
 /* RESPONSE, SENT, FAILED: fills in session, call_id, user and error. False: a call that will be

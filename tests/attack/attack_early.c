@@ -29,6 +29,7 @@ struct watch {
     unsigned lose_early, lose_hello, damage_early; /* so many of them */
     bool twice, mute; /* EARLY doubled; nothing of the client after its first flight */
     bool no_finished; /* nothing of its TLS after that */
+    bool lose_answers, damage_answers; /* all that the server says; its TLS */
 };
 
 static bool first_flight(struct rig *rig, struct watch *w, struct rig_packet *p)
@@ -57,7 +58,9 @@ static bool look(struct rig *rig, struct rig_packet *p)
     bool from_client = smt_addr_equal(&p->from, &rig->ends[0].addr);
     if (!from_client) {
         w->n_answers += !w->heard && is_kind(p, SMT_KIND_DATA);
-        return true;
+        if (w->damage_answers && is_kind(p, SMT_KIND_HANDSHAKE) && p->len > 200)
+            p->data[p->len - 50] ^= 0x20;
+        return !w->lose_answers && !(w->damage_answers && is_kind(p, SMT_KIND_DATA));
     }
     bool first = is_kind(p, SMT_KIND_EARLY) ||
                  (is_kind(p, SMT_KIND_HANDSHAKE) && smt_get_be64(p->data + 20) == 0);
@@ -294,6 +297,33 @@ static void a_first_flight_without_its_client(void **state)
     w.mute = false;
     dial_answered(&rig, 1, 100, SMT_IDEMPOTENT);
     rig_close(&rig);
+}
+
+/* The server has run it, and the session never comes up: that is what the call is told, and the
+ * session why. A call that had to wait for the session has certainly not been run. */
+static void an_early_call_without_a_session(void **state)
+{
+    (void)state;
+    for (unsigned turn = 0; turn < 4; turn++) {
+        struct rig rig;
+        struct watch w;
+        bool is_early = turn < 2;
+        rig_open_watched(&rig, &w, BOTH, SMT_SEC);
+        meet(&rig);
+        unsigned n_requests = rig.ends[1].n_requests;
+        w.lose_answers = turn % 2 == 0;
+        w.damage_answers = turn % 2 == 1;
+        (void)dial(&rig, 1, 100, is_early ? SMT_IDEMPOTENT : 0);
+        for (unsigned i = 0; i < 100 && rig.ends[0].n_down == 0; i++)
+            pump_for(&rig, 100 * SMT_MSEC);
+        assert_int_equal(rig.ends[0].n_down, 1);
+        assert_int_equal(rig.ends[0].n_failed, 1);
+        assert_int_equal(rig.ends[0].n_responses, 1);
+        assert_true(rig.ends[0].error < 0 && rig.ends[0].error != SMT_EMAYBE);
+        assert_int_equal(rig.ends[0].call_error, is_early ? SMT_EMAYBE : rig.ends[0].error);
+        assert_int_equal(rig.ends[1].n_requests > n_requests, is_early);
+        rig_close(&rig);
+    }
 }
 
 /* Lost, damaged, doubled on the way: it costs time. */
@@ -550,6 +580,7 @@ int main(void)
         cmocka_unit_test(refused_without_loss),
         cmocka_unit_test(a_replayed_first_flight),
         cmocka_unit_test(a_first_flight_without_its_client),
+        cmocka_unit_test(an_early_call_without_a_session),
         cmocka_unit_test(trouble_on_the_way),
         cmocka_unit_test(a_finished_that_is_late),
         cmocka_unit_test(noise_in_place_of_the_finished),

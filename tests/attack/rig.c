@@ -280,7 +280,10 @@ static void event_take(struct rig_end *end, const struct smt_event *ev)
         return;
     case SMT_EV_SENT:
     case SMT_EV_FAILED:
-        end->n_failed += ev->type == SMT_EV_FAILED && ev->user == NULL;
+        if (ev->type == SMT_EV_FAILED && ev->user == NULL) {
+            end->n_failed++;
+            end->call_error = ev->error;
+        }
         if (ev->user != NULL)
             smt_release(ev->user); /* the request's own bytes were the reply */
         return;

@@ -29,6 +29,7 @@ struct rig_end {
     char name[32]; /* what smt_connect takes */
     unsigned n_up, n_down, n_requests, n_responses, n_failed;
     int error; /* of the last SESSION_DOWN */
+    int call_error; /* of the last call that FAILED */
 };
 
 struct rig {
