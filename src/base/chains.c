@@ -20,7 +20,6 @@ int smt_chains_init(struct smt_chains *t, const uint64_t seed[2], unsigned bits)
         return SMT_ENOMEM;
     *t = (struct smt_chains){.heads = heads,
                              .k = {seed[0] | 1, seed[1] | 1},
-                             .most = 1u << bits,
                              .bits = bits,
                              .shift = 64 - bits};
     return 0;
@@ -42,7 +41,6 @@ void smt_chains_grow(struct smt_chains *t)
     t->heads = heads;
     t->bits++;
     t->shift--;
-    t->most *= 2;
     for (size_t i = 0; i < (size_t)1 << old.bits; i++) {
         for (struct smt_chain *l = old.heads[i], *next; l != NULL; l = next) {
             next = l->next;

@@ -18,7 +18,6 @@ struct smt_chain {
 struct smt_chains {
     struct smt_chain **heads;
     uint64_t k[2];
-    uint32_t n, most; /* links; before there are more chains */
     uint32_t bits;  /* 2^bits chains */
     uint32_t shift; /* that leaves so many of a hash */
 };
@@ -29,8 +28,14 @@ SMT_MUST_CHECK int smt_chains_init(struct smt_chains *t, const uint64_t seed[2],
 /* Forgets its links. Harmless on a zeroed table. */
 void smt_chains_fini(struct smt_chains *t);
 
-/* Twice as many chains; without memory for that they just get longer. */
+/* As many chains as there may be links, n: from whoever makes their owners, as these become more.
+ * Without memory for that chains just get longer. */
 void smt_chains_grow(struct smt_chains *t);
+static inline void smt_chains_expect(struct smt_chains *t, uint32_t n)
+{
+    if (SMT_UNLIKELY(n > 1ull << t->bits))
+        smt_chains_grow(t);
+}
 
 static inline uint64_t smt_chains_hash(const struct smt_chains *t, uint64_t a, uint32_t b)
 {
@@ -58,21 +63,17 @@ static inline void smt_chains_link(struct smt_chains *t, struct smt_chain *l)
  * already: the latest is found first. */
 static inline void smt_chains_add(struct smt_chains *t, struct smt_chain *l, uint64_t hash)
 {
-    if (SMT_UNLIKELY(t->n >= t->most))
-        smt_chains_grow(t);
-    t->n++;
     l->hash = hash;
     smt_chains_link(t, l);
 }
 
-static inline void smt_chains_remove(struct smt_chains *t, struct smt_chain *l)
+static inline void smt_chains_remove(struct smt_chain *l)
 {
     assert(l->at != NULL);
     *l->at = l->next;
     if (l->next != NULL)
         l->next->at = l->at;
     l->at = NULL;
-    t->n--;
 }
 
 #endif

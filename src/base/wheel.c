@@ -73,7 +73,6 @@ void smt_wheel_arm(struct smt_wheel *w, struct smt_timer *t, uint64_t at)
         return;
     w->last = timer_place(w, t);
     w->last_tick = at == 0 ? SMT_NEVER : (at - 1) >> SMT_WHEEL_TICK_BITS;
-    w->n_armed++;
 }
 
 /* Empties a slot into the levels below (`far`: into any). The slot is unmarked first, because a

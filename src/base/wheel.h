@@ -24,7 +24,6 @@ struct smt_timer {
 struct smt_wheel {
     uint64_t tick;     /* all earlier ticks are done with */
     uint32_t occupied; /* levels with a timer in them; bit SMT_WHEEL_LEVELS is `far` */
-    uint32_t n_armed;
     /* The tick before that of the timer armed last, and its list, while that is not empty and the
      * wheel has not turned; SMT_NEVER: forgotten. */
     uint64_t last_tick;
@@ -83,7 +82,6 @@ static inline void smt_wheel_disarm(struct smt_wheel *w, struct smt_timer *t)
     prev->next = next;
     next->prev = prev;
     t->link.next = NULL;
-    w->n_armed--;
     /* Alone between one and the same link: that is the head. */
     if (SMT_UNLIKELY(prev == next))
         smt_wheel_emptied(w, next);
@@ -100,7 +98,15 @@ static inline void smt_wheel_arm_next(struct smt_wheel *w, struct smt_timer *t, 
     }
     t->at = at;
     smt_list_push_tail(w->last, &t->link);
-    w->n_armed++;
+}
+
+/* For the same time as one that was armed last of all in this wheel, behind it. */
+static inline void smt_wheel_arm_behind(const struct smt_timer *before, struct smt_timer *t)
+{
+    assert(smt_timer_is_armed(before) && !smt_timer_is_armed(t));
+    struct smt_list *next = before->link.next;
+    t->at = before->at;
+    smt_list_insert_between(&t->link, next->prev, next);
 }
 
 /* And if it is. */
@@ -108,11 +114,6 @@ static inline void smt_wheel_arm_alike(struct smt_wheel *w, struct smt_timer *t,
 {
     smt_wheel_disarm(w, t);
     smt_wheel_arm_next(w, t, at);
-}
-
-static inline uint32_t smt_wheel_count(const struct smt_wheel *w)
-{
-    return w->n_armed;
 }
 
 #endif

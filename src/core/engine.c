@@ -571,8 +571,8 @@ bool smt_engine_has_event(const struct smt_engine *e)
 
 bool smt_engine_next_event(struct smt_engine *e, struct smt_engine_event *out)
 {
-    struct smt_list *l = smt_list_first(&e->events);
-    if (l == NULL)
+    struct smt_list *l = e->events.next;
+    if (l == &e->events)
         return false;
     struct smt_evlink *ev = SMT_CONTAINER_OF(l, struct smt_evlink, link);
     unsigned type = smt_evlink_take(&e->events, ev);

@@ -10,9 +10,6 @@
 #include "core/engine.h"
 
 struct smt_msg_rx {
-    uint8_t *data;        /* where message byte 0 goes; NULL: no memory yet */
-    uint8_t *store;       /* library memory to give back, or NULL (the user's buffer) */
-    uint32_t store_len;
     uint32_t len;         /* authenticated message length, once `known` */
     uint32_t granted;     /* bytes the sender may send, as far as we told or know */
     bool known;
@@ -20,12 +17,16 @@ struct smt_msg_rx {
     bool counted;         /* among those that come at once (incast.c) */
     uint8_t grant_prio;
     uint32_t piece;       /* data bytes of its longest record so far */
+    uint64_t came_at;     /* when data of it last came, or it was granted anew after all had come */
+    uint64_t came_bytes;  /* what the engine had received then */
+    /* Zero at the end of a message, as at its beginning (smt_msg_rx_reset). */
+    uint8_t *data;        /* where message byte 0 goes; NULL: no memory yet */
+    uint8_t *store;       /* library memory to give back, or NULL (the user's buffer) */
+    uint32_t store_len;   /* while there is some */
     uint32_t incoming;    /* what of it counts as on its way (grant.c) */
     uint32_t blind;       /* the same, sent without a grant (incast.c) */
     uint32_t opened;      /* kernel.h: bytes that came out of records */
-    uint64_t got_at;      /* when data of it last came */
-    uint64_t came_at;     /* the same, or when it was granted anew after all had come */
-    uint64_t came_bytes;  /* what the engine had received then */
+    uint64_t got_at;      /* as came_at, but for grants */
     /* From here on each part leaves what is its own as it found it, message after message. */
     struct smt_list held; /* kernel.h: packets of records that are not whole */
     struct smt_ranges got;
@@ -39,7 +40,17 @@ void smt_msg_rx_make(struct smt_msg_rx *m, struct smt_ranges_pool *ranges);
 /* Before each message: nothing is known of it. */
 SMT_INLINE void smt_msg_rx_clear(struct smt_msg_rx *m)
 {
-    smt_zero_stretch(m, offsetof(struct smt_msg_rx, held));
+    static_assert(offsetof(struct smt_msg_rx, data) == 32, "two vectors");
+    smt_zero_stretch(m, 32);
+}
+
+/* After one that was more than a single packet; its memory has gone back. */
+static inline void smt_msg_rx_reset(struct smt_msg_rx *m)
+{
+    assert(m->store == NULL && m->incoming == 0);
+    m->data = NULL;
+    m->blind = m->opened = 0;
+    m->got_at = 0;
 }
 
 /* Bytes accepted so far, and how long the accepted prefix is. */

@@ -17,8 +17,7 @@ struct smt_iov_block {
 };
 
 struct smt_msg_tx {
-    struct smt_post_iov one;     /* the usual case */
-    struct smt_iov_block *block; /* more than one piece; from the pool */
+    struct smt_post_iov one;     /* the usual case; counts when n_iov is 1 */
     uint32_t n_iov;
     uint32_t len;
     uint32_t sent;               /* new bytes sent so far: all below has been sealed once */
@@ -33,6 +32,8 @@ struct smt_msg_tx {
     bool by_nic;                 /* a NIC sealed some of it, and nothing was asked for again */
     bool in_slices;              /* some of it left in slices */
     bool empty_due;              /* length 0: its one record waits to be sent */
+    /* Zero at the end of a message, as at its beginning (smt_msg_tx_reset). */
+    struct smt_iov_block *block; /* more than one piece; from the pool */
     uint32_t cut;                /* kernel.h: bytes in each packet but the last; 0: not set yet */
     uint8_t *sealed;             /* kernel.h: its records as they were sealed, or NULL */
     uint32_t sealed_len, n_sealed;
@@ -48,7 +49,16 @@ void smt_msg_tx_make(struct smt_msg_tx *t, struct smt_ranges_pool *ranges);
 /* Before each message: nothing to be sent. */
 SMT_INLINE void smt_msg_tx_clear(struct smt_msg_tx *t)
 {
-    smt_zero_stretch(t, offsetof(struct smt_msg_tx, lost));
+    static_assert(offsetof(struct smt_msg_tx, block) - offsetof(struct smt_msg_tx, n_iov) == 32,
+                  "two vectors");
+    smt_zero_stretch(&t->n_iov, 32);
+}
+
+/* After one that was more than a single packet of one piece; its memory has gone back. */
+static inline void smt_msg_tx_reset(struct smt_msg_tx *t)
+{
+    assert(t->block == NULL && t->sealed == NULL);
+    t->cut = t->sealed_len = t->n_sealed = 0;
 }
 
 /* `t` is clear. On failure it stays so. */

@@ -50,6 +50,7 @@ struct smt_rpc *smt_rpc_make(struct smt_engine *e)
     struct smt_rpc *r = smt_pool_get(&e->rpcs);
     if (r == NULL)
         return NULL;
+    smt_chains_expect(&e->rpc_index, smt_pool_n_live(&e->rpcs));
     smt_zero(r, sizeof(*r));
     smt_evlink_init(&r->ev, SMT_EV_OF_RPC);
     r->timer.owner = SMT_EV_OF_RPC;
@@ -66,9 +67,11 @@ bool smt_rpc_is_as_made(const struct smt_rpc *r)
     const struct smt_msg_rx *m = &r->rx;
     return r->ev.pending == 0 && r->index.at == NULL && !smt_timer_is_armed(&r->timer.t) &&
            smt_list_is_empty(&r->wait_link) && smt_list_is_empty(&r->ask_link) &&
-           t->block == NULL && t->sealed == NULL && t->lost.n == 0 &&
+           !t->active && t->block == NULL && t->sealed == NULL && t->lost.n == 0 &&
+           t->cut == 0 && t->sealed_len == 0 && t->n_sealed == 0 &&
            t->lost.root == NULL && smt_list_is_empty(&t->ready) && !smt_heap_has(&t->srpt) &&
-           m->store == NULL && m->incoming == 0 && !m->counted && smt_list_is_empty(&m->held) &&
+           m->data == NULL && m->store == NULL && m->incoming == 0 && m->blind == 0 &&
+           m->opened == 0 && m->got_at == 0 && !m->counted && smt_list_is_empty(&m->held) &&
            m->got.n == 0 && m->got.root == NULL && !m->entry.listed &&
            !smt_heap_has(&m->entry.node) && !smt_heap_has(&m->waits);
 }
@@ -82,6 +85,28 @@ void smt_rpc_rx_leave(struct smt_rpc *r)
         smt_incast_forget(e, &r->rx);
     if (SMT_UNLIKELY(smt_heap_has(&r->rx.waits)))
         smt_memory_forget(r);
+}
+
+void smt_rpc_rx_free(struct smt_rpc *r)
+{
+    struct smt_conn *c = r->conn;
+    struct smt_msg_rx *m = &r->rx;
+    assert(!m->entry.listed && m->incoming == 0 && !m->counted);
+    if (r->is_involved) {
+        if (!smt_list_is_empty(&m->held))
+            c->e->config.profile->rx_end(r);
+        smt_ranges_fini(&m->got);
+    }
+    m->data = NULL;
+    if (m->store != NULL)
+        smt_rpc_rx_free_usual(r, c);
+}
+
+void smt_rpc_reset(struct smt_rpc *r)
+{
+    smt_rpc_rx_free(r);
+    smt_msg_tx_reset(&r->tx);
+    smt_msg_rx_reset(&r->rx);
 }
 
 void smt_rpc_rx_give_back(struct smt_rpc *r)
@@ -112,6 +137,8 @@ void smt_rpc_release(struct smt_rpc *r)
     r->holds_bytes = false;
     if (smt_rpc_is_over(r))
         smt_rpc_free_now(r);
+    else if (SMT_LIKELY(!r->is_involved && r->rx.store != NULL))
+        smt_rpc_rx_free_usual(r, r->conn);
     else
         smt_rpc_rx_free(r);
 }

@@ -51,15 +51,16 @@ struct smt_rpc {
     uint8_t n_need_ack;
     uint8_t early_round;       /* sending of the hello with which it went ahead; 0 = none */
     uint32_t asked_for;        /* offset of the last RESEND that came */
-    uint64_t deadline;         /* relative until `posted` is taken, then absolute; SMT_NEVER */
-    uint64_t heard;            /* when something of it was last received or sent anew */
     uint64_t late_until;       /* what is late may stand in a queue; before `heard`: not looked */
     uint64_t since;            /* when it came into its state */
     uint64_t out_len;          /* its bytes in the conn's out_bytes */
     void *user;
-    uint8_t *resp_buf;
-    size_t resp_cap;
     void *reply_user;
+    uint8_t *resp_buf;
+    /* Set for each life, or with what is above. */
+    size_t resp_cap;
+    uint64_t deadline;         /* relative until `posted` is taken, then absolute; SMT_NEVER */
+    uint64_t heard;            /* when something of it was last received or sent anew */
     /* From here on each part leaves what is its own as it found it, life after life. */
     struct smt_chain index;    /* in the engine's rpcs by id, as long as the wire knows it */
     struct smt_list conn_link; /* conn's rpcs */

@@ -35,16 +35,13 @@ SMT_INLINE void smt_rpc_set_state(struct smt_rpc *r, enum smt_rpc_state to)
     r->since = r->conn->e->now;
 }
 
-static_assert(offsetof(struct smt_rpc, state) % 8 == 0 &&
-                  offsetof(struct smt_rpc, index) % 8 == 0 &&
-                  offsetof(struct smt_msg_tx, lost) % 8 == 0 &&
-                  offsetof(struct smt_msg_rx, held) % 8 == 0,
-              "cleared by words");
+static_assert(offsetof(struct smt_rpc, state) % 8 == 0, "cleared by words");
 
 /* What a life begins with: a tx that sends nothing, an rx that knows nothing. */
 SMT_INLINE void smt_rpc_clear(struct smt_rpc *r)
 {
-    smt_zero_stretch(&r->state, offsetof(struct smt_rpc, index) - offsetof(struct smt_rpc, state));
+    smt_zero_stretch(&r->state,
+                     offsetof(struct smt_rpc, resp_cap) - offsetof(struct smt_rpc, state));
     smt_msg_tx_clear(&r->tx);
     smt_msg_rx_clear(&r->rx);
 }
@@ -104,24 +101,23 @@ SMT_INLINE void smt_rpc_raise(struct smt_rpc *r, enum smt_engine_event_type type
     smt_evlink_begin(&r->conn->e->events, &r->ev, type);
 }
 
-/* The memory of one that nothing more is expected of. */
-SMT_INLINE void smt_rpc_rx_free(struct smt_rpc *r)
+/* The memory of one that is not involved, which has some. */
+SMT_INLINE void smt_rpc_rx_free_usual(struct smt_rpc *r, struct smt_conn *c)
 {
-    struct smt_conn *c = r->conn;
+    struct smt_engine *e = c->e;
     struct smt_msg_rx *m = &r->rx;
-    assert(!m->entry.listed && m->incoming == 0 && !m->counted);
-    if (SMT_UNLIKELY(r->is_involved)) {
-        if (!smt_list_is_empty(&m->held))
-            c->e->config.profile->rx_end(r);
-        smt_ranges_fini(&m->got);
-    }
-    m->data = NULL;
-    if (m->store == NULL)
-        return;
-    smt_bufpool_put(&c->e->bufs, m->store, m->store_len);
-    m->store = NULL;
-    smt_conn_let_go(c, &c->e->memory, m->store_len);
+    uint8_t *store = m->store;
+    uint32_t len = m->store_len;
+    m->data = m->store = NULL;
+    smt_bufpool_put(&e->bufs, store, len);
+    smt_conn_let_go(c, &e->memory, len);
 }
+
+/* The memory of any, of which nothing more is expected. */
+void smt_rpc_rx_free(struct smt_rpc *r);
+
+/* One that is involved, at its end: gives back what is left, and leaves all as it was made. */
+void smt_rpc_reset(struct smt_rpc *r);
 
 /* The outgoing message of one that is not involved leaves the queue. */
 SMT_INLINE void smt_rpc_tx_give_back_usual(struct smt_rpc *r, struct smt_engine *e)
@@ -146,7 +142,7 @@ SMT_INLINE void smt_rpc_tx_give_back(struct smt_rpc *r)
 /* Leaves the index, its timer and the line of what was posted. */
 SMT_INLINE void smt_rpc_unlink_index(struct smt_rpc *r, struct smt_engine *e)
 {
-    smt_chains_remove(&e->rpc_index, &r->index);
+    smt_chains_remove(&r->index);
     smt_wheel_disarm(&e->wheel, &r->timer.t);
     if (SMT_UNLIKELY(!smt_list_is_empty(&r->wait_link)))
         smt_list_remove(&r->wait_link);
@@ -187,9 +183,11 @@ SMT_INLINE bool smt_rpc_is_over(const struct smt_rpc *r)
 SMT_INLINE void smt_rpc_free_now(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
-    if (r->rx.store != NULL || SMT_UNLIKELY(r->is_involved))
-        smt_rpc_rx_free(r);
-    smt_rpc_set_state(r, SMT_RPC_FREE);
+    if (SMT_UNLIKELY(r->is_involved))
+        smt_rpc_reset(r);
+    else if (r->rx.store != NULL)
+        smt_rpc_rx_free_usual(r, c);
+    smt_rpc_set_state_idle(r, SMT_RPC_FREE);
     assert(smt_rpc_is_as_made(r));
     smt_list_unlink(&r->conn_link);
     c->n_rpcs--;
@@ -256,11 +254,27 @@ SMT_INLINE void smt_rpc_got_request(struct smt_rpc *r, struct smt_engine *e)
 /* Its incoming message is whole, whatever it is. */
 void smt_rpc_got_all(struct smt_rpc *r);
 
+/* The peer has all of a reply that is not involved. */
+SMT_INLINE void smt_rpc_acked_usual_reply(struct smt_rpc *r, struct smt_conn *c,
+                                          struct smt_engine *e)
+{
+    assert(!r->is_involved && smt_rpc_is_server(r));
+    smt_evlink_begin(&e->events, &r->ev, SMT_EE_SENT);
+    smt_rpc_unlink_index(r, e);
+    smt_rpc_tx_give_back_usual(r, e);
+    c->served--;
+    smt_rpc_set_state_idle(r, SMT_RPC_AWAIT_USER);
+}
+
 /* The peer has all of its outgoing message. */
 SMT_INLINE void smt_rpc_acked(struct smt_rpc *r)
 {
     if (r->state != SMT_RPC_AWAIT_ACK)
         return;
+    if (SMT_LIKELY(!r->is_involved && smt_rpc_is_server(r))) {
+        smt_rpc_acked_usual_reply(r, r->conn, r->conn->e);
+        return;
+    }
     if (SMT_UNLIKELY(r->is_involved)) {
         if (r->is_test) {
             smt_nic_test_passed(r);

@@ -24,6 +24,7 @@ struct run {
     uint64_t number;    /* what that says of a record number (wire/single.h) */
     uint64_t late_at;   /* when an answer to what leaves now is late */
     uint64_t mark_at;   /* sent_bytes of the pacer below which no MARK is due */
+    uint64_t came_bytes; /* what the engine has received */
     uint8_t top;
     uint32_t row_most;  /* packets of a row of the last length; 0: the device was not asked */
     struct smt_seal_run keys;
@@ -88,6 +89,7 @@ static int run_begin(struct run *run, const struct smt_rpc *r, uint64_t now)
     run->most = most_of(c);
     run->late_at = now + smt_conn_patience(c, 0);
     run->mark_at = mark_at(c);
+    run->came_bytes = c->e->stats.bytes_rcvd;
     run->top = smt_engine_top_prio(c->e);
     run->bytes = (struct smt_single_packet){
         .clear = {.sport = SMT_BSWAP_BE16(c->e->config.port),
@@ -146,7 +148,7 @@ SMT_INLINE int packet_fill(struct run *run, struct smt_rpc *r, uint64_t now, uin
     r->heard = now;
     /* From here on its response may be late. */
     r->rx.came_at = now;
-    r->rx.came_bytes = run->c->e->stats.bytes_rcvd;
+    r->rx.came_bytes = run->came_bytes;
     return 0;
 }
 
@@ -215,6 +217,7 @@ SMT_INLINE void row_send(struct run *run, uint32_t n, struct smt_list *end, uint
 {
     struct smt_engine *e = run->c->e;
     struct smt_list *l = e->posted.next;
+    const struct smt_timer *armed = NULL; /* last, for the time at which answers are late */
     e->posted.next = end;
     end->prev = &e->posted;
     run->keys.left -= n;
@@ -225,14 +228,20 @@ SMT_INLINE void row_send(struct run *run, uint32_t n, struct smt_list *end, uint
         smt_list_init(&r->wait_link);
         if (SMT_LIKELY(r->deadline == SMT_NEVER)) {
             r->since = now;
-            smt_wheel_arm_next(&e->wheel, &r->timer.t, run->late_at);
+            if (armed != NULL)
+                smt_wheel_arm_behind(armed, &r->timer.t);
+            else
+                smt_wheel_arm_next(&e->wheel, &r->timer.t, run->late_at);
+            armed = &r->timer.t;
         } else {
             smt_rpc_begin(r, now);
+            armed = NULL;
         }
         int rc = packet_fill(run, r, now, pkt);
         if (SMT_LIKELY(rc == 0))
             continue;
         (void)smt_record_failed(r, rc);
+        armed = NULL;
         if (n == 1) {
             sink->unreserve(sink->arg);
             return;

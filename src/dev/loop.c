@@ -149,10 +149,13 @@ static uint8_t *loop_tx_run(struct smt_dev *dev, const struct smt_addr *to, unsi
     for (; n_skipped > 0; n_skipped--)
         l->lens[l->reserved++ & l->mask] = 0;
     uint64_t first = l->reserved;
+    uint32_t *lens = &l->lens[first & l->mask];
+    for (unsigned i = 0; i < n; i++)
+        lens[i] = (uint32_t)len;
+    lens[n - 1] = (uint32_t)last_len;
+    l->reserved += n;
     d->stats.tx_packets += n;
     d->stats.tx_bytes += (n - 1) * len + last_len;
-    for (; n > 0; n--)
-        l->lens[l->reserved++ & l->mask] = (uint32_t)(n > 1 ? len : last_len);
     return lane_slot(l, first);
 }
 
@@ -196,21 +199,25 @@ static int loop_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
     struct lane *l = d->rx;
-    l->freed = l->taken;
+    const struct lane lane = *l; /* what pkts cannot be */
+    uint64_t taken = l->taken, bytes = 0;
     unsigned got = 0;
-    for (; got < n && l->taken < l->sent; l->taken++) {
-        uint32_t len = l->lens[l->taken & l->mask];
+    l->freed = taken;
+    for (; got < n && taken < lane.sent; taken++) {
+        uint32_t len = lane.lens[taken & lane.mask];
         if (SMT_UNLIKELY(len == 0))
             continue;
         pkts[got++] = (struct smt_pkt){
-            .data = lane_slot(l, l->taken),
+            .data = lane_slot(&lane, taken),
             .len = len,
             .ecn = 2,
             .from = &d->peer,
         };
-        d->stats.rx_bytes += len;
+        bytes += len;
     }
+    l->taken = taken;
     d->stats.rx_packets += got;
+    d->stats.rx_bytes += bytes;
     return (int)got;
 }
 
