@@ -35,6 +35,7 @@ void smt_udp_fav_end(struct smt_udp *d)
     d->fav.fd = -1;
     d->fav.watched = 0;
     d->fav.n_row = 0;
+    d->fav.lone = (struct smt_udp_lone){.is_on = false};
     if (d->fav.n_wanted < WANT_MOST)
         d->fav.n_wanted *= 2;
 }

@@ -278,14 +278,26 @@ static void an_error_behind_a_packet(void **state)
     pair_close();
 }
 
-/* It may end by itself at any moment, also between handing out and taking away. */
+/* It may end by itself at any moment, also between handing out and taking away. The next favourite
+ * begins like the first one: with super-frames. */
 static void the_favourite_ends_meanwhile(void **state)
 {
     pair_open();
     assert_true(lone_of(&server)->stands);
     smt_udp_fav_end(udp_of(&server));
     nothing(&server);
-    alone(&server, &client, 10);
+    for (unsigned i = 0; i < 4 * MANY && udp_of(&server)->fav.fd < 0; i++)
+        alone(&server, &client, 1);
+    assert_true(udp_of(&server)->fav.fd >= 0);
+    assert_false(lone_of(&server)->is_on);
+    for (unsigned i = 0; i < 10; i++) {
+        nothing(&server);
+        put(&client, &server, 40, 0);
+        for (unsigned k = 0; k < 40; k++)
+            (void)taken(&server, &client, (uint8_t)k);
+    }
+    alone(&server, &client, 200);
+    assert_true(lone_of(&server)->is_on);
     pair_close();
 }
 
