@@ -321,6 +321,13 @@ static int af_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     return d->has_ring ? smt_af_rx(dev, pkts, n) : d->holder->ops->rx(d->holder, pkts, n);
 }
 
+static unsigned af_rx_more(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
+{
+    struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
+    return d->has_ring ? smt_af_rx_more(dev, pkts, n)
+                       : d->holder->ops->rx_more(d->holder, pkts, n);
+}
+
 static int af_refused(struct smt_dev *dev, struct smt_addr *to, int *error)
 {
     struct smt_af *d = SMT_CONTAINER_OF(dev, struct smt_af, base);
@@ -338,6 +345,7 @@ const struct smt_dev_ops smt_af_ops = {
     .tx_unreserve = af_tx_unreserve,
     .tx_flush = af_tx_flush,
     .rx = af_rx,
+    .rx_more = af_rx_more,
     .mtu = af_mtu,
     .fd = af_fd,
     .arm = af_arm,

@@ -563,11 +563,14 @@ static void test_rx_with_small_n(void **state)
     }
 }
 
-/* What is at hand behind a batch comes in order and takes nothing back of it. */
+/* What is at hand behind a batch comes in order and takes nothing back of it. Devices that cut
+ * super-frames always have something. */
 static void test_rx_more(void **state)
 {
     struct fixture *f = *state;
     struct smt_dev *rx = f->set.rx[0];
+    bool cuts = strcmp(rx->ops->name, "udp") == 0 || strcmp(rx->ops->name, "af") == 0;
+    unsigned n_more = 0;
     for (unsigned n = 1; n < 20; n++) {
         for (unsigned i = 0; i < 60; i++)
             put_surely(f, 0, 0, mid_len(f) / 2 + i);
@@ -583,11 +586,13 @@ static void test_rx_more(void **state)
                 more = rx->ops->rx_more(rx, pkts + got, n);
                 assert_in_range(more, 0, n);
                 got += more;
+                n_more += more;
             }
             for (unsigned i = 0; i < got; i++)
                 check(f, 0, &pkts[i]);
         }
     }
+    assert_true(n_more > 0 || !cuts);
     take_all(f, SMT_DEV_RX_BATCH);
 }
 
