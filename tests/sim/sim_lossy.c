@@ -57,7 +57,7 @@ static uint64_t lossy_run(const struct lossy *l)
 static void sim_lossy_20000_calls_each_way_run_exactly_once(void **state)
 {
     struct lossy l = {.seed = sim_seed(1),
-                      .n_calls = (uint32_t)sim_scaled(20000),
+                      .n_calls = (uint32_t)sim_scaled(sim_scale() < 100 ? 10000 : 20000),
                       .max_len = 4 << 20,
                       .max_resp = 4096,
                       .one_way = 10};
