@@ -31,7 +31,7 @@ static bool run_one(const struct harness_test *t)
         snprintf(knobs, sizeof(knobs), "%s,dir=%s,stats=%s/stats,quiet=1", t->knobs, harness_dir,
                  harness_dir);
         setenv("MLX5_MODEL", knobs, 1);
-        alarm(30);
+        alarm(300);
         t->run();
         exit(0);
     }
