@@ -3,8 +3,8 @@ import pathlib
 import time
 
 SHOWN = 60     # lines of a failed check's log, and of the console of a guest that died
-BOOT_S = 180   # until the guest is ready: 3 s when the host has nothing else to do
-SILENCE_S = 90  # beyond a check's own time, until the guest counts as hung
+BOOT_S = 600     # until the guest is ready: 3 s when the host has nothing else to do
+SILENCE_S = 300  # beyond a check's own time, until the guest counts as hung
 
 
 class Check:

@@ -177,7 +177,7 @@ void peer_spawn(const struct peer_args *args, void (*serve)(const struct peer_ar
     }
     peer_pin(args->client_cpu);
     /* A lost datagram or a dead server would leave the client spinning for ever. */
-    alarm((unsigned)(args->seconds + args->warm_s) + 6);
+    alarm((unsigned)(args->seconds + args->warm_s) + 120);
 }
 
 void peer_lat_init(struct peer_lat *lat)

@@ -20,7 +20,7 @@ SHORT = ["--preset", "small", "--workload", "w2", "--load", "0.5", "--warmup", "
 
 
 def run(*args):
-    return subprocess.run([SMT_SIM, *args], capture_output=True, text=True, timeout=120,
+    return subprocess.run([SMT_SIM, *args], capture_output=True, text=True, timeout=900,
                           stdin=subprocess.DEVNULL)
 
 

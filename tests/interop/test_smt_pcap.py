@@ -40,7 +40,7 @@ class Case(unittest.TestCase):
         self.scratch.cleanup()
 
     def run_tool(self, *args):
-        return subprocess.run([TOOL, *map(str, args)], capture_output=True, text=True, timeout=60)
+        return subprocess.run([TOOL, *map(str, args)], capture_output=True, text=True, timeout=900)
 
     def inspect(self, file, profile, *args):
         """The JSON of a run, and its exit code."""
