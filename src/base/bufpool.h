@@ -52,27 +52,49 @@ static inline uint64_t smt_bufpool_live(const struct smt_bufpool *bp)
     return bp->live_bytes - ((uint64_t)bp->n_kept << SMT_BUF_MIN_BITS);
 }
 
+/* Is one of this length at hand? And takes it. */
+static inline bool smt_bufpool_has(const struct smt_bufpool *bp, size_t len)
+{
+    return len <= 1u << SMT_BUF_MIN_BITS && bp->n_kept > 0;
+}
+
+static inline uint8_t *smt_bufpool_take(struct smt_bufpool *bp, size_t len)
+{
+    uint8_t *p = bp->kept[--bp->n_kept];
+    (void)len;
+    SMT_UNPOISON(p, len);
+    return p;
+}
+
 /* len bytes aligned to 64 (len 0 counts as 1). NULL when len is above SMT_BUF_MAX_LEN, when
  * max_bytes would be passed, or when there is no memory. */
 SMT_MUST_CHECK static inline uint8_t *smt_bufpool_get(struct smt_bufpool *bp, size_t len)
 {
-    if (SMT_UNLIKELY(len > 1u << SMT_BUF_MIN_BITS || bp->n_kept == 0))
-        return smt_bufpool_get_any(bp, len);
-    uint8_t *p = bp->kept[--bp->n_kept];
-    SMT_UNPOISON(p, len);
-    return p;
+    return SMT_LIKELY(smt_bufpool_has(bp, len)) ? smt_bufpool_take(bp, len)
+                                                : smt_bufpool_get_any(bp, len);
+}
+
+/* Is there a place at hand for one of this length? And puts it there. */
+static inline bool smt_bufpool_has_place(const struct smt_bufpool *bp, size_t len)
+{
+    return len <= 1u << SMT_BUF_MIN_BITS && bp->n_kept < SMT_BUF_KEPT;
+}
+
+static inline void smt_bufpool_keep(struct smt_bufpool *bp, uint8_t *p, size_t len)
+{
+    (void)len;
+    assert(smt_bufpool_live(bp) > 0 && (len == 0 || !SMT_IS_POISONED(p)));
+    SMT_POISON(p, 1u << SMT_BUF_MIN_BITS);
+    bp->kept[bp->n_kept++] = p;
 }
 
 /* Takes a buffer back; `len` as in get. NULL is allowed. */
 static inline void smt_bufpool_put(struct smt_bufpool *bp, uint8_t *p, size_t len)
 {
-    if (SMT_UNLIKELY(p == NULL || len > 1u << SMT_BUF_MIN_BITS || bp->n_kept == SMT_BUF_KEPT)) {
+    if (SMT_LIKELY(p != NULL && smt_bufpool_has_place(bp, len)))
+        smt_bufpool_keep(bp, p, len);
+    else
         smt_bufpool_put_any(bp, p, len);
-        return;
-    }
-    assert(smt_bufpool_live(bp) > 0 && (len == 0 || !SMT_IS_POISONED(p)));
-    SMT_POISON(p, 1u << SMT_BUF_MIN_BITS);
-    bp->kept[bp->n_kept++] = p;
 }
 
 /* Those at hand go to their chunks: for whoever will not need some soon. */

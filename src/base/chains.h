@@ -37,9 +37,20 @@ static inline void smt_chains_expect(struct smt_chains *t, uint32_t n)
         smt_chains_grow(t);
 }
 
+/* Of two words; and its part of the second one, for who asks for the same often. */
+static inline uint64_t smt_chains_salt(const struct smt_chains *t, uint32_t b)
+{
+    return b * t->k[1];
+}
+
+static inline uint64_t smt_chains_hash_salted(const struct smt_chains *t, uint64_t a, uint64_t salt)
+{
+    return a * t->k[0] + salt;
+}
+
 static inline uint64_t smt_chains_hash(const struct smt_chains *t, uint64_t a, uint32_t b)
 {
-    return a * t->k[0] + b * t->k[1];
+    return smt_chains_hash_salted(t, a, smt_chains_salt(t, b));
 }
 
 /* The first link of the chain in which what has this hash would be, NULL when that is empty: go

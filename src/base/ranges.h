@@ -98,11 +98,11 @@ static inline bool smt_ranges_is_next(const struct smt_ranges *r, uint64_t x)
     return x == r->last.end && r->n > 0;
 }
 
-/* Adds it, then. */
-static inline void smt_ranges_add_next(struct smt_ranges *r)
+/* Adds it, then, and n - 1 behind it. */
+static inline void smt_ranges_add_next(struct smt_ranges *r, uint64_t n)
 {
-    r->last.end++;
-    r->len++;
+    r->last.end += n;
+    r->len += n;
 }
 
 /* Is x in the set? */

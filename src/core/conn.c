@@ -100,6 +100,7 @@ int smt_conn_new(struct smt_engine *e, uint64_t now, const struct smt_addr *addr
     c->addr = *addr;
     c->peer_port = addr->port;
     c->slot = smt_pool_index(&e->conns, c);
+    c->index_salt = smt_chains_salt(&e->rpc_index, c->slot);
     c->initiator = initiator;
     c->next_id = 1;
     c->opened_at = now;

@@ -34,6 +34,7 @@ struct smt_conn {
     struct smt_engine *e;
     void *user;
     uint64_t id, peer_id;
+    uint64_t index_salt; /* of its slot, in the engine's index of rpcs */
     struct smt_addr addr;
     /* Small ones together: there may be a hundred thousand conns. */
     uint16_t peer_port;       /* as it says: a translator may make that of addr another */
@@ -212,6 +213,20 @@ SMT_INLINE void smt_conn_hold_within(struct smt_conn *c, struct smt_memory *m, u
     c->held_bytes += len;
     m->held += len;
     c->host->held += len;
+}
+
+/* May `len` bytes of it be let go before anybody has to be told? And lets them go. */
+SMT_INLINE bool smt_conn_may_let_go(const struct smt_conn *c, const struct smt_memory *m,
+                                    uint32_t len)
+{
+    return !smt_memory_is_short(m) && c->held_bytes - len >= c->told_low;
+}
+
+SMT_INLINE void smt_conn_let_go_within(struct smt_conn *c, struct smt_memory *m, uint32_t len)
+{
+    c->held_bytes -= len;
+    m->held -= len;
+    c->host->held -= len;
 }
 
 /* held_bytes left what was told last. */

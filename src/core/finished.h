@@ -48,6 +48,12 @@ static inline bool smt_finished_seen_has(const struct smt_finished_seen *s, uint
     return SMT_LIKELY(bit >= 64) ? id < s->low_water : s->done >> bit & 1;
 }
 
+/* From which id on nothing was told. */
+static inline uint64_t smt_finished_seen_end(const struct smt_finished_seen *s)
+{
+    return s->done == 0 ? s->low_water : s->low_water + 65 - (uint64_t)__builtin_clzll(s->done);
+}
+
 /* The peer told (low_water, done). Calls fn(arg, id) for each id that is newly known to be
  * finished, unless the mark passed more than `span`: then whoever asks has to look through all he
  * has. Old news is ignored. */
@@ -71,7 +77,7 @@ SMT_INLINE void smt_finished_told(struct smt_finished_seen *s, uint64_t low_wate
             next = low_water + 1 + (uint64_t)__builtin_ctzll(bits);
             bits &= bits - 1;
         }
-        if (!smt_finished_seen_has(&old, next))
+        if (SMT_LIKELY(old.done == 0) || !smt_finished_seen_has(&old, next))
             fn(arg, next);
     }
 }

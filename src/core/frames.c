@@ -32,7 +32,9 @@ SMT_INLINE void peer_finished_one(void *arg, uint64_t id)
     struct smt_rpc *r = smt_rpc_find(c, id | SMT_ID_ROLE);
     if (r == NULL)
         return;
-    if (r->state == SMT_RPC_AWAIT_ACK)
+    if (SMT_LIKELY(r->state == SMT_RPC_AWAIT_ACK && !r->is_involved))
+        smt_rpc_acked_usual_reply(r, c, c->e);
+    else if (r->state == SMT_RPC_AWAIT_ACK)
         smt_rpc_acked(r);
     else if (r->state == SMT_RPC_AWAIT_DONE)
         smt_rpc_retire(r);

@@ -18,7 +18,7 @@ struct smt_rpc *smt_incoming_new(struct smt_conn *c, uint64_t id)
         c->e->stats.drop_over_credit++;
         return NULL;
     }
-    return smt_incoming_enter(c, id, smt_rpc_hash(c, id));
+    return smt_incoming_enter(c, id, smt_rpc_hash(c, id), c->e->kernel != NULL);
 }
 
 void smt_incoming_drop(struct smt_rpc *r)

@@ -24,10 +24,11 @@ static inline uint32_t smt_incoming_room(const struct smt_conn *c)
 }
 
 /* The same where it has just been seen that there is room and the id, whose hash that is, is not
- * used up. */
-SMT_INLINE struct smt_rpc *smt_incoming_enter(struct smt_conn *c, uint64_t id, uint64_t hash)
+ * used up; as smt_rpc_new_at. */
+SMT_INLINE struct smt_rpc *smt_incoming_enter(struct smt_conn *c, uint64_t id, uint64_t hash,
+                                              bool is_involved)
 {
-    struct smt_rpc *r = smt_rpc_new_at(c, id, hash);
+    struct smt_rpc *r = smt_rpc_new_at(c, id, hash, SMT_WHAT_RESPONSE, is_involved);
     if (SMT_UNLIKELY(r == NULL)) {
         c->e->stats.drop_no_memory++;
         return NULL;

@@ -130,17 +130,41 @@ void smt_rpc_retire(struct smt_rpc *r)
     smt_rpc_try_free(r);
 }
 
+static __attribute__((noinline)) void release_any(struct smt_rpc *r)
+{
+    if (smt_rpc_is_over(r))
+        smt_rpc_free_now(r);
+    else
+        smt_rpc_rx_free(r);
+}
+
+/* Are they bytes of a single packet, for which there is a place, and which nobody waits for? */
+SMT_INLINE bool is_usual(const struct smt_rpc *r, const struct smt_conn *c,
+                         const struct smt_engine *e)
+{
+    const struct smt_msg_rx *m = &r->rx;
+    return !r->is_involved && m->store != NULL && smt_bufpool_has_place(&e->bufs, m->store_len) &&
+           smt_conn_may_let_go(c, &e->memory, m->store_len) && c->state != SMT_CONN_CLOSED;
+}
+
+/* What is usual calls nothing. */
 void smt_rpc_release(struct smt_rpc *r)
 {
+    struct smt_conn *c = r->conn;
+    struct smt_engine *e = c->e;
+    struct smt_msg_rx *m = &r->rx;
     if (!r->holds_bytes)
         return;
     r->holds_bytes = false;
+    if (SMT_UNLIKELY(!is_usual(r, c, e))) {
+        release_any(r);
+        return;
+    }
+    smt_bufpool_keep(&e->bufs, m->store, m->store_len);
+    smt_conn_let_go_within(c, &e->memory, m->store_len);
+    m->data = m->store = NULL;
     if (smt_rpc_is_over(r))
-        smt_rpc_free_now(r);
-    else if (SMT_LIKELY(!r->is_involved && r->rx.store != NULL))
-        smt_rpc_rx_free_usual(r, r->conn);
-    else
-        smt_rpc_rx_free(r);
+        smt_rpc_drop(r, c, e);
 }
 
 void smt_rpc_fail(struct smt_rpc *r, int error)

@@ -49,12 +49,13 @@ SMT_INLINE void smt_rpc_clear(struct smt_rpc *r)
 /* Where the engine's index has the rpc of an id (with role). */
 SMT_INLINE uint64_t smt_rpc_hash(const struct smt_conn *c, uint64_t id)
 {
-    return smt_chains_hash(&c->e->rpc_index, id, c->slot);
+    return smt_chains_hash_salted(&c->e->rpc_index, id, c->index_salt);
 }
 
-/* A fresh rpc of `c`, in no state yet, entered under `id` (with role), whose hash that is. NULL: no
- * memory. */
-static inline struct smt_rpc *smt_rpc_new_at(struct smt_conn *c, uint64_t id, uint64_t hash)
+/* A fresh rpc of `c`, in no state yet, entered under `id` (with role), whose hash that is, and with
+ * `what` to send; those of the kernel's profiles are involved. NULL: no memory. */
+SMT_INLINE struct smt_rpc *smt_rpc_new_at(struct smt_conn *c, uint64_t id, uint64_t hash,
+                                          enum smt_what what, bool is_involved)
 {
     struct smt_engine *e = c->e;
     struct smt_rpc *r =
@@ -65,8 +66,8 @@ static inline struct smt_rpc *smt_rpc_new_at(struct smt_conn *c, uint64_t id, ui
     smt_chains_add(&e->rpc_index, &r->index, hash);
     r->conn = c;
     r->id = id;
-    r->is_involved = e->kernel != NULL;
-    r->what = (id & SMT_ID_ROLE) != 0 ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST;
+    r->is_involved = is_involved;
+    r->what = (uint8_t)what;
     r->deadline = SMT_NEVER;
     r->heard = e->now;
     smt_list_push_tail(&c->rpcs, &r->conn_link);
@@ -76,7 +77,8 @@ static inline struct smt_rpc *smt_rpc_new_at(struct smt_conn *c, uint64_t id, ui
 
 static inline struct smt_rpc *smt_rpc_new(struct smt_conn *c, uint64_t id)
 {
-    return smt_rpc_new_at(c, id, smt_rpc_hash(c, id));
+    enum smt_what what = (id & SMT_ID_ROLE) != 0 ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST;
+    return smt_rpc_new_at(c, id, smt_rpc_hash(c, id), what, c->e->kernel != NULL);
 }
 
 /* The rpc of an id (with role), whose hash that is, or NULL. */
@@ -180,6 +182,16 @@ SMT_INLINE bool smt_rpc_is_over(const struct smt_rpc *r)
     return !smt_rpc_is_on_wire(r) && r->ev.pending == 0 && !r->holds_handle && !r->holds_bytes;
 }
 
+/* One that has given back what it held goes to the pool. */
+SMT_INLINE void smt_rpc_drop(struct smt_rpc *r, struct smt_conn *c, struct smt_engine *e)
+{
+    smt_rpc_set_state_idle(r, SMT_RPC_FREE);
+    assert(smt_rpc_is_as_made(r));
+    smt_list_unlink(&r->conn_link);
+    c->n_rpcs--;
+    smt_pool_put(&e->rpcs, r);
+}
+
 SMT_INLINE void smt_rpc_free_now(struct smt_rpc *r)
 {
     struct smt_conn *c = r->conn;
@@ -187,11 +199,7 @@ SMT_INLINE void smt_rpc_free_now(struct smt_rpc *r)
         smt_rpc_reset(r);
     else if (r->rx.store != NULL)
         smt_rpc_rx_free_usual(r, c);
-    smt_rpc_set_state_idle(r, SMT_RPC_FREE);
-    assert(smt_rpc_is_as_made(r));
-    smt_list_unlink(&r->conn_link);
-    c->n_rpcs--;
-    smt_pool_put(&c->e->rpcs, r);
+    smt_rpc_drop(r, c, c->e);
     if (SMT_UNLIKELY(c->state == SMT_CONN_CLOSED))
         smt_conn_try_end(c);
 }
@@ -271,10 +279,6 @@ SMT_INLINE void smt_rpc_acked(struct smt_rpc *r)
 {
     if (r->state != SMT_RPC_AWAIT_ACK)
         return;
-    if (SMT_LIKELY(!r->is_involved && smt_rpc_is_server(r))) {
-        smt_rpc_acked_usual_reply(r, r->conn, r->conn->e);
-        return;
-    }
     if (SMT_UNLIKELY(r->is_involved)) {
         if (r->is_test) {
             smt_nic_test_passed(r);

@@ -15,21 +15,27 @@
 #include "core/state.h"
 #include "wire/single.h"
 
+/* No version of a packet's. */
+enum { UNHEARD = UINT16_MAX + 1 };
+
 struct run {
     struct smt_conn *c;           /* NULL: none */
     const struct smt_single *like; /* the first one's clear header */
     const struct smt_addr *from;  /* the conn's, as the last one said it */
     uint64_t number;              /* what the ids' upper half says of a record number */
     uint64_t low_water, done;     /* as they stand in packets, heard last */
-    uint16_t cutoffs_version;     /* ours, the same way */
+    uint32_t cutoffs_version;     /* ours, the same way; UNHEARD until a packet was opened */
+    /* The next request's id, which is behind all that were used up; 0: it has to be looked at. Ids
+     * from `counted` on are not among the accepted ones yet. */
+    uint64_t next, counted;
     uint32_t len;                 /* of a packet */
     uint32_t plain_len, wire_len;
-    uint32_t left;                /* messages that there is room for, without a question */
-    uint32_t n;                   /* messages taken that are to be counted */
+    /* Messages that there is room for, without a question; of those taken since there were
+     * left_counted nothing is counted yet. */
+    uint32_t left, left_counted;
     uint64_t head;                /* how a sealed head begins that is as usual */
     unsigned class;               /* of the message's length (cutoffs.h) */
     bool is_response;
-    bool is_heard;                /* one was opened: the peer lives */
     struct smt_open_run keys;
 };
 
@@ -52,10 +58,10 @@ static void opened_count(const struct run *run, struct smt_engine *e, uint32_t n
 /* Counts what was taken since this was last called. */
 static void run_count(struct run *run, struct smt_engine *e)
 {
-    uint32_t n = run->n;
+    uint32_t n = run->left_counted - run->left;
     if (n == 0)
         return;
-    run->n = 0;
+    run->left_counted = run->left;
     came_count(run, e, n);
     opened_count(run, e, n);
     smt_cutoffs_note_class(&e->cutoffs, run->class, n);
@@ -64,14 +70,35 @@ static void run_count(struct run *run, struct smt_engine *e)
         e->stats.responses_received += n;
     else
         e->stats.requests_received += n;
+    smt_ranges_add_next(&run->c->accepted, run->next - run->counted);
+    run->counted = run->next;
 }
 
-/* How many messages may come: bytes that may be held, requests that may be open. */
+static void next_look(struct run *run)
+{
+    const struct smt_ranges *a = &run->c->accepted;
+    uint64_t id = a->last.end;
+    bool is_fresh = a->n > 0 && id >= smt_finished_seen_end(&run->c->peer_finished);
+    run->next = run->counted = is_fresh ? id | SMT_ID_ROLE : 0;
+}
+
+/* What may come of requests: as many as may be open, from the next id on. All is counted. */
+static void requests_look(struct run *run)
+{
+    uint32_t most = smt_incoming_room(run->c);
+    if (run->left > most)
+        run->left = run->left_counted = most;
+    next_look(run);
+}
+
+/* What may come at all, by the bytes that may be held. */
 static void room_look(struct run *run)
 {
     uint64_t n = smt_conn_hold_room(run->c) / run->plain_len;
-    uint32_t most = run->is_response ? UINT32_MAX : smt_incoming_room(run->c);
-    run->left = n < most ? (uint32_t)n : most;
+    run->left = run->left_counted = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+    run->next = run->counted = 0;
+    if (!run->is_response)
+        requests_look(run);
 }
 
 /* A run that begins with this packet. False: it is not as usual. */
@@ -96,7 +123,7 @@ static bool run_begin(struct run *run, struct smt_engine *e, const struct smt_pk
     run->number = smt_single_number_high(SMT_BSWAP_BE64(s->rpc_id));
     run->low_water = SMT_BSWAP_BE64(c->peer_finished.low_water);
     run->done = SMT_BSWAP_BE64(c->peer_finished.done);
-    run->cutoffs_version = SMT_BSWAP_BE16(e->cutoffs.version);
+    run->cutoffs_version = UNHEARD;
     run->len = pkt->len;
     run->plain_len = (uint32_t)plain_len;
     run->wire_len = (uint32_t)(SMT_DATA_HDR_LEN + SMT_RECORD_OVERHEAD + plain_len);
@@ -104,8 +131,6 @@ static bool run_begin(struct run *run, struct smt_engine *e, const struct smt_pk
     run->is_response = (SMT_BSWAP_BE64(s->rpc_id) & SMT_ID_ROLE) != 0;
     run->head = smt_single_usual_head(plain_len, len,
                                       run->is_response ? SMT_WHAT_RESPONSE : SMT_WHAT_REQUEST);
-    run->n = 0;
-    run->is_heard = false;
     run->c = c;
     room_look(run);
     return true;
@@ -126,7 +151,7 @@ static __attribute__((noinline)) bool head_hear_news(struct run *run, struct smt
 {
     struct smt_conn *c = run->c;
     run_count(run, e);
-    run->is_heard = true;
+    run->cutoffs_version = SMT_BSWAP_BE16(e->cutoffs.version);
     smt_keys_run_opened(&c->keys);
     smt_conn_heard(c, now);
     bool is_told = inner->low_water != run->low_water || inner->done != run->done;
@@ -135,7 +160,8 @@ static __attribute__((noinline)) bool head_hear_news(struct run *run, struct smt
         run->done = inner->done;
         uint64_t low_water = SMT_BSWAP_BE64(inner->low_water);
         smt_frames_peer_finished(c, low_water, SMT_BSWAP_BE64(inner->done));
-        room_look(run);
+        if (!run->is_response)
+            requests_look(run);
     }
     if (SMT_UNLIKELY(inner->cutoffs_version != run->cutoffs_version))
         smt_frames_cutoffs_tell(c, now);
@@ -147,7 +173,7 @@ SMT_INLINE bool head_hear(struct run *run, struct smt_engine *e, uint64_t now,
                           const struct smt_single_inner *inner)
 {
     bool is_news = inner->low_water != run->low_water || inner->done != run->done ||
-                   inner->cutoffs_version != run->cutoffs_version || !run->is_heard;
+                   inner->cutoffs_version != run->cutoffs_version;
     return SMT_UNLIKELY(is_news) && head_hear_news(run, e, now, inner);
 }
 
@@ -164,13 +190,21 @@ static struct smt_rpc *request_new(struct smt_conn *c, uint64_t id)
     return NULL;
 }
 
-/* The same for the id behind all that were used up, whose hash that is: nobody has it. */
-SMT_INLINE struct smt_rpc *request_next(struct smt_conn *c, uint64_t id, uint64_t hash)
+/* The same for the next id, whose hash that is: nobody has it. The caller takes the message. */
+SMT_INLINE struct smt_rpc *request_next(struct run *run, uint64_t id, uint64_t hash)
 {
-    struct smt_rpc *r = smt_incoming_enter(c, id, hash);
+    struct smt_rpc *r = smt_incoming_enter(run->c, id, hash, false);
     if (SMT_LIKELY(r != NULL))
-        smt_ranges_add_next(&c->accepted);
+        run->next++;
     return r;
+}
+
+/* An id that is not the next one: may it begin? */
+static __attribute__((noinline)) bool request_is_new(struct run *run, uint64_t id, uint64_t hash)
+{
+    run_count(run, run->c->e);
+    return smt_rpc_find_at(run->c, id, hash) == NULL &&
+           smt_frames_id_is_new(run->c, id & SMT_ID_MASK);
 }
 
 /* One whose head is not the usual one: frames ride along, it is idempotent, a message or a test, or
@@ -258,22 +292,23 @@ SMT_INLINE enum opened packet_open(struct run *run, struct smt_engine *e, const 
 {
     struct smt_conn *c = run->c;
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
-    *buf = smt_bufpool_get(&e->bufs, run->plain_len);
-    if (SMT_UNLIKELY(*buf == NULL))
+    if (SMT_LIKELY(smt_bufpool_has(&e->bufs, run->plain_len)))
+        *buf = smt_bufpool_take(&e->bufs, run->plain_len);
+    else if ((*buf = smt_bufpool_get_any(&e->bufs, run->plain_len)) == NULL)
         return LEFT;
     if (SMT_UNLIKELY(smt_keys_run_open(&c->keys, &run->keys, s->record_no,
                                        pkt->data + SMT_DATA_HDR_LEN, run->plain_len, *buf) < 0)) {
         forged_take(run, e, *buf);
         return FORGED;
     }
-    c->pacer.got_ce += pkt->ecn == 3;
+    if (SMT_UNLIKELY(pkt->ecn == 3))
+        c->pacer.got_ce++;
     return OPENED;
 }
 
 /* Its message is the rpc's. */
 SMT_INLINE void message_put(struct run *run, struct smt_rpc *r, uint8_t *buf)
 {
-    run->n++;
     run->left--;
     smt_incoming_put(r, buf, run->plain_len, buf + SMT_SINGLE_INNER_LEN,
                      run->plain_len - SMT_SINGLE_INNER_LEN);
@@ -319,14 +354,11 @@ SMT_INLINE bool request_take(struct run *run, struct smt_engine *e, uint64_t now
 {
     const struct smt_single *s = (const struct smt_single *)(const void *)pkt->data;
     struct smt_conn *c = run->c;
-    uint64_t hash = smt_rpc_hash(c, id), number = id & SMT_ID_MASK;
-    bool is_next = smt_ranges_is_next(&c->accepted, number);
-    bool is_new = SMT_LIKELY(is_next) ? !smt_finished_seen_has(&c->peer_finished, number)
-                                      : smt_rpc_find_at(c, id, hash) == NULL &&
-                                            smt_frames_id_is_new(c, number);
-    uint8_t *buf;
-    if (SMT_UNLIKELY(!is_new))
+    uint64_t hash = smt_rpc_hash(c, id);
+    bool is_next = id == run->next;
+    if (SMT_UNLIKELY(!is_next && !request_is_new(run, id, hash)))
         return false;
+    uint8_t *buf;
     enum opened is = packet_open(run, e, pkt, &buf);
     if (SMT_UNLIKELY(is != OPENED))
         return is == FORGED;
@@ -336,8 +368,13 @@ SMT_INLINE bool request_take(struct run *run, struct smt_engine *e, uint64_t now
         return true;
     }
     bool is_used = head_hear(run, e, now, inner);
-    struct smt_rpc *r =
-        SMT_LIKELY(is_next && !is_used) ? request_next(c, id, hash) : request_new(c, id);
+    struct smt_rpc *r;
+    if (SMT_LIKELY(is_next && !is_used)) {
+        r = request_next(run, id, hash);
+    } else {
+        r = request_new(c, id);
+        next_look(run);
+    }
     if (SMT_UNLIKELY(r == NULL)) {
         lost_take(run, e, buf);
         return true;
@@ -366,7 +403,7 @@ unsigned smt_singles_receive(struct smt_engine *e, uint64_t now, const struct sm
     struct run run;
     unsigned i;
     run.c = NULL;
-    run.n = 0;
+    run.left = run.left_counted = 0;
     for (i = 0; i < n; i++) {
         if (SMT_UNLIKELY(!run_takes(&run, &pkts[i]))) {
             run_count(&run, e);

@@ -70,7 +70,7 @@ static void len_set(struct run *run, uint32_t len)
     run->prio = prio < run->top ? prio : run->top;
     s->message_len = in->message_len = in->unsched = len_be;
     s->record_len = s->slice_len = SMT_BSWAP_BE16((uint16_t)record_len);
-    smt_record_head_encode(&s->type, 0, run->plain_len);
+    smt_record_head_encode(&s->type, run->number, run->plain_len);
     smt_record_aad(run->keys.aad, 0, run->plain_len);
 }
 
@@ -116,16 +116,15 @@ SMT_INLINE int packet_make(struct run *run, const struct smt_rpc *r, uint8_t *pk
     const struct smt_msg_tx *t = &r->tx;
     struct smt_single_packet *p = (struct smt_single_packet *)(void *)pkt;
     uint64_t id = smt_rpc_tx_id(r);
-    uint64_t no = SMT_BSWAP_BE64(smt_single_number(run->number, id));
     *p = run->bytes;
-    p->clear.rpc_id = SMT_BSWAP_BE64(id);
-    p->clear.record_no = no;
+    smt_single_ids_put(&p->clear, id);
     uint8_t *plain = (uint8_t *)&p->inner;
     if (run->keys.is_plain) {
         smt_msg_tx_copy(t, 0, t->len, pkt + sizeof(*p));
         smt_keys_run_end_plain(&run->keys, plain + run->plain_len);
         return 0;
     }
+    uint64_t no = SMT_BSWAP_BE64(smt_single_number(run->number, id));
     if (SMT_LIKELY(t->len < SMT_GATHER_MIN || t->n_iov != 1)) {
         smt_msg_tx_copy(t, 0, t->len, pkt + sizeof(*p));
         const struct smt_aead_in in = {plain, run->plain_len};

@@ -201,13 +201,13 @@ static int loop_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
     struct lane *l = d->rx;
     const struct lane lane = *l; /* what pkts cannot be */
     uint64_t taken = l->taken, bytes = 0;
-    unsigned got = 0;
+    struct smt_pkt *p = pkts, *end = pkts + n;
     l->freed = taken;
-    for (; got < n && taken < lane.sent; taken++) {
+    for (; p < end && taken < lane.sent; taken++) {
         uint32_t len = lane.lens[taken & lane.mask];
         if (SMT_UNLIKELY(len == 0))
             continue;
-        pkts[got++] = (struct smt_pkt){
+        *p++ = (struct smt_pkt){
             .data = lane_slot(&lane, taken),
             .len = len,
             .ecn = 2,
@@ -216,9 +216,9 @@ static int loop_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
         bytes += len;
     }
     l->taken = taken;
-    d->stats.rx_packets += got;
+    d->stats.rx_packets += (uint64_t)(p - pkts);
     d->stats.rx_bytes += bytes;
-    return (int)got;
+    return (int)(p - pkts);
 }
 
 static uint32_t loop_mtu(struct smt_dev *dev, const struct smt_addr *to)

@@ -55,7 +55,17 @@ static inline uint64_t smt_single_number_high(uint64_t id)
 
 static inline uint64_t smt_single_number(uint64_t high, uint64_t id)
 {
-    return high | (uint64_t)(uint32_t)id << 24;
+    return high | id << 32 >> 8;
+}
+
+/* Where the lower half of the id stands in the number, as in the id, once the upper half and zeros
+ * are in their places. */
+static inline void smt_single_ids_put(struct smt_single *s, uint64_t id)
+{
+    uint64_t id_be = SMT_BSWAP_BE64(id);
+    s->rpc_id = id_be;
+    memcpy((uint8_t *)s + offsetof(struct smt_single, record_no) + 1,
+           (const uint8_t *)s + offsetof(struct smt_single, rpc_id) + 4, 4);
 }
 
 static inline bool smt_single_number_fits(const struct smt_single *s)

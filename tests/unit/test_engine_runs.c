@@ -76,6 +76,29 @@ static void all_lengths_in_one_batch(void **state)
     hand_free(h);
 }
 
+/* In the middle of a run (2: with its first packet, 4: with a later one) the peer says that the
+ * request two ids on is finished. It comes all the same, and is not taken. */
+static void what_is_told_as_finished_is_not_taken(void **state)
+{
+    for (uint64_t from = 2; from <= 4; from += 2) {
+        struct hand *h = connected();
+        struct hand_bytes pkts[8];
+        for (uint64_t id = 2; id < 2 + SMT_ARRAY_LEN(pkts); id++) {
+            const struct hand_data d = {.what = SMT_WHAT_REQUEST,
+                                        .id = id,
+                                        .len = LEN,
+                                        .message_len = LEN,
+                                        .low_water = 2,
+                                        .done = id >= from ? 1ull << (from + 2 - 3) : 0,
+                                        .is_first = true};
+            pkts[id - 2].len = hand_data_encode(h, d, pkts[id - 2].bytes);
+        }
+        hand_rx_many(h, pkts, SMT_ARRAY_LEN(pkts));
+        assert_int_equal(take_but(h, 2, from + 2), SMT_ARRAY_LEN(pkts) - 1);
+        hand_free(h);
+    }
+}
+
 static void what_comes_twice_counts_once(void **state)
 {
     struct hand_bytes pkts[MANY];
@@ -181,6 +204,7 @@ int main(void)
         cmocka_unit_test(all_lengths_in_one_batch), cmocka_unit_test(what_comes_twice_counts_once),
         cmocka_unit_test(a_changed_byte_in_a_run),  cmocka_unit_test(a_head_without_a_kind),
         cmocka_unit_test(all_leave_in_order),
+        cmocka_unit_test(what_is_told_as_finished_is_not_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
