@@ -1,17 +1,19 @@
 #!/bin/sh
 # What a session over rxe outlives: its peer killed and started again with a new queue pair, the
-# link down and up; and how it ends when its device is removed under traffic.
+# link down and up, completion queues that fail at both ends; and how it ends when its device is
+# removed under traffic.
 #
-# usage: life.sh restart|link|removed-here|removed-there
+# usage: life.sh restart|link|queues|removed-here|removed-there
 . /lab/lab.sh
 . /lab/tests/check.sh
 
 export SMT_CERT=/lab/certs/server.pem SMT_KEY=/lab/certs/server.key SMT_CA=/lab/certs/ca.pem
 FIXED_PORT=28515
+ECHO=vm_echo
 
 server_begin()
 {
-    vm_echo serve ud:rxe0 $IP0 $FIXED_PORT >server.log 2>&1 &
+    $ECHO serve ud:rxe0 $IP0 $FIXED_PORT >server.log 2>&1 &
     SERVER=$!
     wait_until 60 grep -q '^port' server.log
 }
@@ -19,7 +21,7 @@ server_begin()
 caller_begin()
 {
     SMT_CERT=/lab/certs/client.pem SMT_KEY=/lab/certs/client.key \
-        vm_echo call ud:rxe1 $IP1 $IP0:$FIXED_PORT >caller.log 2>&1 &
+        $ECHO call ud:rxe1 $IP1 $IP0:$FIXED_PORT >caller.log 2>&1 &
     CALLER=$!
     wait_until 60 grep -q '^calls succeed' caller.log
 }
@@ -114,6 +116,41 @@ link()
     progress 120
     end_caller
     end_server
+}
+
+# How often the process PID, which writes to LOG, has made its queues anew.
+n_rebuilds()
+{
+    local before
+    before=$(grep -c '^counters end' "$2")
+    kill -USR1 "$1"
+    wait_until 30 told_more "$2" "$before"
+    grep '^counter dev_rebuilds' "$2" | tail -n 1 | cut -d' ' -f3
+}
+
+told_more()
+{
+    [ "$(grep -c '^counters end' "$1")" -gt "$2" ]
+}
+
+rebuilt_thrice()
+{
+    [ "$(n_rebuilds "$1" "$2")" -ge 3 ]
+}
+
+queues()
+{
+    ECHO=vm_echo_cq_error
+    export VM_CQ_ERROR_MS=3000 # time for something to arrive, or the device might be given up
+    server_begin
+    caller_begin
+    wait_until 60 rebuilt_thrice $SERVER server.log
+    wait_until 60 rebuilt_thrice $CALLER caller.log
+    progress 60
+    end_caller
+    end_server
+    ! grep -E '^event (SESSION_DOWN|DEVICE)' caller.log server.log || fail "somebody was told of it"
+    grep -q '^total [0-9]* 0$' caller.log || fail "calls have failed"
 }
 
 gone()

@@ -3,6 +3,7 @@
  *
  *   port N             the endpoint is open
  *   event NAME ERROR   of the session or the device
+ *   warning: TEXT      what the library logs as such
  *   calls succeed      the first success, and the first after a failure
  *   calls fail: ERROR  the first failure after a success
  *   counter NAME N     on SIGUSR1, ending with "counters end"
@@ -68,11 +69,19 @@ static void die(const char *what)
     exit(1);
 }
 
+static void tell_warning(void *arg, int level, const char *text)
+{
+    (void)arg;
+    if (level == 1)
+        printf("warning: %s\n", text);
+}
+
 static void ep_open(const char *device, const char *host, int port, bool accept)
 {
     static char text[512];
     struct smt_ctx_config config = SMT_CTX_CONFIG_INIT;
     config.device = device;
+    config.log = tell_warning;
     config.psk_file = getenv("SMT_PSK_FILE");
     if (config.psk_file == NULL) {
         config.cert_file = getenv("SMT_CERT");
