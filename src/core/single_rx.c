@@ -74,7 +74,7 @@ static void run_count(struct run *run, struct smt_engine *e)
     run->counted = run->next;
 }
 
-static void next_look(struct run *run)
+SMT_INLINE void next_look(struct run *run)
 {
     const struct smt_ranges *a = &run->c->accepted;
     uint64_t id = a->last.end;
@@ -83,7 +83,7 @@ static void next_look(struct run *run)
 }
 
 /* What may come of requests: as many as may be open, from the next id on. All is counted. */
-static void requests_look(struct run *run)
+SMT_INLINE void requests_look(struct run *run)
 {
     uint32_t most = smt_incoming_room(run->c);
     if (run->left > most)

@@ -199,16 +199,20 @@ static int loop_rx(struct smt_dev *dev, struct smt_pkt *pkts, unsigned n)
 {
     struct loop_dev *d = SMT_CONTAINER_OF(dev, struct loop_dev, base);
     struct lane *l = d->rx;
-    const struct lane lane = *l; /* what pkts cannot be */
+    const uint32_t *lens = l->lens;
+    const uint32_t mask = l->mask;
+    const uint64_t sent = l->sent;
     uint64_t taken = l->taken, bytes = 0;
     struct smt_pkt *p = pkts, *end = pkts + n;
     l->freed = taken;
-    for (; p < end && taken < lane.sent; taken++) {
-        uint32_t len = lane.lens[taken & lane.mask];
+    if (taken == sent)
+        return 0;
+    for (; p < end && taken < sent; taken++) {
+        uint32_t len = lens[taken & mask];
         if (SMT_UNLIKELY(len == 0))
             continue;
         *p++ = (struct smt_pkt){
-            .data = lane_slot(&lane, taken),
+            .data = lane_slot(l, taken),
             .len = len,
             .ecn = 2,
             .from = &d->peer,
