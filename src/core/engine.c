@@ -433,8 +433,9 @@ static bool tx_data(struct smt_engine *e, uint64_t now, const struct smt_tx_sink
 }
 
 /* Messages that were posted in the order in which they would be sent, with nothing before them,
- * leave in that order without being queued: nearly all of them do, and are one packet. What is
- * different takes its place in the queue, and all behind it. */
+ * leave in that order without being queued: nearly all of them do, and are one packet, or the
+ * packets of a record or two. What is different takes its place in the queue, and all behind it;
+ * so does the rest of a message of several runs, when the first has left (tx_data). */
 static bool tx_posted(struct smt_engine *e, uint64_t now, const struct smt_tx_sink *sink)
 {
     const struct smt_profile *p = e->config.profile;
@@ -448,11 +449,12 @@ static bool tx_posted(struct smt_engine *e, uint64_t now, const struct smt_tx_si
             break;
         struct smt_rpc *r = SMT_CONTAINER_OF(l, struct smt_rpc, wait_link);
         struct smt_conn *c = r->conn;
-        if (SMT_UNLIKELY(r->tx.len > SMT_SRPT_SHORT_LEN || !smt_keys_ready(&c->keys)))
+        bool is_long = r->tx.len > SMT_SRPT_SHORT_LEN;
+        if (SMT_UNLIKELY((is_long && !c->may_slice) || !smt_keys_ready(&c->keys)))
             break;
         smt_list_remove(l);
         smt_rpc_begin(r, now);
-        enum smt_sent sent = p->send(r, now, sink);
+        enum smt_sent sent = is_long ? run_send(e, r, now, sink) : p->send(r, now, sink);
         if (SMT_LIKELY(sent == SMT_SENT_ALL ||
                        (sent == SMT_SENT_ONE && !smt_msg_tx_sendable(&r->tx))))
             continue;
@@ -465,7 +467,7 @@ static bool tx_posted(struct smt_engine *e, uint64_t now, const struct smt_tx_si
         }
         smt_rpc_ready(r);
         posted_take(e, now);
-        return sent != SMT_SENT_FULL;
+        return sent != SMT_SENT_FULL && !is_long;
     }
     posted_take(e, now);
     return true;
