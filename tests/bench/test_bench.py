@@ -79,6 +79,15 @@ class Forms(unittest.TestCase):
 
 class Run(unittest.TestCase):
     def test_every_row(self):
+        """A run is 20 ms of each: on a starved machine one may see nothing happen. Not three times."""
+        for left in (2, 1, 0):
+            try:
+                return self.run_once()
+            except AssertionError:
+                if left == 0:
+                    raise
+
+    def run_once(self):
         with tempfile.TemporaryDirectory() as tmp:
             out = pathlib.Path(tmp) / "bench.json"
             done = subprocess.run([ROOT / "scripts/bench", "--build", BUILD, "--no-build", "--quick",
