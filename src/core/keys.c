@@ -136,7 +136,7 @@ void smt_keys_fini(struct smt_keys *k)
 SMT_INLINE void *ctx_of(struct smt_keys *k, struct smt_epoch *e, enum smt_key_use use)
 {
     struct smt_keyring *ring = &k->env->ring;
-    void *ctx = smt_keyring_last(ring, &e->slot[use]);
+    void *ctx = smt_keyring_recent(ring, &e->slot[use]);
     return SMT_LIKELY(ctx != NULL) ? ctx
                                    : smt_keyring_get_slow(ring, &e->slot[use], raw_key(k, e, use));
 }

@@ -237,43 +237,123 @@ static void test_wild_handles(void **state)
     free(mem);
 }
 
-/* Random gets and drops against a list that is kept sorted by use. */
-static void test_against_model(void **state)
+/* What the ring holds, newest first: a key is put there when it is new, and when it is used again
+ * after as many others were put there as make it one of the older half. */
+struct model {
+    int who[16];
+    uint64_t put[16], n_put;
+    int n;
+};
+
+static int model_find(const struct model *m, int who)
 {
-    enum { N_SLOTS = 7, N_KEYS = 20 };
+    int at = 0;
+    while (at < m->n && m->who[at] != who)
+        at++;
+    return at;
+}
+
+static void model_remove(struct model *m, int at)
+{
+    m->n--;
+    for (; at < m->n; at++) {
+        m->who[at] = m->who[at + 1];
+        m->put[at] = m->put[at + 1];
+    }
+}
+
+static void model_put(struct model *m, int who)
+{
+    for (int at = m->n++; at > 0; at--) {
+        m->who[at] = m->who[at - 1];
+        m->put[at] = m->put[at - 1];
+    }
+    m->who[0] = who;
+    m->put[0] = ++m->n_put;
+}
+
+/* True: it was there. */
+static bool model_get(struct model *m, int who, int n_slots)
+{
+    int at = model_find(m, who);
+    bool held = at < m->n;
+    if (held && m->n_put - m->put[at] < (uint64_t)(1 + (n_slots - 4) / 2))
+        return true;
+    if (held)
+        model_remove(m, at);
+    else if (m->n == n_slots)
+        m->n--;
+    model_put(m, who);
+    return held;
+}
+
+/* Random gets and drops of keys, some of which are used more than others. */
+static void run_against_model(int n_slots, int n_keys)
+{
     struct smt_keyring ring;
-    void *mem = ring_open(&ring, &fake, N_SLOTS);
-    struct smt_keyslot h[N_KEYS] = {0};
-    int model[N_SLOTS + 1]; /* keys held, newest first */
-    int n = 0;
+    void *mem = ring_open(&ring, &fake, (uint32_t)n_slots);
+    struct smt_keyslot h[32] = {0};
+    struct model m = {.n = 0};
     uint64_t hits = 0, x = 88172645463325252;
-    for (unsigned step = 0; step < 50000; step++) {
+    unsigned n_got = 0;
+    int last[4] = {-1, -1, -1, -1};
+    void *ctx[4];
+    for (unsigned step = 0; step < 20000; step++) {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        int who = (int)(x % N_KEYS);
-        int at = 0;
-        while (at < n && model[at] != who)
-            at++;
-        bool held = at < n;
-        if (held) {
-            memmove(&model[at], &model[at + 1], sizeof(int) * (size_t)(n - at - 1));
-            n--;
-        }
+        int who = (int)(x % (uint64_t)n_keys) / (x >> 32 & 1 ? 1 : 4);
         if (x >> 60 == 0) {
+            int at = model_find(&m, who);
             smt_keyring_drop(&ring, &h[who]);
+            if (at < m.n)
+                model_remove(&m, at);
+            for (int i = 0; i < 4; i++)
+                last[i] = last[i] == who ? -1 : last[i];
         } else {
-            assert_non_null(get(&ring, &h[who], (unsigned)who));
-            memmove(&model[1], &model[0], sizeof(int) * (size_t)n);
-            model[0] = who;
-            n = n < N_SLOTS ? n + 1 : n;
-            hits += held;
+            hits += model_get(&m, who, n_slots);
+            ctx[n_got % 4] = get(&ring, &h[who], (unsigned)who);
+            last[n_got++ % 4] = who;
+        }
+        for (int i = 0; i < 4; i++) {
+            uint8_t key[32];
+            key_of((unsigned)last[i], key);
+            if (last[i] >= 0)
+                assert_memory_equal(ctx[i], key, FAKE_KEY_LEN);
         }
         assert_int_equal(ring.hits, hits);
-        assert_int_equal(n_live, n);
+        assert_int_equal(n_live, m.n);
     }
     smt_keyring_fini(&ring);
     assert_int_equal(n_live, 0);
+    free(mem);
+}
+
+static void test_against_model(void **state)
+{
+    for (int n_slots = 4; n_slots <= 15; n_slots++) {
+        run_against_model(n_slots, n_slots);
+        run_against_model(n_slots, n_slots + 2);
+        run_against_model(n_slots, 32);
+    }
+}
+
+/* Sessions in turn, as many as half of the ring has room for: the list is left alone. */
+static void test_in_turn(void **state)
+{
+    struct smt_keyring ring;
+    void *mem = ring_open(&ring, &fake, 16);
+    struct smt_keyslot h[7] = {0};
+    for (unsigned i = 0; i < 7; i++)
+        assert_non_null(get(&ring, &h[i], i));
+    uint32_t newest = ring.newest;
+    for (unsigned i = 0; i < 700; i++) {
+        assert_non_null(get(&ring, &h[i % 7], i % 7));
+        assert_int_equal(ring.newest, newest);
+    }
+    assert_int_equal(ring.misses, 7);
+    assert_int_equal(ring.hits, 700);
+    smt_keyring_fini(&ring);
     free(mem);
 }
 
@@ -313,7 +393,7 @@ int main(void)
         cmocka_unit_test(test_last_four_stay), cmocka_unit_test(test_oldest_goes_first),
         cmocka_unit_test(test_drop),           cmocka_unit_test(test_failures),
         cmocka_unit_test(test_wild_handles),   cmocka_unit_test(test_against_model),
-        cmocka_unit_test(test_real_rows),
+        cmocka_unit_test(test_in_turn),        cmocka_unit_test(test_real_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
